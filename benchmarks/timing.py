@@ -1,0 +1,68 @@
+"""Times contenders side by side, so that the ratio holds on a noisy machine.
+
+Every contender is warmed up, then all of them run in turn, round after round; a contender's time is
+the median of its rounds, and what is quoted is the ratio of medians from that one run.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+NOISY = 0.15
+
+
+@dataclass(frozen=True)
+class Case:
+    """One thing to do and who does it; the first contender is this project.
+
+    A contender is called with no arguments, and its result must be finished (read back to NumPy)
+    when it returns. `at_least` maps a peer's name to the promised ratio: its time over ours.
+    """
+
+    name: str
+    contenders: Mapping[str, Callable[[], object]]
+    at_least: Mapping[str, float] = field(default_factory=dict)
+    per_call: int = 1  # pieces of work in one call; times are given for one piece
+    rounds: int = 7
+    warmups: int = 2
+    missing: Mapping[str, str] = field(default_factory=dict)  # peer -> why it is not measured
+
+
+@dataclass(frozen=True)
+class Row:
+    """One contender's line of the table. Times in milliseconds."""
+
+    case: str
+    contender: str
+    median: float
+    spread: float  # interquartile range over the median
+    ratio: float  # its median over this project's
+    at_least: float | None
+
+    @property
+    def missed(self) -> bool:
+        return self.at_least is not None and self.ratio < self.at_least
+
+
+def measure(case: Case) -> list[Row]:
+    """Runs a case: warm-ups, then `rounds` rounds in which every contender runs in turn."""
+    for run in case.contenders.values():
+        for _ in range(case.warmups):
+            run()
+    times: dict[str, list[float]] = {name: [] for name in case.contenders}
+    for _ in range(case.rounds):
+        for name, run in case.contenders.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(1e3 * (time.perf_counter() - start) / case.per_call)
+
+    medians = {name: statistics.median(values) for name, values in times.items()}
+    ours = next(iter(medians.values()))
+    rows = []
+    for name, values in times.items():
+        low, _, high = statistics.quantiles(values, n=4, method="inclusive")
+        spread = (high - low) / medians[name]
+        ratio = medians[name] / ours
+        rows.append(Row(case.name, name, medians[name], spread, ratio, case.at_least.get(name)))
+    return rows

@@ -1,0 +1,1 @@
+"""Image captioning with recurrent networks whose gradients are written by hand."""
