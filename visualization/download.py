@@ -1,0 +1,145 @@
+"""Fetches a URL into memory: http and https, public addresses, bounded in time and size."""
+
+import http.client
+import ipaddress
+import socket
+import ssl
+import time
+import urllib.parse
+
+MAX_REDIRECTS = 5
+_HEADERS = {"User-Agent": "tfcap/1 (image_from_url)", "Accept": "image/*", "Connection": "close"}
+_CHUNK = 64 * 1024
+
+
+def fetch(url: str, timeout: float, max_bytes: int, allow_private: bool = False) -> bytes:
+    """The body that `url` answers with.
+
+    Redirects are followed by hand, each checked like the first URL. A host's address is checked, and
+    the connection made to that very address, so that a name cannot change its mind in between.
+    Proxies are not used.
+
+    Args:
+        url: an http or https URL.
+        timeout: seconds that the whole may take.
+        max_bytes: the largest body that is accepted.
+        allow_private: also connect to private, loopback and other addresses that are not public.
+
+    Raises:
+        ValueError: the URL is not http(s), leads to an address that is not public, or has a body
+            of more than `max_bytes`.
+        OSError: it cannot be fetched; the message says why.
+    """
+    deadline = time.monotonic() + timeout
+    location = url
+    for _ in range(MAX_REDIRECTS + 1):
+        connection, target = _connection(location, url, deadline, allow_private)
+        try:
+            connection.request("GET", target, headers=_HEADERS)
+            response = connection.getresponse()
+            if response.status in (301, 302, 303, 307, 308) and response.getheader("Location"):
+                location = urllib.parse.urljoin(location, response.getheader("Location", ""))
+                continue
+            if response.status != 200:
+                raise OSError(f"{url}: the server answers {response.status} {response.reason}")
+            return _body(response, connection, url, deadline, max_bytes)
+        except TimeoutError:
+            raise TimeoutError(f"{url}: no answer within {timeout:g} seconds") from None
+        except ssl.SSLError as error:
+            raise OSError(f"{url}: the secure connection failed: {error.reason}") from error
+        except http.client.HTTPException as error:
+            raise OSError(f"{url}: the answer is not HTTP: {error!r}") from error
+        except OSError as error:
+            if str(error).startswith(url):
+                raise
+            raise OSError(f"{url}: cannot be fetched: {error.strerror or error}") from error
+        finally:
+            connection.close()
+    raise OSError(f"{url}: more than {MAX_REDIRECTS} redirects")
+
+
+def _connection(
+    location: str, url: str, deadline: float, allow_private: bool
+) -> tuple[http.client.HTTPConnection, str]:
+    """A connection to the checked address of `location`'s host, not yet opened, and what to ask."""
+    via = "" if location == url else f" (redirected to {location})"
+    try:
+        parts = urllib.parse.urlsplit(location)
+        host = (parts.hostname or "").encode("idna").decode("ascii")
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{url}{via}: is not a valid URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not host:
+        raise ValueError(f"{url}{via}: only http:// and https:// URLs are read")
+
+    timeout = _remaining(deadline, url)
+    if parts.scheme == "https":
+        connection: http.client.HTTPConnection = http.client.HTTPSConnection(
+            host, port, timeout=timeout, context=ssl.create_default_context()
+        )
+    else:
+        connection = http.client.HTTPConnection(host, port, timeout=timeout)
+    address = _public_address(host, connection.port, f"{url}{via}", allow_private)
+    # http.client connects through this hook: the checked address, and no second look at the name
+    connection._create_connection = (  # type: ignore[attr-defined]
+        lambda _, *arguments, **keywords: socket.create_connection(
+            (address, connection.port), *arguments, **keywords
+        )
+    )
+    safe = "%/:=&?~#+!$,;'@()*[]"
+    target = urllib.parse.quote(parts.path or "/", safe=safe)
+    if parts.query:
+        target += "?" + urllib.parse.quote(parts.query, safe=safe)
+    return connection, target
+
+
+def _public_address(host: str, port: int, url: str, allow_private: bool) -> str:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"{url}: the host {host!r} was not found: {reason}") from error
+    addresses = [str(entry[4][0]) for entry in found]
+    for address in addresses:
+        if not allow_private and not _is_public(address):
+            raise ValueError(
+                f"{url}: {host} has the address {address} of a private network, which is refused: "
+                "pass allow_private=True if you mean it"
+            )
+    return addresses[0]
+
+
+def _is_public(address: str) -> bool:
+    ip = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(ip, ipaddress.IPv6Address):
+        ip = ip.ipv4_mapped or ip.sixtofour or ip
+    return ip.is_global and not ip.is_multicast
+
+
+def _remaining(deadline: float, url: str) -> float:
+    remaining = deadline - time.monotonic()
+    if remaining <= 0:
+        raise TimeoutError(f"{url}: it takes longer than the timeout allows")
+    return remaining
+
+
+def _body(
+    response: http.client.HTTPResponse,
+    connection: http.client.HTTPConnection,
+    url: str,
+    deadline: float,
+    max_bytes: int,
+) -> bytes:
+    """Reads the answer, chunk by chunk, until it ends, grows too large or takes too long."""
+    if response.length is not None and response.length > max_bytes:
+        raise ValueError(f"{url}: has {response.length:,} bytes, at most {max_bytes:,} are read")
+    body = bytearray()
+    while chunk := response.read1(_CHUNK):
+        body += chunk
+        if len(body) > max_bytes:
+            raise ValueError(f"{url}: has more than {max_bytes:,} bytes, which is the limit")
+        if connection.sock is not None:
+            connection.sock.settimeout(_remaining(deadline, url))
+    if response.length:
+        raise OSError(f"{url}: the connection ended {response.length:,} bytes too early")
+    return bytes(body)

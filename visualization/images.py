@@ -1,0 +1,232 @@
+"""The one reader of images, and the way from pixels to the network's input and back."""
+
+import io
+import os
+import stat
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .classes import class_names
+from .download import fetch
+
+SQUEEZENET_MEAN = np.array([0.485, 0.456, 0.406], dtype=np.float32)
+SQUEEZENET_STD = np.array([0.229, 0.224, 0.225], dtype=np.float32)
+
+MAX_PIXELS = 50_000_000
+MAX_URL_BYTES = 20 * 2**20
+MAX_FILE_BYTES = 256 * 2**20
+
+# Raster formats only: Pillow's EPS reader, for one, starts another program.
+_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "ICO")
+
+Source = str | os.PathLike[str] | bytes
+
+
+def load_image(source: Source, size: int | None = None) -> np.ndarray:
+    """Reads an image from a path, an http(s) URL or the bytes of a file.
+
+    The orientation that a camera noted (EXIF) is applied; palettes, grey, CMYK and 16-bit images are
+    converted; transparent parts become white; of an animation the first frame is taken.
+
+    Args:
+        source: a path, a URL (read as `image_from_url` does), or a file's content.
+        size: if given, the short side is resized to it, keeping the aspect ratio, and the centre is
+            cropped; if None, the image keeps its size.
+
+    Returns:
+        uint8 RGB, 0..255: (H, W, 3), or (size, size, 3).
+
+    Raises:
+        ValueError: it is not an image, is damaged, empty or truncated, has more than 50 megapixels
+            or 256 MiB, or `size` is not positive.
+        OSError: the file is missing, is a folder, or cannot be read; the URL cannot be fetched.
+    """
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        return decode_image(bytes(source), "the image", size)
+    return decode_image(read_source(source), str(source), size)
+
+
+def image_from_url(
+    url: str,
+    timeout: float = 10,
+    max_bytes: int = MAX_URL_BYTES,
+    size: int | None = None,
+    allow_private: bool = False,
+) -> np.ndarray:
+    """Reads an image from the web, in memory: no temporary file is made.
+
+    Only http and https are read, and only from public addresses; every redirect is checked anew.
+
+    Args:
+        url: where the image is.
+        timeout: seconds that the whole may take.
+        max_bytes: the largest file that is accepted, 20 MiB by default.
+        size: as in `load_image`.
+        allow_private: also read from private and loopback addresses.
+
+    Returns:
+        uint8 RGB (H, W, 3), as `load_image`.
+
+    Raises:
+        ValueError: the URL is refused, or what it gives is not an image, is damaged or too large.
+        OSError: it cannot be fetched. Every message starts with the URL and gives the cause.
+    """
+    return decode_image(fetch(url, timeout, max_bytes, allow_private), url, size)
+
+
+def read_source(source: str | os.PathLike[str]) -> bytes:
+    """The content of a path or an http(s) URL, not yet decoded; raises as `load_image` does."""
+    if isinstance(source, str) and "://" in source:
+        return fetch(source, timeout=10, max_bytes=MAX_URL_BYTES)
+    path = Path(source)
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(f"{path}: is a folder: name an image file in it")
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"{path}: is not a regular file: name an image file")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ValueError(
+                f"{path}: has {status.st_size:,} bytes, at most {MAX_FILE_BYTES:,} are read"
+            )
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: there is no such image file: check the path") from None
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        raise OSError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def decode_image(content: bytes, name: str, size: int | None = None) -> np.ndarray:
+    """uint8 RGB pixels of a file's content; `name` is what error messages call it."""
+    if size is not None and size < 1:
+        raise ValueError(f"size is {size}, expected a positive number of pixels, or None")
+    if not content:
+        raise ValueError(f"{name}: is empty (0 bytes): name an image file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
+            image = Image.open(io.BytesIO(content), formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise ValueError(f"{name}: has more than {MAX_PIXELS:,} pixels, the limit") from None
+    except Exception as error:  # any decoder's complaint about the header
+        if isinstance(error, Image.UnidentifiedImageError):
+            raise ValueError(f"{name}: is not an image{_looks_like(content)}") from None
+        raise ValueError(f"{name}: is a damaged image: {error}") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise ValueError(
+            f"{name}: has {width} x {height} pixels, more than the limit of {MAX_PIXELS:,}"
+        )
+    try:
+        image.load()
+        pixels = _to_rgb(ImageOps.exif_transpose(image))
+    except Exception as error:  # any decoder's complaint about the data
+        raise ValueError(f"{name}: is a damaged or truncated image: {error}") from error
+    if size is not None:
+        pixels = ImageOps.fit(pixels, (size, size), Image.Resampling.BICUBIC)
+    return np.array(pixels)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode == "F":
+        raise ValueError("its pixels are floating-point numbers of unknown range; save it as 8-bit")
+    if image.mode.startswith("I"):  # 16 bits a pixel, and Pillow's convert() would clip them
+        levels = np.asarray(image).astype(np.float64) / 257
+        return Image.fromarray(np.clip(levels.round(), 0, 255).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _looks_like(content: bytes) -> str:
+    start = content[:512].lstrip().lower()
+    if start.startswith((b"<!doctype html", b"<html")):
+        return ": it is a web page, so save the image itself"
+    if start.startswith(b"version https://git-lfs"):
+        return ": it is a Git LFS pointer, so fetch the file with 'git lfs pull'"
+    return f" of a known format ({', '.join(_FORMATS)})"
+
+
+def preprocess_image(img: Any) -> np.ndarray:
+    """Pixels to SqueezeNet's input: (img / 255 - SQUEEZENET_MEAN) / SQUEEZENET_STD.
+
+    Args:
+        img: RGB (..., 3), 0..255, uint8 or floating point.
+
+    Returns:
+        float32 of the same shape, about -2.1 to 2.6.
+    """
+    return (np.asarray(img, dtype=np.float32) / 255 - SQUEEZENET_MEAN) / SQUEEZENET_STD
+
+
+def deprocess_image(img: Any, rescale: bool = False) -> np.ndarray:
+    """SqueezeNet's input back to pixels; the reverse of `preprocess_image`, exact on a round trip.
+
+    Args:
+        img: preprocessed RGB (..., 3), floating point.
+        rescale: first stretch the values to their own range, so that the smallest becomes 0 and the
+            largest 255.
+
+    Returns:
+        uint8 of the same shape, clipped to 0..255 and rounded.
+    """
+    img = np.asarray(img, dtype=np.float32) * SQUEEZENET_STD + SQUEEZENET_MEAN
+    if rescale:
+        low, high = img.min(), img.max()
+        img = (img - low) / (high - low if high > low else 1)
+    return np.clip(255 * img, 0, 255).round().astype(np.uint8)
+
+
+def load_imagenet_val(
+    num: int | None = None, path: str | os.PathLike[str] | None = None
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """CS231n's 25 validation images of ImageNet.
+
+    The names come from this project's own list: those in the file are pickled, and nothing here
+    unpickles.
+
+    Args:
+        num: how many images, at most 25; all by default.
+        path: the file ``imagenet_val_25.npz``; by default looked for in ``$TFCAP_DATA`` and in the
+            course's place, ``cs231n/datasets``.
+
+    Returns:
+        X, uint8 (num, 224, 224, 3); y, int64 (num,); class_names, where class_names[i] is the name
+        of class i.
+
+    Raises:
+        FileNotFoundError: the file is in none of these places.
+        ValueError: the file is damaged or holds something else.
+    """
+    name = "imagenet_val_25.npz"
+    places = [Path("cs231n", "datasets", name)]
+    if os.environ.get("TFCAP_DATA"):
+        places.insert(0, Path(os.environ["TFCAP_DATA"], name))
+    if path is not None:
+        places = [Path(path)]
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"there is no {' or '.join(map(str, places))}: get {name} with the course's "
+            "get_imagenet_val.sh and set TFCAP_DATA to its folder"
+        )
+    try:
+        with zipfile.ZipFile(found) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_FILE_BYTES:
+                raise ValueError(f"it unpacks to more than {MAX_FILE_BYTES:,} bytes")
+        with np.load(found, allow_pickle=False) as arrays:
+            X, y = arrays["X"], arrays["y"]
+    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{found}: is not the course's {name}: {error}") from error
+    if X.dtype != np.uint8 or X.ndim != 4 or X.shape[3] != 3 or y.shape != X.shape[:1]:
+        raise ValueError(f"{found}: X is {X.dtype}{X.shape} and y {y.dtype}{y.shape}, not images")
+    return X[:num], y[:num].astype(np.int64), class_names()
