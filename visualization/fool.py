@@ -55,12 +55,13 @@ def make_fooling_image(
             number is not positive.
     """
     from .backend import tf
-    from .gradients import predict_scores
+    from .gradients import check_images, check_labels, class_count
 
-    scores = predict_scores(model, X)
-    if len(scores) != 1:
-        raise ValueError(f"X holds {len(scores)} images, expected one, (1, H, W, C)")
-    fooling, _, _ = _ascend(model, X, target_y, learning_rate, max_iterations)
+    image = check_images(model, X)
+    if len(image) != 1:
+        raise ValueError(f"X holds {len(image)} images, expected one, (1, H, W, C)")
+    target = check_labels(target_y, 1, class_count(model, image))
+    fooling, _, _ = _ascend(model, image, target, learning_rate, max_iterations)
     return fooling if tf.is_tensor(X) else fooling.numpy()
 
 
@@ -164,8 +165,8 @@ def _softmax(scores: "np.ndarray") -> "np.ndarray":
 
 def _ascend(
     model: "keras.Model",
-    images: Any,
-    targets: Any,
+    images: "np.ndarray",
+    targets: "np.ndarray",
     learning_rate: float,
     max_iterations: int,
     valid_range: "tuple[np.ndarray, np.ndarray] | None" = None,
@@ -182,8 +183,8 @@ def _ascend(
     loop = compiled(model, _build_loop, valid_range is not None)
     low, high = valid_range if valid_range is not None else (np.zeros(1), np.ones(1))
     return loop(
-        np.asarray(images, np.float32),
-        np.broadcast_to(np.int32(targets), len(images)),
+        np.float32(images),
+        targets,
         np.float32(learning_rate),
         np.int32(max_iterations),
         np.float32(low),

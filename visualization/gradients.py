@@ -132,6 +132,14 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
     return images.astype(np.float64 if images.dtype == np.float64 else np.float32, copy=False)
 
 
+def class_count(model: keras.Model, images: np.ndarray) -> int:
+    """How many scores the model gives for each of `images`."""
+    shape = getattr(model, "output_shape", None)
+    if isinstance(shape, tuple) and len(shape) == 2 and shape[1] is not None:
+        return shape[1]
+    return predict_scores(model, images[:1]).shape[1]
+
+
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
     return len(shape) == len(expected) and all(
         theirs is None or ours == theirs for ours, theirs in zip(shape, expected, strict=True)

@@ -1,0 +1,75 @@
+"""One iteration of the fooling loop at one image: compiled here, eager TensorFlow, PyTorch."""
+
+import functools
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+from visualization import SqueezeNet, load_image, make_fooling_image, preprocess_image
+from visualization.backend import keras, tf
+
+from .timing import Case
+
+TARGET = 6
+ITERATIONS = 20
+RATE = 1e-3  # too small to fool, so that every contender takes all its steps
+PYTORCH = ("PyTorch, NCHW", "PyTorch, channels last")
+
+
+def cases() -> Iterator[Case]:
+    """The course's loop on the photograph that ships with matplotlib."""
+    photograph = Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg")
+    image = preprocess_image(load_image(photograph, 224))[None]
+    model = SqueezeNet()
+    contenders: dict[str, Callable[[], object]] = {
+        "make_fooling_image": lambda: make_fooling_image(image, TARGET, model, RATE, ITERATIONS),
+        "eager TensorFlow": lambda: eager(image, model),
+    }
+    missing = {}
+    if importlib.util.find_spec("torch"):
+        contenders |= pytorch(image)
+    else:
+        missing["PyTorch"] = "install benchmarks/requirements.txt"
+    yield Case(
+        "fool: one iteration, one image",
+        contenders,
+        at_least={"eager TensorFlow": 5, **dict.fromkeys(PYTORCH, 1)},
+        per_call=ITERATIONS,
+        missing=missing,
+    )
+
+
+def eager(image: np.ndarray, model: keras.Model) -> np.ndarray:
+    x = tf.constant(image)
+    for _ in range(ITERATIONS):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            scores = model(x)
+            score = scores[0, TARGET]
+        if tf.argmax(scores[0]) == TARGET:
+            break
+        gradient = tape.gradient(score, x)
+        x += RATE * gradient / tf.norm(gradient)
+    return x.numpy()
+
+
+def pytorch(image: np.ndarray) -> dict[str, Callable[[], object]]:
+    import torch
+
+    from .pytorch import layouts
+
+    def run(model: torch.nn.Module, layout: torch.memory_format) -> np.ndarray:
+        x = torch.from_numpy(image).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        for _ in range(ITERATIONS):
+            x.requires_grad_(True)
+            scores = model(x)
+            if scores[0].argmax() == TARGET:
+                break
+            (gradient,) = torch.autograd.grad(scores[0, TARGET], x)
+            x = (x + RATE * gradient / gradient.norm()).detach()
+        return x.detach().numpy()
+
+    return {name: functools.partial(run, *peer) for name, peer in layouts().items()}
