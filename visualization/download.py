@@ -36,13 +36,14 @@ def fetch(url: str, timeout: float, max_bytes: int, allow_private: bool = False)
         connection, target = _connection(location, url, deadline, allow_private)
         try:
             connection.request("GET", target, headers=_HEADERS)
+            opened = connection.sock  # the connection forgets it once the answer has begun
             response = connection.getresponse()
             if response.status in (301, 302, 303, 307, 308) and response.getheader("Location"):
                 location = urllib.parse.urljoin(location, response.getheader("Location", ""))
                 continue
             if response.status != 200:
                 raise OSError(f"{url}: the server answers {response.status} {response.reason}")
-            return _body(response, connection, url, deadline, max_bytes)
+            return _body(response, opened, url, deadline, max_bytes)
         except TimeoutError:
             raise TimeoutError(f"{url}: no answer within {timeout:g} seconds") from None
         except ssl.SSLError as error:
@@ -125,7 +126,7 @@ def _remaining(deadline: float, url: str) -> float:
 
 def _body(
     response: http.client.HTTPResponse,
-    connection: http.client.HTTPConnection,
+    opened: socket.socket,
     url: str,
     deadline: float,
     max_bytes: int,
@@ -138,8 +139,7 @@ def _body(
         body += chunk
         if len(body) > max_bytes:
             raise ValueError(f"{url}: has more than {max_bytes:,} bytes, which is the limit")
-        if connection.sock is not None:
-            connection.sock.settimeout(_remaining(deadline, url))
+        opened.settimeout(_remaining(deadline, url))
     if response.length:
         raise OSError(f"{url}: the connection ended {response.length:,} bytes too early")
     return bytes(body)

@@ -137,7 +137,12 @@ def make_fooling_images(
         inputs = preprocess_image(images[chunk])
         found = _ascend(model, inputs, targets[chunk], learning_rate, max_iterations, valid_range)
         chunks.append([tensor.numpy() for tensor in found])
-    inputs, iterations, trace = (np.concatenate(part) for part in zip(*chunks, strict=True))
+    inputs, iterations = (np.concatenate([chunk[i] for chunk in chunks]) for i in (0, 1))
+    steps = iterations.max()
+    traces = [
+        np.pad(trace, ((0, 0), (0, 1 + steps - trace.shape[1])), constant_values=np.nan)
+        for _, _, trace in chunks
+    ]
 
     fooling = deprocess_image(inputs)
     scores_after = predict_scores(model, preprocess_image(fooling), batch_size)
@@ -152,7 +157,7 @@ def make_fooling_images(
         probabilities_after=_softmax(scores_after),
         l2=np.sqrt(np.sum(change**2, axis=(1, 2, 3))),
         linf=np.abs(change).max(axis=(1, 2, 3)),
-        trace=trace,
+        trace=np.concatenate(traces),
     )
 
 

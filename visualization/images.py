@@ -117,7 +117,7 @@ def decode_image(content: bytes, name: str, size: int | None = None) -> np.ndarr
         raise ValueError(f"{name}: has more than {MAX_PIXELS:,} pixels, the limit") from None
     except Exception as error:  # any decoder's complaint about the header
         if isinstance(error, Image.UnidentifiedImageError):
-            raise ValueError(f"{name}: is not an image{_looks_like(content)}") from None
+            raise ValueError(f"{name}: {_looks_like(content)}") from None
         raise ValueError(f"{name}: is a damaged image: {error}") from error
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -150,10 +150,10 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _looks_like(content: bytes) -> str:
     start = content[:512].lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html")):
-        return ": it is a web page, so save the image itself"
+        return "is a web page and not an image: save the image itself"
     if start.startswith(b"version https://git-lfs"):
-        return ": it is a Git LFS pointer, so fetch the file with 'git lfs pull'"
-    return f" of a known format ({', '.join(_FORMATS)})"
+        return "is a Git LFS pointer and not an image: fetch the file with 'git lfs pull'"
+    return f"is not an image of a known format ({', '.join(_FORMATS)})"
 
 
 def preprocess_image(img: Any) -> np.ndarray:

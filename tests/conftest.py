@@ -1,0 +1,46 @@
+"""What several tests share: the bundled network, a photograph, and where the data sets lie."""
+
+import os
+from pathlib import Path
+
+import matplotlib
+import pytest
+
+from visualization import SqueezeNet, load_image
+
+if "TFCAP_DATA" not in os.environ:
+    beside = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+    if beside.is_dir():
+        os.environ["TFCAP_DATA"] = str(beside)
+
+
+@pytest.fixture(scope="session")
+def data():
+    """The folder of the data sets, which this project does not ship."""
+    folder = os.environ.get("TFCAP_DATA")
+    if not folder:
+        pytest.skip("TFCAP_DATA names no folder with the data sets")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def imagenet(data):
+    """CS231n's 25 validation images: X uint8 (25, 224, 224, 3), y (25,)."""
+    from visualization import load_imagenet_val
+
+    try:
+        X, y, _ = load_imagenet_val()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    return X, y
+
+
+@pytest.fixture(scope="session")
+def squeezenet():
+    return SqueezeNet()
+
+
+@pytest.fixture(scope="session")
+def grace_hopper():
+    """uint8 (224, 224, 3); class 457, bow tie."""
+    return load_image(Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg"), 224)

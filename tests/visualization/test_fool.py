@@ -1,0 +1,331 @@
+import gc
+import json
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from visualization import (
+    load_image,
+    make_fooling_image,
+    make_fooling_images,
+    preprocess_image,
+)
+from visualization.backend import keras, tf
+from visualization.fool import main
+
+STINGRAY = 6
+
+
+def by_hand(X, target, model, learning_rate=1.0, max_iterations=100):
+    """The course's loop in eager TensorFlow: the image and how often it was changed."""
+    X = tf.constant(X)
+    for iteration in range(max_iterations):
+        with tf.GradientTape() as tape:
+            tape.watch(X)
+            scores = model(X)
+            score = scores[0, target]
+        if tf.argmax(scores[0]) == target:
+            return X.numpy(), iteration
+        gradient = tape.gradient(score, X)
+        X += learning_rate * gradient / tf.norm(gradient)
+    return X.numpy(), max_iterations
+
+
+def test_it_is_the_courses_algorithm(squeezenet, grace_hopper):
+    X = preprocess_image(grace_hopper)[None]
+    expected, _ = by_hand(X, STINGRAY, squeezenet)
+    np.testing.assert_allclose(make_fooling_image(X, STINGRAY, squeezenet), expected, atol=2e-3)
+
+
+def test_the_first_validation_image_takes_fifteen_updates(squeezenet, imagenet):
+    X = preprocess_image(imagenet[0][:1])
+    assert squeezenet(make_fooling_image(X, STINGRAY, squeezenet)).numpy().argmax() == STINGRAY
+    one_less = make_fooling_image(X, STINGRAY, squeezenet, max_iterations=14)
+    assert squeezenet(one_less).numpy().argmax() != STINGRAY
+    enough = make_fooling_image(X, STINGRAY, squeezenet, max_iterations=15)
+    assert squeezenet(enough).numpy().argmax() == STINGRAY
+
+
+def test_each_step_has_the_length_of_the_learning_rate(squeezenet, grace_hopper):
+    X = preprocess_image(grace_hopper)[None]
+    step = make_fooling_image(X, STINGRAY, squeezenet, learning_rate=0.25, max_iterations=1) - X
+    assert np.linalg.norm(step) == pytest.approx(0.25, rel=1e-3)
+
+
+def test_arrays_in_give_arrays_out_and_tensors_tensors(squeezenet, grace_hopper):
+    X = preprocess_image(grace_hopper)[None]
+    before = X.copy()
+    assert isinstance(make_fooling_image(X, 457, squeezenet), np.ndarray)
+    assert tf.is_tensor(make_fooling_image(tf.constant(X), 457, squeezenet))
+    np.testing.assert_array_equal(X, before)
+
+
+def test_all_25_validation_images_fool_after_they_are_saved(squeezenet, imagenet):
+    images = imagenet[0]
+    result = make_fooling_images(images, STINGRAY, squeezenet)
+    assert result.success.all()
+    seen = squeezenet.predict(preprocess_image(result.images), verbose=0).argmax(axis=1)
+    assert (seen == STINGRAY).all()
+    np.testing.assert_array_equal(result.predicted_after, seen)
+    change = result.images.astype(int) - images
+    np.testing.assert_array_equal(result.linf, np.abs(change).max(axis=(1, 2, 3)))
+    np.testing.assert_allclose(result.l2, np.sqrt((change**2).sum(axis=(1, 2, 3))))
+    assert len(set(result.iterations)) > 3  # they stop one by one
+
+
+def test_a_batch_gives_what_single_images_give(squeezenet, imagenet):
+    images, targets = imagenet[0][:3], np.array([STINGRAY, 76, 604])
+    together = make_fooling_images(images, targets, squeezenet)
+    for i in range(3):
+        alone = make_fooling_images(images[i : i + 1], targets[i], squeezenet)
+        assert alone.iterations[0] == together.iterations[i]
+        levels = np.abs(alone.images[0].astype(int) - together.images[i])
+        assert levels.max() <= 1
+    np.testing.assert_array_equal(
+        make_fooling_images(images, targets, squeezenet, batch_size=2).iterations,
+        together.iterations,
+    )
+
+
+def test_an_image_that_is_the_target_already_stays_as_it_is(squeezenet, grace_hopper):
+    result = make_fooling_images(grace_hopper[None], 457, squeezenet)
+    assert result.success[0]
+    assert result.iterations[0] == 0
+    np.testing.assert_array_equal(result.images[0], grace_hopper)
+
+
+def test_giving_up_is_no_success(squeezenet, grace_hopper):
+    result = make_fooling_images(grace_hopper[None], STINGRAY, squeezenet, max_iterations=1)
+    assert not result.success[0]
+    assert result.iterations[0] == 1
+    assert result.predicted_after[0] != STINGRAY
+
+
+def test_the_trace_holds_the_targets_score_at_each_step(squeezenet, grace_hopper):
+    result = make_fooling_images(grace_hopper[None], STINGRAY, squeezenet)
+    scores = squeezenet(preprocess_image(grace_hopper)[None]).numpy()
+    assert result.trace.shape == (1, result.iterations[0] + 1)
+    assert result.trace[0, 0] == pytest.approx(scores[0, STINGRAY], rel=1e-4)
+    assert result.trace[0, -1] > result.trace[0, 0]
+
+
+def network_with_dead_scores(live=1):
+    """Scores of three classes of which all but `live` are cut off by the last ReLU."""
+    kernel = np.zeros((4 * 4 * 3, 3), np.float32)
+    kernel[:, live] = 0.1
+    kernel[0, :] = [0.5, kernel[0, live], -0.5]
+    model = keras.Sequential(
+        [
+            keras.Input((4, 4, 3)),
+            keras.layers.Flatten(),
+            keras.layers.Dense(3, activation="relu"),
+        ]
+    )
+    model.layers[-1].set_weights([kernel, np.array([-0.2, 0.0, 0.2], np.float32)])
+    return model
+
+
+def test_a_target_without_gradient_is_reached_by_lowering_the_highest_score():
+    model = network_with_dead_scores()
+    X = np.full((1, 4, 4, 3), 0.3, np.float32)
+    scores = model(X).numpy()[0]
+    assert scores[0] == 0
+    assert scores.argmax() == 1
+    fooling = make_fooling_image(X, 0, model, learning_rate=0.3)
+    assert np.isfinite(fooling).all()
+    assert model(fooling).numpy()[0, 1] < scores[1]
+    assert model(fooling).numpy().argmax() == 0
+
+
+def test_where_nothing_has_a_gradient_the_image_stays_as_it_is():
+    model = network_with_dead_scores()
+    model.layers[-1].set_weights([np.zeros((48, 3)), np.array([0.0, 1.0, 0.0])])
+    X = np.full((1, 4, 4, 3), 0.3, np.float32)
+    np.testing.assert_array_equal(make_fooling_image(X, 0, model), X)
+
+
+def test_a_black_image_has_classes_without_gradient_and_fools_without_nan(squeezenet):
+    black = np.zeros((1, 224, 224, 3), np.uint8)
+    scores = squeezenet(preprocess_image(black)).numpy()[0]
+    dead = np.flatnonzero(scores == 0)
+    assert len(dead) > 0
+    fooling = make_fooling_image(preprocess_image(black), dead[0], squeezenet, max_iterations=3)
+    assert np.isfinite(fooling).all()
+
+
+def test_a_deleted_model_is_freed(grace_hopper):
+    model = network_with_dead_scores()
+    make_fooling_image(np.full((1, 4, 4, 3), 0.3, np.float32), 0, model, max_iterations=2)
+    gone = weakref.ref(model)
+    del model
+    keras.backend.clear_session()
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.parametrize(
+    ("change", "kind", "sentence"),
+    [
+        ({"X": np.zeros((224, 224, 3), np.float32)}, ValueError, r"shape \(224, 224, 3\)"),
+        ({"X": np.zeros((2, 224, 224, 3), np.float32)}, ValueError, "holds 2 images"),
+        ({"X": np.zeros((1, 99, 99, 3), np.float32)}, ValueError, r"takes \(None, 224, 224, 3\)"),
+        ({"X": np.zeros((1, 224, 224, 3), np.uint8)}, ValueError, "preprocess them first"),
+        ({"X": np.full((1, 224, 224, 3), np.nan, np.float32)}, ValueError, "NaN"),
+        ({"target_y": 1000}, ValueError, "no class 1000"),
+        ({"target_y": -1}, ValueError, "no class -1"),
+        ({"target_y": 6.0}, TypeError, "float64"),
+        ({"target_y": [6, 7]}, ValueError, r"shape \(2,\)"),
+        ({"learning_rate": -1.0}, ValueError, r"learning_rate is -1\.0"),
+        ({"learning_rate": float("nan")}, ValueError, "learning_rate is nan"),
+        ({"max_iterations": 0}, ValueError, "max_iterations is 0"),
+    ],
+)
+def test_wrong_input_is_refused(change, kind, sentence, squeezenet):
+    arguments = {"X": np.zeros((1, 224, 224, 3), np.float32), "target_y": 6, "model": squeezenet}
+    with pytest.raises(kind, match=sentence):
+        make_fooling_image(**arguments | change)
+
+
+def test_a_model_without_scores_is_refused(squeezenet):
+    model = keras.Model(squeezenet.inputs, squeezenet.get_layer("fire9").output)
+    with pytest.raises(ValueError, match=r"expected scores of shape \(N, classes\)"):
+        make_fooling_image(np.zeros((1, 224, 224, 3), np.float32), 6, model)
+
+
+# --- the command ---
+
+
+def test_the_command_writes_a_picture_that_fools_when_it_is_read_back(tmp_path, squeezenet, capsys):
+    out = tmp_path / "new" / "folder"
+    assert main(["--target", "stingray", "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert "bow tie (457) at 7" in printed.out
+    assert "stingray (6)" in printed.out
+    assert printed.err == ""
+
+    record = json.loads((out / "grace_hopper-stingray.json").read_text())
+    saved = load_image(out / record["fooling_image"])
+    seen = squeezenet(preprocess_image(saved)[None]).numpy()[0]
+    assert seen.argmax() == STINGRAY == record["after"]["class"]
+    assert record["success"]
+    assert record["before"]["name"] == "bow tie, bow-tie, bowtie"
+    assert record["iterations"] + 1 == len(record["target_scores"])
+    assert record["seed"] == 0
+    assert {"tensorflow", "keras", "numpy", "python"} <= set(record["versions"])
+    assert len(record["image"]["sha256"]) == len(record["weights"]["sha256"]) == 64
+    assert load_image(out / record["figure"]).shape[1] > 1000
+    assert len(list(out.iterdir())) == 3
+
+
+def test_two_runs_write_the_same_bytes(tmp_path):
+    for name in ("a", "b"):
+        assert main(["--target", "6", "--quiet", "--out", str(tmp_path / name)]) == 0
+    for path in (tmp_path / "a").iterdir():
+        assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
+
+
+def test_giving_up_exits_with_1_and_says_so(tmp_path, capsys):
+    arguments = ["--target", "6", "--max-iter", "1", "--quiet", "--out", str(tmp_path)]
+    assert main(arguments) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "does not take" in printed.err
+    assert "--max-iter" in printed.err
+    assert not json.loads((tmp_path / "grace_hopper-stingray.json").read_text())["success"]
+
+
+def test_a_photograph_that_is_the_target_is_said_to_be(tmp_path, capsys):
+    assert main(["--target", "457", "--out", str(tmp_path)]) == 0
+    assert "taken for the target as it is" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--target", "1000"], "no class 1000"),
+        (["--target", "stingrey"], "'stingray' (6)"),
+        (["--target", "crane"], "134"),
+        (["--target", "6", "--image", "nobody.jpg"], "no such image file"),
+        (["--target", "6", "--image", "."], "is a folder"),
+        (["--target", "6", "--image", __file__], "is not an image"),
+        (["--target", "6", "--image", "http://127.0.0.1/x.png"], "private network"),
+        (["--target", "6", "--out", __file__], "cannot be written there"),
+        (["--target", "6", "--weights", "nobody.h5"], "no file nobody.h5"),
+        (["--target", "6", "--weights", __file__], "not an HDF5 file"),
+        (["--target", "6", "--learning-rate", "-1"], "'-1' is not a positive number"),
+        (["--target", "6", "--learning-rate", "nan"], "'nan' is not a positive number"),
+        (["--target", "6", "--max-iter", "0"], "'0' is not a positive whole number"),
+        ([], "--target"),
+    ],
+)
+def test_wrong_input_is_answered_with_one_sentence_and_status_2(
+    arguments, sentence, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("visualization.command.loading_tensorflow", None)  # not reached
+    monkeypatch.chdir(tmp_path)
+    try:
+        status = main(arguments)
+    except SystemExit as exit:
+        status = exit.code
+    assert status == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert sentence in printed.err
+    assert "Traceback" not in printed.err
+    assert printed.err.splitlines()[-1].startswith("python -m visualization.fool: ")
+
+
+def python(*arguments, **environment):
+    import os
+
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=Path(__file__).resolve().parent.parent.parent,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+    )
+
+
+def test_help_and_argument_errors_do_not_import_tensorflow():
+    program = """
+import sys, runpy
+sys.argv = ["fool", *{arguments}]
+try:
+    runpy.run_module("visualization.fool", run_name="__main__")
+except SystemExit as exit:
+    print("status", exit.code)
+print("loaded", "tensorflow" in sys.modules or "numpy" in sys.modules)
+"""
+    for arguments, status in ((["--help"], 0), (["--target", "6", "--max-iter", "x"], 2)):
+        done = python("-c", program.format(arguments=arguments))
+        assert f"status {status}\nloaded False" in done.stdout
+
+
+def test_the_command_as_a_process_prints_nothing_but_its_report(tmp_path):
+    done = python("-m", "visualization.fool", "--target", "6", "--out", str(tmp_path))
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert done.stdout.startswith("image ")
+
+
+@pytest.mark.parametrize("how", ["environment", "file"])
+def test_another_keras_backend_is_told_in_one_sentence(how, tmp_path):
+    if how == "environment":
+        environment = {"KERAS_BACKEND": "jax"}
+    else:
+        (tmp_path / "keras.json").write_text('{"backend": "jax"}')
+        environment = {"KERAS_HOME": str(tmp_path), "KERAS_BACKEND": ""}
+    out = str(tmp_path / "out")
+    done = python("-m", "visualization.fool", "--target", "6", "--out", out, **environment)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert "'jax'" in done.stderr
+    assert "KERAS_BACKEND=tensorflow" in done.stderr
+
+    done = python("-c", "from visualization import SqueezeNet", **environment)
+    assert done.stderr.splitlines()[-1].startswith("ImportError: Keras is set to the backend 'jax'")
