@@ -23,8 +23,8 @@ clean:
 	rm -rf .venv
 
 .venv/bin/pip:
-	@test -n "$(PYTHON)" || { echo "make: no Python 3.11, 3.12 or 3.13 was found (python3 is $$(python3 -V 2>&1)): install one, or name it with 'make PYTHON=/path/to/python'" >&2; exit 2; }
-	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "make: $(PYTHON) is $$($(PYTHON) -V 2>&1), but TensorFlow needs Python 3.11, 3.12 or 3.13: name one with 'make PYTHON=/path/to/python'" >&2; exit 2; }
+	@test -n "$(PYTHON)" || { echo "make: no Python 3.11, 3.12 or 3.13 was found: install one, or name it with 'make PYTHON=/path/to/python'" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { echo "make: $(PYTHON) is not Python 3.11, 3.12 or 3.13, which TensorFlow needs: name one with 'make PYTHON=/path/to/python'" >&2; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "make: $(PYTHON) has no venv module: install it (Debian and Ubuntu: apt install python3-venv) or name another Python with 'make PYTHON=/path/to/python'" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
 
