@@ -135,11 +135,14 @@ def _body(
     if response.length is not None and response.length > max_bytes:
         raise ValueError(f"{url}: has {response.length:,} bytes, at most {max_bytes:,} are read")
     body = bytearray()
-    while chunk := response.read1(_CHUNK):
+    while not response.isclosed():
+        opened.settimeout(_remaining(deadline, url))
+        chunk = response.read1(_CHUNK)
+        if not chunk:
+            break
         body += chunk
         if len(body) > max_bytes:
             raise ValueError(f"{url}: has more than {max_bytes:,} bytes, which is the limit")
-        opened.settimeout(_remaining(deadline, url))
     if response.length:
         raise OSError(f"{url}: the connection ended {response.length:,} bytes too early")
     return bytes(body)
