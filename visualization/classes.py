@@ -71,7 +71,11 @@ def find_class(text: str, names: Sequence[str] | None = None) -> int:
     near = _nearest(wanted, names)
     raise ValueError(
         f"there is no class {text!r}: "
-        + (f"the nearest names are {near}" if near else "give a number from 0 to 999 or a name")
+        + (
+            f"the nearest names are {near}"
+            if near
+            else f"give a number from 0 to {len(names) - 1} or a name"
+        )
     )
 
 

@@ -15,6 +15,7 @@ import platform
 import re
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "matplotlib")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
 
 class Parser(argparse.ArgumentParser):
@@ -34,6 +36,12 @@ class Parser(argparse.ArgumentParser):
             default="imagenet",
             metavar="FILE",
             help="a weight file of SqueezeNet 1.1 (default: the bundled ImageNet weights)",
+        )
+        self.add_argument(
+            "--model",
+            metavar="FILE.py:FUNCTION",
+            help="your own Keras model: a function that returns (model, preprocess, bounds, names); "
+            "the file is run",
         )
         self.add_argument("--seed", type=int, default=0, help="default: %(default)s")
         self.add_argument(
@@ -85,30 +93,78 @@ def run(
         return 130
 
 
-def read_image(source: str | None, size: int) -> "tuple[np.ndarray, dict[str, str]]":
-    """The photograph, uint8 (size, size, 3), and its name and sha256 for the record.
+def image_sources(given: list[str]) -> list[str]:
+    """The paths and URLs that the arguments mean: folders become the images in them.
 
-    With None it is the one that ships with matplotlib.
+    Without any, it is the photograph that ships with matplotlib.
+
+    Raises:
+        OSError: a folder holds no image.
     """
-    from .images import decode_image, read_source
-
-    if source is None:
+    if not given:
         import matplotlib
 
-        source = str(Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg"))
-    content = read_source(source)
-    record = {"source": source, "sha256": hashlib.sha256(content).hexdigest()}
-    return decode_image(content, source, size), record
+        return [str(Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg"))]
+    sources = []
+    for source in given:
+        if "://" in source or not Path(source).is_dir():
+            sources.append(source)
+            continue
+        inside = sorted(path for path in Path(source).iterdir() if path.suffix.lower() in SUFFIXES)
+        if not inside:
+            raise FileNotFoundError(f"{source}: is a folder without images ({' '.join(SUFFIXES)})")
+        sources += map(str, inside)
+    return sources
 
 
-def check_weights(source: str) -> dict[str, str]:
-    """The name and sha256 of a weight file, for the record, after it was found whole.
+class Images:
+    """The photographs, read one at a time, so that a folder of any size takes constant memory.
 
-    Raises as `checkpoints.load_weights` does, but needs no TensorFlow.
+    Iterating gives, for each, a name for its files (no two alike), its pixels uint8 (H, W, 3) and a
+    record of its source and sha256. Where there are several, one that cannot be read is reported and
+    skipped; a single one raises, at once.
     """
-    from . import checkpoints
 
-    return {"source": source, "sha256": checkpoints.read_weights(source)[1]}
+    def __init__(self, sources: list[str], size: tuple[int, int] | None, quiet: bool) -> None:
+        self.sources, self.quiet = sources, quiet
+        self.skipped: list[str] = []
+        self.size = size
+        self._only = self._read(sources[0]) if len(sources) == 1 else None
+
+    def _read(self, source: str) -> "tuple[np.ndarray, dict[str, str]]":
+        from .images import decode_image, read_source
+
+        content = read_source(source)
+        record = {"source": source, "sha256": hashlib.sha256(content).hexdigest()}
+        return decode_image(content, source, self.size), record
+
+    def __iter__(self) -> "Iterator[tuple[str, np.ndarray, dict[str, str]]]":
+        names: dict[str, int] = {}
+        start = time.monotonic()
+        for done, source in enumerate(self.sources):
+            try:
+                image, record = self._only or self._read(source)
+            except (ValueError, OSError) as error:
+                self.skipped.append(source)
+                print(f"skipped: {' '.join(str(error).split())}", file=sys.stderr)
+                continue
+            stem = file_stem(Path(source.partition("?")[0]).stem)
+            names[stem] = names.get(stem, 0) + 1
+            left = (time.monotonic() - start) / done * (len(self.sources) - done) if done else 0
+            note = f"{done + 1} of {len(self.sources)} images"
+            note += f", about {left / 60:.0f} min left" if left >= 60 else f", {left:.0f} s left"
+            with progress(note if done else f"{note.partition(',')[0]} ...", self.quiet):
+                yield (stem if names[stem] == 1 else f"{stem}-{names[stem]}"), image, record
+
+    def status(self) -> int:
+        """0 if every photograph was read, 1 if some were skipped; raises if all were."""
+        if len(self.skipped) == len(self.sources):
+            raise ValueError(f"none of the {len(self.sources)} images could be read")
+        if self.skipped:
+            print(
+                f"{len(self.skipped)} of {len(self.sources)} images were skipped", file=sys.stderr
+            )
+        return int(bool(self.skipped))
 
 
 def file_stem(*parts: str) -> str:
@@ -142,16 +198,22 @@ def loading_tensorflow(quiet: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def progress(text: str, quiet: bool) -> Iterator[None]:
-    """Shows `text` on a terminal for as long as the block takes; prints nothing in a pipe."""
+def progress(text: str, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """Shows `text` on a terminal while the block runs; what it gives shows another text instead.
+
+    Prints nothing in a pipe.
+    """
     shown = sys.stderr.isatty() and not quiet
-    if shown:
-        print(text, end="", file=sys.stderr, flush=True)
-    try:
-        yield
-    finally:
+
+    def show(text: str) -> None:
         if shown:
-            print("\r" + " " * len(text) + "\r", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+    show(text)
+    try:
+        yield show
+    finally:
+        show("")
 
 
 class OutputFolder:

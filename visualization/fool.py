@@ -8,18 +8,19 @@ TensorFlow is imported inside the functions that compute, so that ``--help`` ans
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import command
-from .classes import class_names, find_class, short_name
+from .classes import short_name
+from .network import Network
 
 if TYPE_CHECKING:
     import numpy as np
 
     from .backend import keras, tf
+    from .images import InputScale
 
 
 def make_fooling_image(
@@ -70,20 +71,25 @@ class FoolingResult:
     """What `make_fooling_images` made of N images. Arrays with one entry for each image.
 
     Attributes:
-        images: uint8 (N, H, W, 3), 0..255: the fooling images, as they are to be saved.
-        success: bool (N,): the model takes the image above for the target.
-        iterations: int (N,): steps taken; 0 where the image was taken for the target from the start.
+        images: uint8 (N, H, W, C): the fooling images, as they are to be saved.
+        success: bool (N,): the model takes the image above for the target (or, without targets, for
+            another class than before).
+        already: bool (N,): the image was taken for the target as it came, so nothing was changed.
+        iterations: int (N,): steps taken.
+        targets: int (N,): the class to reach; without targets, the class to leave.
         predicted_before, predicted_after: int (N,): the class with the highest score.
         probabilities_before, probabilities_after: float (N, K): the softmax of the scores.
         l2: float (N,): Euclidean length of the change, in levels of 0..255.
         linf: int (N,): the largest change of any one value, in levels of 0..255.
-        trace: float (N, T + 1): the target's raw score before each of T steps and after; NaN once an
-            image has left the batch.
+        trace: float (N, T + 1): the raw score of `targets` before each of T steps and after; NaN once
+            an image has left the batch.
     """
 
     images: "np.ndarray"
     success: "np.ndarray"
+    already: "np.ndarray"
     iterations: "np.ndarray"
+    targets: "np.ndarray"
     predicted_before: "np.ndarray"
     predicted_after: "np.ndarray"
     probabilities_before: "np.ndarray"
@@ -99,73 +105,101 @@ def make_fooling_images(
     model: "keras.Model",
     learning_rate: float = 1.0,
     max_iterations: int = 100,
+    minimal: bool = False,
+    preprocess: Callable[[Any], Any] | None = None,
+    bounds: tuple[float, float] = (0, 255),
     batch_size: int = 25,
 ) -> FoolingResult:
     """Changes images until the model takes each for its target, once it has been saved with 8 bits.
 
     As `make_fooling_image`, but every score and gradient is taken at the image as it would be saved,
     clipped to valid pixels and rounded, while the steps add up unrounded (a straight-through
-    estimator). An image that fools leaves the batch.
+    estimator). An image that fools leaves the batch, so that the work shrinks.
 
     Args:
-        images: uint8 RGB (N, 224, 224, 3), 0..255.
-        targets: integers (N,), or one for all: the classes to reach.
-        model: a Keras model that takes what `preprocess_image` makes, with output (N, classes).
-        learning_rate: L2 length of a step, in the units of the model's input.
+        images: uint8 (N, H, W, C), 0..255.
+        targets: integers (N,), or one for all: the classes to reach; or None, to reach any class but
+            the one that the model sees now.
+        model: any Keras model with one output of shape (N, K).
+        learning_rate: length of a step. 1 is CS231n's: an L2 length of 1 in SqueezeNet's input; for
+            other preprocessing it is taken in proportion to the input's range.
         max_iterations: the largest number of steps for each image.
+        minimal: then go back towards the original, by bisection, to the smallest change on that line
+            that still fools.
+        preprocess: pixels to the model's input; by default SqueezeNet's `preprocess_image`. It may
+            only scale and shift the channels, or reorder them.
+        bounds: the pixel values that `preprocess` expects for black and white.
         batch_size: how many images are worked on at a time; it bounds the memory.
 
     Raises:
-        ValueError: images or targets of another shape or type, or a number is not positive.
+        ValueError: images or targets that do not fit the model, a preprocessing that does more than
+            is said above, or a number that is not positive.
+        TypeError: targets are not integers.
     """
     import numpy as np
 
-    from .gradients import check_labels, predict_scores
-    from .images import deprocess_image, preprocess_image
+    from .checks import check_labels, check_levels
+    from .gradients import predict_scores, softmax
+    from .images import SQUEEZENET_STD, InputScale, preprocess_image
 
-    images = np.asarray(images)
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3 or not len(images):
-        raise ValueError(
-            f"images are {images.dtype}{images.shape}, expected uint8 (N, H, W, 3) with N > 0"
-        )
-    scores_before = predict_scores(model, preprocess_image(images), batch_size)
-    targets = check_labels(targets, len(images), scores_before.shape[1])
-    valid_range = (preprocess_image([[0, 0, 0]]), preprocess_image([[255, 255, 255]]))
+    images = check_levels(images)
+    scale = InputScale(preprocess or preprocess_image, bounds, images.shape[3])
+    inputs = scale.to_input(images)
+    scores_before = predict_scores(model, inputs, batch_size)
+    predicted = scores_before.argmax(axis=1)
+    away = targets is None
+    targets = predicted if away else check_labels(targets, len(images), scores_before.shape[1])
+
+    def fools(scores: "np.ndarray") -> "np.ndarray":
+        return (scores.argmax(axis=1) == targets) != away
+
+    step = learning_rate * float(np.mean(scale.high - scale.low) / np.mean(1 / SQUEEZENET_STD))
     chunks = []
     for start in range(0, len(images), batch_size):
         chunk = slice(start, start + batch_size)
-        inputs = preprocess_image(images[chunk])
-        found = _ascend(model, inputs, targets[chunk], learning_rate, max_iterations, valid_range)
+        goals = targets[chunk].astype(np.int32)
+        found = _ascend(model, inputs[chunk], goals, step, max_iterations, away, scale)
         chunks.append([tensor.numpy() for tensor in found])
-    inputs, iterations = (np.concatenate([chunk[i] for chunk in chunks]) for i in (0, 1))
+    changed, iterations = (np.concatenate([chunk[i] for chunk in chunks]) for i in (0, 1))
     steps = iterations.max()
     traces = [
         np.pad(trace, ((0, 0), (0, 1 + steps - trace.shape[1])), constant_values=np.nan)
         for _, _, trace in chunks
     ]
 
-    fooling = deprocess_image(inputs)
-    scores_after = predict_scores(model, preprocess_image(fooling), batch_size)
+    fooling = scale.to_levels(changed)
+    if minimal:
+        near, far = np.zeros(len(images)), np.ones(len(images))
+        for _ in range(10):
+            middle = (near + far) / 2
+            tried = _between(images, fooling, middle)
+            enough = fools(predict_scores(model, scale.to_input(tried), batch_size))
+            near, far = np.where(enough, near, middle), np.where(enough, middle, far)
+        fooling = _between(images, fooling, far)
+    scores_after = predict_scores(model, scale.to_input(fooling), batch_size)
     change = fooling.astype(np.int64) - images
     return FoolingResult(
         images=fooling,
-        success=scores_after.argmax(axis=1) == targets,
+        success=fools(scores_after),
+        already=fools(scores_before),
         iterations=iterations,
-        predicted_before=scores_before.argmax(axis=1),
+        targets=targets,
+        predicted_before=predicted,
         predicted_after=scores_after.argmax(axis=1),
-        probabilities_before=_softmax(scores_before),
-        probabilities_after=_softmax(scores_after),
+        probabilities_before=softmax(scores_before),
+        probabilities_after=softmax(scores_after),
         l2=np.sqrt(np.sum(change**2, axis=(1, 2, 3))),
         linf=np.abs(change).max(axis=(1, 2, 3)),
         trace=np.concatenate(traces),
     )
 
 
-def _softmax(scores: "np.ndarray") -> "np.ndarray":
+def _between(images: "np.ndarray", fooling: "np.ndarray", share: "np.ndarray") -> "np.ndarray":
+    """Part of the way from one image to the other, uint8; `share` (N,) of 0 to 1."""
     import numpy as np
 
-    exponentials = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return exponentials / exponentials.sum(axis=1, keepdims=True)
+    change = fooling.astype(np.float64) - images
+    return (images + share[:, None, None, None] * change).round().astype(np.uint8)
 
 
 def _ascend(
@@ -174,7 +208,8 @@ def _ascend(
     targets: "np.ndarray",
     learning_rate: float,
     max_iterations: int,
-    valid_range: "tuple[np.ndarray, np.ndarray] | None" = None,
+    away: bool = False,
+    scale: "InputScale | None" = None,
 ) -> "tuple[tf.Tensor, tf.Tensor, tf.Tensor]":
     """Runs the model's compiled loop: images (N, H, W, C), iterations (N,), trace (N, T + 1)."""
     import numpy as np
@@ -185,28 +220,29 @@ def _ascend(
         raise ValueError(f"learning_rate is {learning_rate}, expected a positive number")
     if max_iterations < 1:
         raise ValueError(f"max_iterations is {max_iterations}, expected a positive integer")
-    loop = compiled(model, _build_loop, valid_range is not None)
-    low, high = valid_range if valid_range is not None else (np.zeros(1), np.ones(1))
-    return loop(
-        np.float32(images),
-        targets,
-        np.float32(learning_rate),
-        np.int32(max_iterations),
-        np.float32(low),
-        np.float32(high),
+    loop = compiled(model, _build_loop, away, scale is not None)
+    low, high = (
+        (scale.low, scale.high) if scale else (np.zeros(1, np.float32), np.ones(1, np.float32))
     )
+    settings = np.float32(learning_rate), np.int32(max_iterations)
+    return loop(np.float32(images), targets, *settings, low, high)
 
 
 def _build_loop(
-    get_model: "Callable[[], keras.Model]", as_saved: bool
+    get_model: "Callable[[], keras.Model]", away: bool, as_saved: bool
 ) -> "Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]":
-    """The ascent of a batch as one graph; with `as_saved`, at the images that 8 bits can hold."""
+    """The ascent of a batch as one graph.
+
+    With `away`, it goes down the targets' scores until they are not the highest; with `as_saved`, each
+    gradient is taken at the image that 8 bits can hold.
+    """
     from .backend import tf
     from .gradients import l2_norm, score_of, scores_and_gradients
 
     def direction(view: "tf.Tensor", targets: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
-        """Scores (n, K), and the unit step (n, H, W, C) that raises each target's score."""
+        """Scores (n, K), and the unit step (n, H, W, C) that raises (lowers) each target's score."""
         scores, gradient = scores_and_gradients(get_model(), view, score_of(targets))
+        gradient = -gradient if away else gradient
         norm = l2_norm(gradient)
 
         def away_from_highest() -> "tf.Tensor":
@@ -241,7 +277,7 @@ def _build_loop(
             blank = tf.fill([count], float("nan"))
             trace = trace.write(t, tf.tensor_scatter_nd_update(blank, rows[:, None], reached))
 
-            fooled = tf.argmax(scores, axis=1, output_type=tf.int32) == goal  # (n,)
+            fooled = (tf.argmax(scores, axis=1, output_type=tf.int32) == goal) != away  # (n,)
             leaves = fooled | (t == max_iterations)
             at = rows[leaves][:, None]
             images = tf.tensor_scatter_nd_update(images, at, view[leaves])
@@ -284,8 +320,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--image",
-        metavar="PATH|URL",
-        help="the photograph (default: matplotlib's grace_hopper.jpg)",
+        nargs="+",
+        default=[],
+        metavar="PATH|URL|FOLDER",
+        help="the photographs (default: matplotlib's grace_hopper.jpg)",
     )
     parser.add_argument(
         "--learning-rate",
@@ -301,48 +339,81 @@ def main(argv: list[str] | None = None) -> int:
         metavar="N",
         help="give up after this many steps (default: %(default)s)",
     )
+    parser.add_argument(
+        "--minimal", action="store_true", help="go back to the smallest change that still fools"
+    )
     parser.add_common_arguments()
     return command.run(parser, argv, _fool)
 
 
 def _fool(arguments: argparse.Namespace) -> int:
-    target, names = find_class(arguments.target), class_names()
+    network = Network(arguments)
+    if network.names:
+        network.find_class(arguments.target)
+    sources = command.image_sources(arguments.image)
+    images = command.Images(sources, network.size, arguments.quiet)
     out = command.OutputFolder(arguments.out)
-    image, source = command.read_image(arguments.image, size=224)
-    weights = command.check_weights(arguments.weights)
-
     with command.loading_tensorflow(arguments.quiet):
-        from . import plotting
-        from .backend import keras
-        from .images import load_image
-        from .squeezenet import SqueezeNet
+        network.load()
+    images.size = network.size
 
-        keras.utils.set_random_seed(arguments.seed)
-        model = SqueezeNet(weights=arguments.weights)
-    with command.progress("fooling ...", arguments.quiet):
-        result = make_fooling_images(
-            image[None], target, model, arguments.learning_rate, arguments.max_iter
+    target = network.find_class(arguments.target)
+    failed = []
+    for stem, image, source in images:
+        name = f"{stem}-{command.file_stem(short_name(network.names[target]))}"
+        if not _fool_one(arguments, network, out, name, image, source, target):
+            failed.append(source["source"])
+    if failed:
+        print(
+            f"the network does not take {', '.join(failed)} for {network.names[target]}: "
+            "try more steps with --max-iter, or longer ones with --learning-rate",
+            file=sys.stderr,
         )
-        before = _seen(result.probabilities_before[0], target, names)
-        after = _seen(result.probabilities_after[0], target, names)
-        drawn = plotting.fooling_figure(image, result.images[0], _title(before), _title(after))
+    return max(images.status(), int(bool(failed)))
 
-        stem = command.file_stem(Path(source["source"]).stem, short_name(names[target]))
-        picture = out.write_image(f"{stem}.png", result.images[0])
-        figure = out.write(f"{stem}-figure.png", plotting.png(drawn))
+
+def _fool_one(
+    arguments: argparse.Namespace,
+    network: Network,
+    out: command.OutputFolder,
+    name: str,
+    image: "np.ndarray",
+    source: dict[str, str],
+    target: int,
+) -> bool:
+    """Fools with one photograph and writes the results; returns whether the saved picture fools."""
+    from . import plotting
+    from .images import load_image
+
+    result = make_fooling_images(
+        image[None],
+        target,
+        network.model,
+        arguments.learning_rate,
+        arguments.max_iter,
+        arguments.minimal,
+        network.preprocess,
+        network.bounds,
+    )
+    before = _seen(result.probabilities_before[0], target, network.names)
+    after = _seen(result.probabilities_after[0], target, network.names)
+    drawn = plotting.fooling_figure(image, result.images[0], _title(before), _title(after))
+    picture = out.write_image(f"{name}.png", result.images[0])
+    figure = out.write(f"{name}-figure.png", plotting.png(drawn))
     read_back = bool((load_image(picture) == result.images[0]).all())
     success = bool(result.success[0]) and read_back
     steps, l2, linf = int(result.iterations[0]), float(result.l2[0]), int(result.linf[0])
     record = out.write_json(
-        f"{stem}.json",
+        f"{name}.json",
         {
             "command": "visualization.fool",
             "learning_rate": arguments.learning_rate,
             "max_iter": arguments.max_iter,
+            "minimal": arguments.minimal,
             "seed": arguments.seed,
             "image": source,
-            "weights": weights,
-            "target": {"class": target, "name": names[target]},
+            "network": network.record,
+            "target": {"class": target, "name": network.names[target]},
             "success": success,
             "iterations": steps,
             "l2": l2,
@@ -358,19 +429,13 @@ def _fool(arguments: argparse.Namespace) -> int:
         print(f"image    {source['source']}")
         print(f"before   {_sentence(before)}")
         print(f"after    {_sentence(after)}")
-        print(f"steps    {steps}" + (" (it was taken for the target as it is)" * (steps == 0)))
+        print(f"steps    {steps}" + (" (it was taken for the target as it is)" * result.already[0]))
         print(f"change   L2 {l2:.1f}, largest pixel change {linf} (levels of 0 to 255)")
-        print(f"written  {picture}\n         {figure}\n         {record}")
-    if not success:
-        print(
-            f"the network does not take {picture} for {names[target]} after {steps} steps: "
-            "try more with --max-iter, or longer ones with --learning-rate",
-            file=sys.stderr,
-        )
-    return 0 if success else 1
+        print(f"written  {picture}\n         {figure}\n         {record}", flush=True)
+    return success
 
 
-def _seen(probabilities: "np.ndarray", target: int, names: list[str]) -> dict[str, Any]:
+def _seen(probabilities: "np.ndarray", target: int, names: Sequence[str]) -> dict[str, Any]:
     """What the network sees in one image, for the record."""
     index = int(probabilities.argmax())
     return {

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from .backend import keras, tf
+from .checks import check_images, check_labels
+
+BATCH_SIZE = 25
 
 _compiled: "weakref.WeakKeyDictionary[keras.Model, dict[Any, Any]]" = weakref.WeakKeyDictionary()
 
@@ -85,7 +88,29 @@ def l2_norm(gradients: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(tf.reduce_sum(tf.square(gradients), axis=(1, 2, 3), keepdims=True))
 
 
-def predict_scores(model: keras.Model, images: Any, batch_size: int = 25) -> np.ndarray:
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Probabilities of the classes from raw scores, along the last axis."""
+    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+def in_chunks(
+    function: Callable[..., Any], batch_size: int, *arrays: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Calls `function` on `batch_size` rows of the arrays at a time and joins what it returns.
+
+    So the memory that is needed does not grow with the number of images.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected a positive integer")
+    chunks = []
+    for start in range(0, len(arrays[0]), batch_size):
+        result = function(*(array[start : start + batch_size] for array in arrays))
+        chunks.append([tensor.numpy() for tensor in result])
+    return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
+
+
+def predict_scores(model: keras.Model, images: Any, batch_size: int = BATCH_SIZE) -> np.ndarray:
     """The model's raw scores, see `raw_scores`.
 
     Args:
@@ -100,36 +125,48 @@ def predict_scores(model: keras.Model, images: Any, batch_size: int = 25) -> np.
         ValueError: the images or the model's output have another shape, or an image holds NaN.
     """
     images = check_images(model, images)
-    predict = compiled(model, _build_scores)
-    chunks = range(0, len(images), batch_size)
-    return np.concatenate([predict(images[i : i + batch_size]).numpy() for i in chunks])
+    return in_chunks(compiled(model, _build_scores), batch_size, images)[0]
 
 
-def _build_scores(get_model: Callable[[], keras.Model]) -> Callable[..., tf.Tensor]:
+def _build_scores(get_model: Callable[[], keras.Model]) -> Callable[..., Any]:
     @tf.function(reduce_retracing=True)
-    def scores(images: tf.Tensor) -> tf.Tensor:
-        return raw_scores(get_model(), images)
+    def scores(images: tf.Tensor) -> tuple[tf.Tensor]:
+        return (raw_scores(get_model(), images),)
 
     return scores
 
 
-def check_images(model: keras.Model, images: Any) -> np.ndarray:
-    """The images as floating point (N, H, W, C), or a ValueError that says what is wrong with them."""
-    images = np.asarray(images)
-    if images.ndim != 4 or 0 in images.shape:
-        raise ValueError(f"the images have shape {images.shape}, expected (N, H, W, C) with N > 0")
-    if not np.issubdtype(images.dtype, np.floating):
-        raise ValueError(
-            f"the images are {images.dtype}, expected floating point: preprocess them first"
-        )
-    if not np.isfinite(images).all():
-        raise ValueError("the images hold NaN or infinity")
-    expected = getattr(model, "input_shape", None)
-    if isinstance(expected, tuple) and not _fits(images.shape, expected):
-        raise ValueError(
-            f"the images have shape {images.shape}, but model {model.name!r} takes {expected}"
-        )
-    return images.astype(np.float64 if images.dtype == np.float64 else np.float32, copy=False)
+def image_gradients(
+    X: Any, y: Any, model: keras.Model, batch_size: int = BATCH_SIZE
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gradient of each image's score for its class with respect to the image.
+
+    Args:
+        X: floating point (N, H, W, C), the model's input.
+        y: integers (N,), or one for all: the classes.
+        model: any Keras model with one output of shape (N, K), raw scores or a softmax.
+        batch_size: how many images are worked on at a time; it bounds the memory.
+
+    Returns:
+        d(raw score of y)/dX, (N, H, W, C), and the raw scores, (N, K).
+
+    Raises:
+        ValueError: shapes that do not fit, NaN in X, or a class that does not exist.
+        TypeError: y is not of integers.
+    """
+    X = check_images(model, X)
+    y = check_labels(y, len(X), class_count(model, X))
+    gradients, scores = in_chunks(compiled(model, _build_gradients), batch_size, X, y)
+    return gradients, scores
+
+
+def _build_gradients(get_model: Callable[[], keras.Model]) -> Callable[..., Any]:
+    @tf.function(reduce_retracing=True)
+    def gradients(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        scores, gradient = scores_and_gradients(get_model(), images, score_of(labels))
+        return gradient, scores
+
+    return gradients
 
 
 def class_count(model: keras.Model, images: np.ndarray) -> int:
@@ -138,22 +175,3 @@ def class_count(model: keras.Model, images: np.ndarray) -> int:
     if isinstance(shape, tuple) and len(shape) == 2 and shape[1] is not None:
         return shape[1]
     return predict_scores(model, images[:1]).shape[1]
-
-
-def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        theirs is None or ours == theirs for ours, theirs in zip(shape, expected, strict=True)
-    )
-
-
-def check_labels(labels: Any, count: int, classes: int) -> np.ndarray:
-    """One label for each of `count` images, int32 (count,), or a ValueError or TypeError."""
-    labels = np.asarray(labels)
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise TypeError(f"the labels are {labels.dtype}, expected integers")
-    if labels.shape not in ((), (1,), (count,)):
-        raise ValueError(f"the labels have shape {labels.shape}, expected ({count},), one an image")
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        wrong = labels[(labels < 0) | (labels >= classes)].flat[0]
-        raise ValueError(f"there is no class {wrong}: the model has classes 0 to {classes - 1}")
-    return np.broadcast_to(labels, (count,)).astype(np.int32)

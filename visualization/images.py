@@ -5,6 +5,7 @@ import os
 import stat
 import warnings
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,9 +104,15 @@ def read_source(source: str | os.PathLike[str]) -> bytes:
         raise OSError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def decode_image(content: bytes, name: str, size: int | None = None) -> np.ndarray:
-    """uint8 RGB pixels of a file's content; `name` is what error messages call it."""
-    if size is not None and size < 1:
+def decode_image(
+    content: bytes, name: str, size: int | tuple[int, int] | None = None
+) -> np.ndarray:
+    """uint8 RGB pixels of a file's content; `name` is what error messages call it.
+
+    `size` may also be (height, width): the image is resized to cover it, and its centre is cropped.
+    """
+    height, width = (size, size) if isinstance(size, int) else size or (1, 1)
+    if height < 1 or width < 1:
         raise ValueError(f"size is {size}, expected a positive number of pixels, or None")
     if not content:
         raise ValueError(f"{name}: is empty (0 bytes): name an image file")
@@ -119,10 +126,10 @@ def decode_image(content: bytes, name: str, size: int | None = None) -> np.ndarr
         if isinstance(error, Image.UnidentifiedImageError):
             raise ValueError(f"{name}: {_looks_like(content)}") from None
         raise ValueError(f"{name}: is a damaged image: {error}") from error
-    width, height = image.size
-    if width * height > MAX_PIXELS:
+    if image.width * image.height > MAX_PIXELS:
         raise ValueError(
-            f"{name}: has {width} x {height} pixels, more than the limit of {MAX_PIXELS:,}"
+            f"{name}: has {image.width} x {image.height} pixels, "
+            f"more than the limit of {MAX_PIXELS:,}"
         )
     try:
         image.load()
@@ -130,7 +137,7 @@ def decode_image(content: bytes, name: str, size: int | None = None) -> np.ndarr
     except Exception as error:  # any decoder's complaint about the data
         raise ValueError(f"{name}: is a damaged or truncated image: {error}") from error
     if size is not None:
-        pixels = ImageOps.fit(pixels, (size, size), Image.Resampling.BICUBIC)
+        pixels = ImageOps.fit(pixels, (width, height), Image.Resampling.BICUBIC)
     return np.array(pixels)
 
 
@@ -184,6 +191,120 @@ def deprocess_image(img: Any, rescale: bool = False) -> np.ndarray:
         low, high = img.min(), img.max()
         img = (img - low) / (high - low if high > low else 1)
     return np.clip(255 * img, 0, 255).round().astype(np.uint8)
+
+
+class InputScale:
+    """How the levels of an 8-bit image become a model's input, and back.
+
+    `preprocess` is looked at through a few probes: every input channel must depend on one channel of
+    the pixels, along a straight line, as all that `keras.applications` preprocess do.
+
+    Args:
+        preprocess: pixels (N, H, W, C) float32 -> the model's input of the same shape.
+        bounds: the pixel values that `preprocess` expects for black and white.
+        channels: C.
+
+    Attributes:
+        low, high: float32 (C,): the input for black and for white, by input channel.
+        order: the pixel channel that each input channel shows; (2, 1, 0) for BGR input.
+
+    Raises:
+        ValueError: `preprocess` is not such a map, or `bounds` are not two numbers in order.
+    """
+
+    def __init__(
+        self,
+        preprocess: Callable[[Any], Any] = preprocess_image,
+        bounds: tuple[float, float] = (0, 255),
+        channels: int = 3,
+    ) -> None:
+        black, white = bounds
+        if not (np.isfinite([black, white]).all() and black < white):
+            raise ValueError(f"bounds are {bounds}, expected the values of black and of white")
+        self._preprocess, self._black, self._width = preprocess, black, white - black
+        primaries = [255 * np.eye(channels)[c] for c in range(channels)]
+        levels = [np.zeros(channels), np.full(channels, 255), np.full(channels, 51), *primaries]
+        probes = self.to_input(np.array(levels)[:, None, None, :])[:, 0, 0]  # (3 + C, C)
+        self.low, self.high, fifth = probes[:3]
+        shows = np.isclose(probes[3:], self.high) & ~np.isclose(probes[3:], self.low)  # (C, C)
+        on_a_line = np.allclose(fifth, self.low + (self.high - self.low) / 5, atol=1e-3)
+        if not (on_a_line and (shows.sum(axis=0) == 1).all()):
+            raise ValueError(
+                "preprocess must map each channel of the pixels on its own and along a straight line, "
+                f"but black, white and dark grey become {probes[0]}, {probes[1]} and {probes[2]}"
+            )
+        self.order = tuple(int(channel) for channel in shows.argmax(axis=0))
+
+    def to_input(self, levels: Any) -> np.ndarray:
+        """8-bit levels (N, H, W, C), 0..255, to the model's input, float32."""
+        pixels = self._black + self._width * np.asarray(levels, np.float32) / 255
+        if (self._black, self._width) == (0, 255):
+            pixels = np.array(levels, np.float32)  # exact
+        return np.asarray(self._preprocess(pixels), np.float32)
+
+    def to_levels(self, inputs: Any) -> np.ndarray:
+        """The model's input (N, H, W, C) to 8-bit levels, uint8, clipped and rounded."""
+        levels = 255 * (np.asarray(inputs, np.float32) - self.low) / (self.high - self.low)
+        rounded = np.clip(levels, 0, 255).round().astype(np.uint8)
+        return rounded[..., np.argsort(self.order)]
+
+
+def jitter(X: Any, ox: int, oy: int) -> Any:
+    """Shifts images cyclically: what leaves on one side comes back on the other.
+
+    Args:
+        X: (N, H, W, C), a tensor or an array.
+        ox: pixels to the right, along the width, axis 2.
+        oy: pixels down, along the height, axis 1.
+
+    Returns:
+        The same shape, dtype and kind as X.
+    """
+    from .backend import tf
+
+    if tf.is_tensor(X):
+        return tf.roll(X, shift=[oy, ox], axis=[1, 2])
+    return np.roll(X, shift=(oy, ox), axis=(1, 2))
+
+
+def blur_image(X: Any, sigma: float = 1) -> Any:
+    """Blurs images with a Gaussian along the height and the width.
+
+    Borders are reflected and the Gaussian is cut at 4 sigma, as in SciPy's ``gaussian_filter1d``.
+
+    Args:
+        X: floating point (N, H, W, C), a tensor or an array.
+        sigma: the Gaussian's standard deviation, in pixels, above 0.
+
+    Returns:
+        The same shape, dtype and kind as X.
+
+    Raises:
+        ValueError: sigma is not positive, or X has not four axes.
+    """
+    from .backend import tf
+
+    blurred = tf.convert_to_tensor(X)
+    if not sigma > 0:
+        raise ValueError(f"sigma is {sigma}, expected a positive number of pixels")
+    if blurred.shape.rank != 4:
+        raise ValueError(f"X has shape {tuple(blurred.shape)}, expected (N, H, W, C)")
+    radius = int(4 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    weights /= weights.sum()
+    for axis in (1, 2):
+        length = tf.shape(blurred)[axis]
+        positions = tf.range(-radius, length + radius) % (2 * length)
+        mirrored = tf.minimum(positions, 2 * length - 1 - positions)
+        padded = tf.gather(blurred, mirrored, axis=axis)
+        window = [
+            padded[:, i : i + length] if axis == 1 else padded[:, :, i : i + length]
+            for i in range(2 * radius + 1)
+        ]
+        blurred = tf.add_n(
+            [tf.cast(w, padded.dtype) * part for w, part in zip(weights, window, strict=True)]
+        )
+    return blurred if tf.is_tensor(X) else blurred.numpy()
 
 
 def load_imagenet_val(

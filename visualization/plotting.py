@@ -1,9 +1,21 @@
 """Figures, returned and never shown: write one with `figure.savefig`, or with `png`."""
 
 import io
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.figure import Figure
+from PIL import Image
+
+if TYPE_CHECKING:
+    from .faithfulness import Faithfulness
+
+# Both keep their order for every kind of colour vision and in grey.
+POSITIVE = "inferno"  # from nothing to much
+SIGNED = "PuOr_r"  # against the class: purple; for it: orange
+TITLE = 15  # points, readable on a slide
 
 
 def fooling_figure(
@@ -29,9 +41,132 @@ def fooling_figure(
     figure = Figure(figsize=(14, 4.25), layout="compressed")
     for axes, (title, image) in zip(figure.subplots(1, 4), panels.items(), strict=True):
         axes.imshow(image)
-        axes.set_title(title, fontsize=15)
+        axes.set_title(title, fontsize=TITLE)
         axes.set_axis_off()
     return figure
+
+
+def overlay(image: np.ndarray, attribution: np.ndarray) -> np.ndarray:
+    """A map in colour over its photograph in grey: the stronger the map, the less of the photograph.
+
+    Args:
+        image: uint8 (H, W, 3).
+        attribution: (H, W); where it has negative values, colours tell the sign.
+
+    Returns:
+        uint8 (H, W, 3). The map's 99.5th percentile, by absolute value, has the full colour.
+    """
+    largest = np.quantile(np.abs(attribution), 0.995) or np.abs(attribution).max() or 1
+    strength = np.clip(attribution / largest, -1, 1)
+    signed = strength.min() < 0
+    colours = colormaps[SIGNED if signed else POSITIVE]((strength + 1) / 2 if signed else strength)
+    weight = np.sqrt(np.abs(strength))[..., None]  # (H, W, 1)
+    grey = 0.6 * image.mean(axis=-1, keepdims=True)
+    return ((1 - weight) * grey + weight * 255 * colours[..., :3]).round().astype(np.uint8)
+
+
+def attribution_figure(
+    image: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    title: str,
+    notes: Mapping[str, str] | None = None,
+) -> Figure:
+    """The photograph, and beside it each method's map laid over it.
+
+    Args:
+        image: uint8 (H, W, 3).
+        maps: the method's name -> its map, (H, W).
+        title: what the network sees, for the photograph.
+        notes: the method's name -> a second line for its title.
+    """
+    notes = notes or {}
+    figure = Figure(figsize=(3.6 * (1 + len(maps)), 4.3), layout="compressed")
+    axes = figure.subplots(1, 1 + len(maps))
+    axes[0].imshow(image)
+    axes[0].set_title(title, fontsize=TITLE)
+    for axis, (name, attribution) in zip(axes[1:], maps.items(), strict=True):
+        axis.imshow(overlay(image, attribution))
+        axis.set_title(f"{name}\n{notes.get(name, '')}", fontsize=TITLE)
+    for axis in axes:
+        axis.set_axis_off()
+    return figure
+
+
+def faithfulness_figure(
+    results: "Mapping[str, Faithfulness]", alike: Mapping[str, Mapping[str, float]]
+) -> Figure:
+    """Deletion and insertion curves with their areas, and how maps change as weights turn to noise.
+
+    A method that does not beat the random map in both areas is named in the title.
+
+    Args:
+        results: what `compare_with_random` returns.
+        alike: the method's name -> what `cascading_randomization` returns.
+    """
+    figure = Figure(figsize=(16, 5.4), layout="constrained")
+    deletion, insertion, cascade = figure.subplots(1, 3)
+    for number, (name, result) in enumerate(results.items()):
+        style = (
+            {"color": "black", "linestyle": "--"} if name == "random" else {"color": f"C{number}"}
+        )
+        share = np.linspace(0, 1, len(result.deletion))
+        deletion.plot(share, result.deletion, label=f"{name} {result.deletion_area:.3f}", **style)
+        insertion.plot(
+            share, result.insertion, label=f"{name} {result.insertion_area:.3f}", **style
+        )
+    for number, (name, values) in enumerate(alike.items()):
+        cascade.plot(list(values.values()), marker="o", label=name, color=f"C{number}")
+    layers = list(next(iter(alike.values()))) if alike else []
+    shown = range(0, len(layers), max(1, len(layers) // 12))
+    cascade.set_xticks(shown, [layers[i] for i in shown], rotation=60, ha="right", fontsize=8)
+    cascade.axhline(0, color="black", linewidth=0.8)
+    deletion.set(title="deletion (smaller is better)", xlabel="share of pixels blurred away")
+    insertion.set(title="insertion (larger is better)", xlabel="share of pixels put back")
+    cascade.set(
+        title="weights turned to noise, last layer first", ylabel="rank correlation of maps"
+    )
+    deletion.set_ylabel("probability of the class")
+    for axis in (deletion, insertion, cascade):
+        axis.title.set_fontsize(TITLE)
+        axis.legend(title="area" if axis is not cascade else None)
+    beaten = [
+        name for name in results if name != "random" and not results[name].beats(results["random"])
+    ]
+    verdict = (
+        f"not better than a random map: {', '.join(beaten)}" if beaten else "all beat a random map"
+    )
+    figure.suptitle(verdict, fontsize=TITLE)
+    return figure
+
+
+def class_figure(images: np.ndarray, titles: Sequence[str]) -> Figure:
+    """Class visualisations side by side; images uint8 (N, H, W, 3)."""
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(4 * columns, 4.5 * rows), layout="compressed")
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, image, title in zip(axes, images, titles, strict=False):
+        axis.imshow(image)
+        axis.set_title(title, fontsize=TITLE)
+    return figure
+
+
+def gif(frames: Sequence[np.ndarray], milliseconds: int = 150) -> bytes:
+    """The content of an animated GIF that repeats; the last frame stays for two seconds.
+
+    Args:
+        frames: uint8 (H, W, 3) each.
+        milliseconds: how long a frame stays.
+    """
+    pictures = [Image.fromarray(frame) for frame in frames]
+    durations = [milliseconds] * (len(pictures) - 1) + [2000]
+    buffer = io.BytesIO()
+    pictures[0].save(
+        buffer, "GIF", save_all=True, append_images=pictures[1:], duration=durations, loop=0
+    )
+    return buffer.getvalue()
 
 
 def png(figure: Figure, dpi: int = 120) -> bytes:

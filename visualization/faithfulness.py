@@ -1,0 +1,228 @@
+"""Whether a map tells the truth: deletion and insertion curves, and the randomisation check.
+
+- Petsiuk, Das, Saenko (2018), "RISE", arXiv:1806.07421: take away (or put back) the pixels that a map
+  calls important first, and watch the probability of the class.
+- Adebayo et al. (2018), "Sanity checks for saliency maps", arXiv:1810.03292: a map that stays as it is
+  when the network's weights are replaced by noise does not show what the network has learned.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .backend import keras
+from .checks import check_images, check_labels
+from .gradients import BATCH_SIZE, class_count, predict_scores, softmax
+from .images import blur_image
+
+BLUR = 10.0  # standard deviation, in pixels, of what takes the place of a pixel
+
+
+def deletion_curve(
+    X: Any,
+    y: Any,
+    model: keras.Model,
+    maps: Any,
+    steps: int = 20,
+    batch_size: int = BATCH_SIZE,
+) -> np.ndarray:
+    """The class's probability while the most important pixels are blurred away, step by step.
+
+    The sooner it falls, the better the map: a good one has a small `area`.
+
+    Args:
+        X: floating point (N, H, W, C), the model's input.
+        y: integers (N,), or one for all: the classes.
+        model: any Keras model with one output of shape (N, K).
+        maps: (N, H, W): the larger, the more important.
+        steps: in how many equal steps all pixels go.
+        batch_size: how many images are worked on at a time; it bounds the memory.
+
+    Returns:
+        Softmax probabilities (N, steps + 1): of the whole image first, of the wholly blurred one last.
+
+    Raises:
+        ValueError: shapes that do not fit, NaN, a class that does not exist, steps < 1.
+        TypeError: y is not of integers.
+    """
+    X = check_images(model, X)
+    return _curve(X, blur_image(X, BLUR), y, model, maps, steps, batch_size)
+
+
+def insertion_curve(
+    X: Any,
+    y: Any,
+    model: keras.Model,
+    maps: Any,
+    steps: int = 20,
+    batch_size: int = BATCH_SIZE,
+) -> np.ndarray:
+    """The class's probability while the most important pixels come back into a blurred image.
+
+    The sooner it rises, the better the map: a good one has a large `area`. Arguments and errors as
+    for `deletion_curve`; the first of the probabilities is the wholly blurred image's.
+    """
+    X = check_images(model, X)
+    return _curve(blur_image(X, BLUR), X, y, model, maps, steps, batch_size)
+
+
+def _curve(
+    start: np.ndarray,
+    end: np.ndarray,
+    y: Any,
+    model: keras.Model,
+    maps: Any,
+    steps: int,
+    batch_size: int,
+) -> np.ndarray:
+    """Probabilities while the pixels of `start` turn into those of `end`, by falling importance."""
+    y = check_labels(y, len(start), class_count(model, start))
+    maps = np.asarray(maps)
+    if maps.shape != start.shape[:3] or not np.isfinite(maps).all():
+        raise ValueError(
+            f"the maps have shape {maps.shape}, expected {start.shape[:3]} without NaN or infinity"
+        )
+    if steps < 1:
+        raise ValueError(f"steps is {steps}, expected a positive integer")
+    share = np.arange(steps + 1) / steps
+    curves = np.empty((len(start), steps + 1))
+    for n, (before, after, label) in enumerate(zip(start, end, y, strict=True)):
+        rank = np.empty(maps[n].size)
+        rank[np.argsort(-maps[n], axis=None, kind="stable")] = np.arange(maps[n].size)
+        rank = rank.reshape(maps[n].shape)[..., None]  # (H, W, 1), 0 the most important
+        for i in range(0, steps + 1, batch_size):
+            limits = (share[i : i + batch_size] * maps[n].size)[:, None, None, None]
+            mixed = np.where(rank < limits, after, before)
+            scores = predict_scores(model, mixed, batch_size)
+            curves[n, i : i + batch_size] = softmax(scores)[:, label]
+    return curves
+
+
+def area(curve: np.ndarray) -> np.ndarray:
+    """The area under curves (..., steps + 1), by the trapezoid rule over 0 to 1."""
+    return np.trapezoid(curve, dx=1 / (curve.shape[-1] - 1), axis=-1)
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """How one method does, beside random maps on the same images.
+
+    Attributes:
+        deletion, insertion: the mean curves, (steps + 1,).
+        deletion_area, insertion_area: the areas under them.
+    """
+
+    deletion: np.ndarray
+    insertion: np.ndarray
+
+    @property
+    def deletion_area(self) -> float:
+        return float(area(self.deletion))
+
+    @property
+    def insertion_area(self) -> float:
+        return float(area(self.insertion))
+
+    def beats(self, other: "Faithfulness") -> bool:
+        """True if the class goes sooner when deleting, and comes back sooner when inserting."""
+        return (
+            self.deletion_area < other.deletion_area and self.insertion_area > other.insertion_area
+        )
+
+
+def compare_with_random(
+    X: Any,
+    y: Any,
+    model: keras.Model,
+    maps: Mapping[str, Any],
+    steps: int = 20,
+    seed: int = 0,
+    batch_size: int = BATCH_SIZE,
+) -> dict[str, Faithfulness]:
+    """Deletion and insertion for the maps of several methods, and for a random map of each image.
+
+    Args:
+        maps: the method's name -> its maps, (N, H, W).
+        seed: of the random maps.
+        X, y, model, steps, batch_size: as for `deletion_curve`.
+
+    Returns:
+        The method's name -> its `Faithfulness`, averaged over the images; "random" is the last.
+    """
+    X = check_images(model, X)
+    random = np.random.default_rng(seed).random(X.shape[:3])
+    return {
+        name: Faithfulness(
+            deletion_curve(X, y, model, found, steps, batch_size).mean(axis=0),
+            insertion_curve(X, y, model, found, steps, batch_size).mean(axis=0),
+        )
+        for name, found in [*maps.items(), ("random", random)]
+    }
+
+
+def cascading_randomization(
+    X: Any,
+    y: Any,
+    model: keras.Model,
+    method: Callable[..., Any],
+    seed: int = 0,
+    **keywords: Any,
+) -> dict[str, float]:
+    """How alike a method's maps stay while the weights become noise, from the last layer to the first.
+
+    The weights of each layer are replaced by Gaussian noise of the same mean and spread, in turn, and
+    stay replaced; when all is done, or fails, the model has its own weights again.
+
+    Args:
+        X: floating point (N, H, W, C), the model's input.
+        y: integers (N,), or one for all: the classes.
+        model: any Keras model with one output of shape (N, K).
+        method: a function of (X, y, model, **keywords) that returns maps (N, H, W).
+        seed: of the noise.
+
+    Returns:
+        The name of each layer that has weights, from the last to the first -> the mean rank
+        correlation (Spearman) of the maps with the original ones, -1 to 1. An honest method falls
+        towards 0.
+    """
+    X = check_images(model, X)
+    original = _maps(method(X, y, model, **keywords))
+    generator = np.random.default_rng(seed)
+    layers = [layer for layer in model._flatten_layers(include_self=False) if layer.weights]
+    leaves = [layer for layer in layers if not list(layer._flatten_layers(include_self=False))]
+    saved = [(variable, variable.numpy()) for variable in model.weights]
+    alike = {}
+    try:
+        for layer in reversed(leaves):
+            for variable in layer.weights:
+                value = variable.numpy()
+                if np.issubdtype(value.dtype, np.floating):
+                    noise = generator.normal(value.mean(), value.std(), value.shape)
+                    variable.assign(np.abs(noise) if value.min() >= 0 else noise)
+            randomised = _maps(method(X, y, model, **keywords))
+            pairs = zip(original, randomised, strict=True)
+            name = getattr(layer, "path", None) or layer.name
+            alike[name] = float(np.mean([_rank_correlation(a, b) for a, b in pairs]))
+    finally:
+        for variable, value in saved:
+            variable.assign(value)
+    return alike
+
+
+def _maps(found: Any) -> np.ndarray:
+    return np.asarray(found[0] if isinstance(found, tuple) else found)
+
+
+def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    """Spearman's, 0 where a map is flat; equal values share their mean rank."""
+    a, b = _ranks(a.ravel()), _ranks(b.ravel())
+    if np.ptp(a) == 0 or np.ptp(b) == 0:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, group, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[group]

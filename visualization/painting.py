@@ -1,0 +1,143 @@
+"""Class visualisation in frequency space, after Olah, Mordvintsev, Schubert (2017), "Feature
+visualization", Distill, https://distill.pub/2017/feature-visualization.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .backend import keras, tf
+from .class_viz import BATCH_SIZE, check_positive, frame_times, target_classes
+from .gradients import compiled, raw_scores, score_of
+from .images import InputScale, jitter, preprocess_image
+
+CONTRAST = 10  # of the first steps; judged by eye, from 1 to 10
+
+# The square root of the covariance of red, green and blue in photographs (CS231n's 25 images of
+# ImageNet), scaled to 1: brightness varies most, then blue against red, then green.
+COLOURS = ((0.57, -0.12, 0.08), (0.57, -0.05, -0.10), (0.59, 0.16, 0.03))
+
+
+def paint_class(
+    target_y: Any,
+    model: keras.Model,
+    num_iterations: int = 200,
+    learning_rate: float = 0.05,
+    max_jitter: int = 16,
+    show_every: int = 32,
+    seed: int = 0,
+    preprocess: Callable[[Any], Any] | None = None,
+    bounds: tuple[float, float] = (0, 255),
+    image_shape: tuple[int, int, int] | None = None,
+    on_frame: "Callable[[int, np.ndarray], object] | None" = None,
+) -> np.ndarray:
+    """Class visualisation in frequency space: pictures in which one recognises the class.
+
+    The image is a sigmoid of an inverse Fourier transform whose coefficients weigh as much as they do
+    in photographs, 1/f, with colours that vary as in photographs. Adam climbs the class's score, and
+    each step sees the image shifted by up to `max_jitter` - 1 pixels. Pixels are valid at every step,
+    so what is saved is what was optimised.
+
+    Args:
+        num_iterations: how many steps of Adam.
+        learning_rate: Adam's.
+        target_y, model, max_jitter, show_every, seed, preprocess, bounds, image_shape, on_frame: as
+            for `create_class_visualization`.
+
+    Returns:
+        The images as the model's input, float32 (N, H, W, C), one for each class.
+
+    Raises:
+        as `create_class_visualization`.
+    """
+    check_positive(
+        learning_rate=learning_rate, num_iterations=num_iterations, max_jitter=max_jitter
+    )
+    check_positive(show_every=show_every)
+    targets, shape = target_classes(target_y, model, image_shape)
+    scale = InputScale(preprocess or preprocess_image, bounds, shape[2])
+    height, width, channels = shape
+    generator = np.random.default_rng(seed)
+    spectrum = (1, 2, channels, height, width // 2 + 1)  # real and imaginary parts
+    start = 0.01 * generator.standard_normal(spectrum, dtype=np.float32)
+    shifts = generator.integers(0, max_jitter, (num_iterations, 2), dtype=np.int32)
+    colours = np.eye(channels, dtype=np.float32)
+    if channels == 3:
+        colours = np.array(COLOURS, np.float32)[list(scale.order)]
+    steps = compiled(model, _build_painting, shape)
+
+    parts = []
+    for first in range(0, len(targets), BATCH_SIZE):
+        chosen = targets[first : first + BATCH_SIZE]
+        parameters = np.repeat(start, len(chosen), axis=0)
+        state = parameters, np.zeros_like(parameters), np.zeros_like(parameters)
+        done = 0
+        for until in frame_times(num_iterations, show_every, on_frame is not None):
+            progress = np.int32(done), np.int32(until)
+            X, *state = steps(
+                *state, chosen, shifts, *progress, np.float32(learning_rate),
+                colours, scale.low, scale.high,
+            )  # fmt: skip
+            done = until
+            if on_frame:
+                on_frame(done, X.numpy())
+        parts.append(X.numpy())
+    return np.concatenate(parts)
+
+
+def _build_painting(
+    get_model: "Callable[[], keras.Model]", shape: tuple[int, int, int]
+) -> "Callable[..., tuple[tf.Tensor, ...]]":
+    """Steps of Adam (Kingma, Ba 2015, algorithm 1) on the spectrum, as one graph."""
+    height, width, _ = shape
+    rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
+    frequency = np.maximum(np.hypot(rows, columns), 1 / max(height, width))
+    weight = CONTRAST * np.sqrt(height * width) / frequency / max(height, width)  # (H, W // 2 + 1)
+
+    def image(
+        spectrum: tf.Tensor, colours: tf.Tensor, low: tf.Tensor, high: tf.Tensor
+    ) -> tf.Tensor:
+        weighted = spectrum * tf.constant(weight, tf.float32)  # (N, 2, C, H, W // 2 + 1)
+        planes = tf.signal.irfft2d(
+            tf.complex(weighted[:, 0], weighted[:, 1]), fft_length=[height, width]
+        )  # (N, C, H, W)
+        pixels = tf.sigmoid(tf.einsum("nchw,dc->nhwd", planes, colours))
+        return low + (high - low) * pixels
+
+    @tf.function(reduce_retracing=True)
+    def paint(
+        spectrum: tf.Tensor,  # (N, 2, C, H, W // 2 + 1)
+        mean: tf.Tensor,  # Adam's first moment
+        square: tf.Tensor,  # Adam's second moment
+        targets: tf.Tensor,  # (N,)
+        shifts: tf.Tensor,  # (T, 2)
+        done: tf.Tensor,
+        until: tf.Tensor,
+        learning_rate: tf.Tensor,
+        colours: tf.Tensor,  # (C, C)
+        low: tf.Tensor,  # (C,)
+        high: tf.Tensor,  # (C,)
+    ) -> "tuple[tf.Tensor, ...]":
+        def step(
+            t: tf.Tensor, spectrum: tf.Tensor, mean: tf.Tensor, square: tf.Tensor
+        ) -> "tuple[tf.Tensor, ...]":
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch(spectrum)
+                seen = jitter(image(spectrum, colours, low, high), shifts[t, 0], shifts[t, 1])
+                scores = raw_scores(get_model(), seen)
+                value = score_of(targets)(scores)
+            gradient = tape.gradient(value, spectrum)
+            mean = 0.9 * mean + 0.1 * gradient
+            square = 0.999 * square + 0.001 * tf.square(gradient)
+            steps = tf.cast(t + 1, tf.float32)
+            unbiased = mean / (1 - 0.9**steps)
+            spread = tf.sqrt(square / (1 - 0.999**steps))
+            return t + 1, spectrum + learning_rate * unbiased / (spread + 1e-8), mean, square
+
+        _, spectrum, mean, square = tf.while_loop(
+            lambda t, *_: t < until, step, (done, spectrum, mean, square)
+        )
+        return image(spectrum, colours, low, high), spectrum, mean, square
+
+    return paint
