@@ -65,28 +65,21 @@ def overlay(image: np.ndarray, attribution: np.ndarray) -> np.ndarray:
     return ((1 - weight) * grey + weight * 255 * colours[..., :3]).round().astype(np.uint8)
 
 
-def attribution_figure(
-    image: np.ndarray,
-    maps: Mapping[str, np.ndarray],
-    title: str,
-    notes: Mapping[str, str] | None = None,
-) -> Figure:
+def attribution_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], title: str) -> Figure:
     """The photograph, and beside it each method's map laid over it.
 
     Args:
         image: uint8 (H, W, 3).
         maps: the method's name -> its map, (H, W).
         title: what the network sees, for the photograph.
-        notes: the method's name -> a second line for its title.
     """
-    notes = notes or {}
     figure = Figure(figsize=(3.6 * (1 + len(maps)), 4.3), layout="compressed")
     axes = figure.subplots(1, 1 + len(maps))
     axes[0].imshow(image)
     axes[0].set_title(title, fontsize=TITLE)
     for axis, (name, attribution) in zip(axes[1:], maps.items(), strict=True):
         axis.imshow(overlay(image, attribution))
-        axis.set_title(f"{name}\n{notes.get(name, '')}", fontsize=TITLE)
+        axis.set_title(name, fontsize=TITLE)
     for axis in axes:
         axis.set_axis_off()
     return figure
@@ -128,7 +121,10 @@ def faithfulness_figure(
     deletion.set_ylabel("probability of the class")
     for axis in (deletion, insertion, cascade):
         axis.title.set_fontsize(TITLE)
-        axis.legend(title="area" if axis is not cascade else None)
+    for axis in (deletion, insertion):
+        axis.legend(title="area", loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
+    cascade.legend(ncols=2)
+    cascade.set_ylim(-0.5, 1.3)
     beaten = [
         name for name in results if name != "random" and not results[name].beats(results["random"])
     ]

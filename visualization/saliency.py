@@ -174,12 +174,13 @@ def _show_one(
 def _method(name: str, seed: int) -> Callable[..., Any]:
     from .attribution import grad_cam, integrated_gradients, smoothed
 
-    return {
+    methods: dict[str, Callable[..., Any]] = {
         "saliency": compute_saliency_maps,
         "smoothgrad": smoothed(compute_saliency_maps, seed=seed),
         "integrated-gradients": integrated_gradients,
         "grad-cam": grad_cam,
-    }[name]
+    }
+    return methods[name]
 
 
 class _Evaluation:
