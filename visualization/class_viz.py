@@ -50,7 +50,8 @@ def create_class_visualization(
 
     Each iteration shifts the image by up to `max_jitter` - 1 pixels each way, takes one step, shifts
     back and clips to valid pixels; every `blur_every` iterations the image is blurred (sigma 0.5).
-    The whole is compiled; no Python runs between the iterations.
+    The whole is compiled; no Python runs between the iterations. For other preprocessing than
+    SqueezeNet's, steps and regularisation are taken in proportion to the input's range.
 
     Args:
         target_y: a class, or several for a batch that is worked on together.
@@ -99,6 +100,7 @@ def create_class_visualization(
     shifts = generator.integers(0, max_jitter, (num_iterations, 2), dtype=np.int32)
     steps = compiled(model, _build_steps, normalize)
     settings = np.float32(l2_reg), np.float32(learning_rate), np.int32(blur_every)
+    range_of_input = np.float32(scale.width), scale.low, scale.high
 
     parts = []
     for first in range(0, len(targets), BATCH_SIZE):
@@ -107,7 +109,7 @@ def create_class_visualization(
         done = 0
         for until in frame_times(num_iterations, show_every, on_frame is not None):
             progress = np.int32(done), np.int32(until)
-            X = steps(X, chosen, shifts, *progress, *settings, scale.low, scale.high)
+            X = steps(X, chosen, shifts, *progress, *settings, *range_of_input)
             done = until
             if on_frame:
                 on_frame(done, X.numpy())
@@ -160,6 +162,7 @@ def _build_steps(
         l2_reg: "tf.Tensor",
         learning_rate: "tf.Tensor",
         blur_every: "tf.Tensor",
+        width: "tf.Tensor",  # of the input's range, beside SqueezeNet's
         low: "tf.Tensor",  # (C,)
         high: "tf.Tensor",  # (C,)
     ) -> "tf.Tensor":
@@ -167,9 +170,9 @@ def _build_steps(
             ox, oy = shifts[t, 0], shifts[t, 1]
             X = jitter(X, ox, oy)
             _, gradient = scores_and_gradients(get_model(), X, score_of(targets))
-            gradient -= 2 * l2_reg * X
+            gradient = width**2 * gradient - 2 * l2_reg * X  # as for an input of SqueezeNet's width
             if normalize:
-                gradient = tf.math.divide_no_nan(gradient, l2_norm(gradient))
+                gradient = width * tf.math.divide_no_nan(gradient, l2_norm(gradient))
             X = jitter(X + learning_rate * gradient, -ox, -oy)
             X = tf.clip_by_value(X, low, high)
             blurs = (blur_every > 0) & (tf.math.floormod(t, tf.maximum(blur_every, 1)) == 0)

@@ -129,12 +129,16 @@ class Images:
         self.sources, self.quiet = sources, quiet
         self.skipped: list[str] = []
         self.size = size
-        self._only = self._read(sources[0]) if len(sources) == 1 else None
+        self._contents: dict[str, bytes] = {}
+        if len(sources) == 1:
+            self._read(sources[0])
 
     def _read(self, source: str) -> "tuple[np.ndarray, dict[str, str]]":
         from .images import decode_image, read_source
 
-        content = read_source(source)
+        content = self._contents.get(source) or read_source(source)
+        if len(self.sources) == 1:
+            self._contents[source] = content
         record = {"source": source, "sha256": hashlib.sha256(content).hexdigest()}
         return decode_image(content, source, self.size), record
 
@@ -143,7 +147,7 @@ class Images:
         start = time.monotonic()
         for done, source in enumerate(self.sources):
             try:
-                image, record = self._only or self._read(source)
+                image, record = self._read(source)
             except (ValueError, OSError) as error:
                 self.skipped.append(source)
                 print(f"skipped: {' '.join(str(error).split())}", file=sys.stderr)

@@ -37,8 +37,8 @@ def make_fooling_image(
     rounding it to 8 bits may undo it: `make_fooling_images` makes images that survive being saved.
 
     Where the target's score has no gradient at all (SqueezeNet ends in a ReLU, so a score can be
-    exactly 0), the step goes down the gradient of the highest score instead; where that has none
-    either, the image stays as it is. No step is ever NaN.
+    exactly 0), the step goes down the gradient of the highest other score instead; where that has
+    none either, the image stays as it is. No step is ever NaN.
 
     Args:
         X: floating point (1, H, W, C), the model's preprocessed input.
@@ -112,9 +112,11 @@ def make_fooling_images(
 ) -> FoolingResult:
     """Changes images until the model takes each for its target, once it has been saved with 8 bits.
 
-    As `make_fooling_image`, but every score and gradient is taken at the image as it would be saved,
-    clipped to valid pixels and rounded, while the steps add up unrounded (a straight-through
-    estimator). An image that fools leaves the batch, so that the work shrinks.
+    As `make_fooling_image`, with two changes. Every score and gradient is taken at the image as it
+    would be saved, clipped to valid pixels and rounded, while the steps add up unrounded (a
+    straight-through estimator). And what each step raises is the target's lead over the highest other
+    score, so that a class much like the target does not rise with it. An image that fools leaves the
+    batch, so that the work shrinks.
 
     Args:
         images: uint8 (N, H, W, C), 0..255.
@@ -140,7 +142,7 @@ def make_fooling_images(
 
     from .checks import check_labels, check_levels
     from .gradients import predict_scores, softmax
-    from .images import SQUEEZENET_STD, InputScale, preprocess_image
+    from .images import InputScale, preprocess_image
 
     images = check_levels(images)
     scale = InputScale(preprocess or preprocess_image, bounds, images.shape[3])
@@ -153,7 +155,7 @@ def make_fooling_images(
     def fools(scores: "np.ndarray") -> "np.ndarray":
         return (scores.argmax(axis=1) == targets) != away
 
-    step = learning_rate * float(np.mean(scale.high - scale.low) / np.mean(1 / SQUEEZENET_STD))
+    step = learning_rate * scale.width
     chunks = []
     for start in range(0, len(images), batch_size):
         chunk = slice(start, start + batch_size)
@@ -220,38 +222,47 @@ def _ascend(
         raise ValueError(f"learning_rate is {learning_rate}, expected a positive number")
     if max_iterations < 1:
         raise ValueError(f"max_iterations is {max_iterations}, expected a positive integer")
-    loop = compiled(model, _build_loop, away, scale is not None)
-    low, high = (
-        (scale.low, scale.high) if scale else (np.zeros(1, np.float32), np.ones(1, np.float32))
-    )
+    loop = compiled(model, _build_loop, scale is not None, away)
+    low, high = (scale.low, scale.high) if scale else np.array([[0], [1]], np.float32)
     settings = np.float32(learning_rate), np.int32(max_iterations)
     return loop(np.float32(images), targets, *settings, low, high)
 
 
 def _build_loop(
-    get_model: "Callable[[], keras.Model]", away: bool, as_saved: bool
+    get_model: "Callable[[], keras.Model]", as_saved: bool, away: bool
 ) -> "Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]":
     """The ascent of a batch as one graph.
 
-    With `away`, it goes down the targets' scores until they are not the highest; with `as_saved`, each
-    gradient is taken at the image that 8 bits can hold.
+    With `as_saved`, scores and gradients are taken at the image that 8 bits can hold, and what is
+    raised is the target's lead; with `away`, what is lowered.
     """
     from .backend import tf
     from .gradients import l2_norm, score_of, scores_and_gradients
 
+    def lead_of(targets: "tf.Tensor") -> "Callable[[tf.Tensor], tf.Tensor]":
+        """The objective that is how far the target's score lies above the highest other one."""
+
+        def lead(scores: "tf.Tensor") -> "tf.Tensor":
+            is_target = tf.one_hot(targets, scores.shape[1], on_value=True, off_value=False)
+            others = tf.where(is_target, scores.dtype.min, scores)
+            return score_of(targets)(scores) - tf.reduce_max(others, axis=1)
+
+        return lead
+
     def direction(view: "tf.Tensor", targets: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
-        """Scores (n, K), and the unit step (n, H, W, C) that raises (lowers) each target's score."""
-        scores, gradient = scores_and_gradients(get_model(), view, score_of(targets))
-        gradient = -gradient if away else gradient
-        norm = l2_norm(gradient)
+        """Scores (n, K), and the unit step (n, H, W, C) towards (or away from) the targets."""
+        if as_saved:
+            scores, gradient = scores_and_gradients(get_model(), view, lead_of(targets))
+            gradient = -gradient if away else gradient
+        else:
+            scores, gradient = scores_and_gradients(get_model(), view, score_of(targets))
+            alive = l2_norm(gradient) > 0
 
-        def away_from_highest() -> "tf.Tensor":
-            _, highest = scores_and_gradients(
-                get_model(), view, lambda scores: tf.reduce_max(scores, axis=1)
-            )
-            return tf.where(norm > 0, gradient, -highest)
+            def by_lead() -> "tf.Tensor":
+                _, lead = scores_and_gradients(get_model(), view, lead_of(targets))
+                return tf.where(alive, gradient, lead)
 
-        gradient = tf.cond(tf.reduce_all(norm > 0), lambda: gradient, away_from_highest)
+            gradient = tf.cond(tf.reduce_all(alive), lambda: gradient, by_lead)
         return scores, tf.math.divide_no_nan(gradient, l2_norm(gradient))
 
     @tf.function(reduce_retracing=True)
@@ -429,7 +440,10 @@ def _fool_one(
         print(f"image    {source['source']}")
         print(f"before   {_sentence(before)}")
         print(f"after    {_sentence(after)}")
-        print(f"steps    {steps}" + (" (it was taken for the target as it is)" * result.already[0]))
+        print(
+            f"steps    {steps}"
+            + (" (it was taken for the target as it is)" * bool(result.already[0]))
+        )
         print(f"change   L2 {l2:.1f}, largest pixel change {linf} (levels of 0 to 255)")
         print(f"written  {picture}\n         {figure}\n         {record}", flush=True)
     return success

@@ -207,6 +207,8 @@ class InputScale:
     Attributes:
         low, high: float32 (C,): the input for black and for white, by input channel.
         order: the pixel channel that each input channel shows; (2, 1, 0) for BGR input.
+        width: how wide the input's range is beside SqueezeNet's, whose is 1: what the course says of
+            step lengths in its units is true of other models after a multiplication by it.
 
     Raises:
         ValueError: `preprocess` is not such a map, or `bounds` are not two numbers in order.
@@ -234,6 +236,7 @@ class InputScale:
                 f"but black, white and dark grey become {probes[0]}, {probes[1]} and {probes[2]}"
             )
         self.order = tuple(int(channel) for channel in shows.argmax(axis=0))
+        self.width = float(np.mean(self.high - self.low) / np.mean(1 / SQUEEZENET_STD))
 
     def to_input(self, levels: Any) -> np.ndarray:
         """8-bit levels (N, H, W, C), 0..255, to the model's input, float32."""

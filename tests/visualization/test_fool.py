@@ -12,10 +12,13 @@ from visualization import (
     load_image,
     make_fooling_image,
     make_fooling_images,
+    predict_scores,
     preprocess_image,
 )
 from visualization.backend import keras, tf
 from visualization.fool import main
+
+from .models import make
 
 STINGRAY = 6
 
@@ -94,6 +97,7 @@ def test_a_batch_gives_what_single_images_give(squeezenet, imagenet):
 def test_an_image_that_is_the_target_already_stays_as_it_is(squeezenet, grace_hopper):
     result = make_fooling_images(grace_hopper[None], 457, squeezenet)
     assert result.success[0]
+    assert result.already[0]
     assert result.iterations[0] == 0
     np.testing.assert_array_equal(result.images[0], grace_hopper)
 
@@ -196,6 +200,52 @@ def test_a_model_without_scores_is_refused(squeezenet):
         make_fooling_image(np.zeros((1, 224, 224, 3), np.float32), 6, model)
 
 
+def test_without_a_target_any_other_class_will_do(squeezenet, imagenet):
+    images = imagenet[0][:5]
+    result = make_fooling_images(images, None, squeezenet)
+    assert result.success.all()
+    assert not result.already.any()
+    assert (result.predicted_after != result.predicted_before).all()
+    np.testing.assert_array_equal(result.targets, result.predicted_before)
+
+
+def test_the_smallest_change_still_fools_and_is_smaller(squeezenet, imagenet):
+    images = imagenet[0][:4]
+    usual = make_fooling_images(images, STINGRAY, squeezenet)
+    least = make_fooling_images(images, STINGRAY, squeezenet, minimal=True)
+    assert least.success.all()
+    assert (least.l2 <= usual.l2).all()
+    assert least.l2.sum() < usual.l2.sum()
+    np.testing.assert_array_equal(
+        predict_scores(squeezenet, preprocess_image(least.images)).argmax(axis=1), STINGRAY
+    )
+
+
+def test_models_with_other_preprocessing_are_fooled_as_they_are_saved():
+    model, _, _ = make("nested in another")
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
+    caffe = np.array([103.939, 116.779, 123.68])
+    for preprocess, bounds in (
+        (lambda pixels: pixels[..., ::-1] - caffe, (0, 255)),  # blue first
+        (lambda pixels: pixels * 2 - 1, (0, 1)),
+    ):
+        model_input = preprocess(images / 255 * bounds[1]).astype(np.float32)
+        seen = predict_scores(model, model_input).argmax(axis=1)
+        targets = (seen + 1) % 5
+        found = make_fooling_images(images, targets, model, preprocess=preprocess, bounds=bounds)
+        assert found.success.all()
+        again = preprocess(found.images / 255 * bounds[1]).astype(np.float32)
+        np.testing.assert_array_equal(predict_scores(model, again).argmax(axis=1), targets)
+
+
+@pytest.mark.slow
+def test_eight_random_targets_for_each_validation_image(squeezenet, imagenet):
+    images = np.repeat(imagenet[0], 8, axis=0)
+    targets = np.random.default_rng(0).integers(0, 1000, len(images))
+    result = make_fooling_images(images, targets, squeezenet)
+    assert result.success.sum() >= 198
+
+
 # --- the command ---
 
 
@@ -216,7 +266,7 @@ def test_the_command_writes_a_picture_that_fools_when_it_is_read_back(tmp_path, 
     assert record["iterations"] + 1 == len(record["target_scores"])
     assert record["seed"] == 0
     assert {"tensorflow", "keras", "numpy", "python"} <= set(record["versions"])
-    assert len(record["image"]["sha256"]) == len(record["weights"]["sha256"]) == 64
+    assert len(record["image"]["sha256"]) == len(record["network"]["sha256"]) == 64
     assert load_image(out / record["figure"]).shape[1] > 1000
     assert len(list(out.iterdir())) == 3
 
@@ -250,7 +300,7 @@ def test_a_photograph_that_is_the_target_is_said_to_be(tmp_path, capsys):
         (["--target", "stingrey"], "'stingray' (6)"),
         (["--target", "crane"], "134"),
         (["--target", "6", "--image", "nobody.jpg"], "no such image file"),
-        (["--target", "6", "--image", "."], "is a folder"),
+        (["--target", "6", "--image", "."], "is a folder without images"),
         (["--target", "6", "--image", __file__], "is not an image"),
         (["--target", "6", "--image", "http://127.0.0.1/x.png"], "private network"),
         (["--target", "6", "--out", __file__], "cannot be written there"),

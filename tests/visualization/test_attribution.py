@@ -1,0 +1,158 @@
+import numpy as np
+import pytest
+
+from visualization import (
+    compute_saliency_maps,
+    grad_cam,
+    integrated_gradients,
+    predict_scores,
+    preprocess_image,
+    smoothed,
+)
+from visualization.backend import keras, tf
+
+from .models import STYLES, make
+
+
+def linear_model(weights):
+    model = keras.Sequential(
+        [keras.Input((4, 4, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    model.layers[-1].set_weights([np.stack([weights.ravel(), -weights.ravel()], 1), np.zeros(2)])
+    return model
+
+
+def test_integrated_gradients_of_a_linear_model_are_weight_times_input():
+    random = np.random.default_rng(0)
+    weights, X = random.normal(size=(4, 4, 3)), random.normal(size=(2, 4, 4, 3)).astype("float32")
+    for steps in (1, 7):
+        result = integrated_gradients(X, [0, 1], linear_model(weights), steps=steps)
+        expected = (X * weights).sum(axis=-1) * np.array([1, -1])[:, None, None]
+        np.testing.assert_allclose(result.maps, expected, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(result.gap, 0, atol=1e-4)
+
+
+def test_the_completeness_gap_closes_with_more_steps(squeezenet, grace_hopper):
+    X = preprocess_image(grace_hopper)[None]
+    few = integrated_gradients(X, 457, squeezenet, steps=3)
+    many = integrated_gradients(X, 457, squeezenet, steps=60)
+    assert abs(many.gap[0]) < abs(few.gap[0])
+    rise = (predict_scores(squeezenet, X) - predict_scores(squeezenet, np.zeros_like(X)))[0, 457]
+    assert many.maps.sum() - many.gap[0] == pytest.approx(rise, rel=1e-3)
+    assert abs(many.gap[0]) < 0.05 * rise
+
+
+def test_the_baseline_has_no_attribution_to_itself():
+    model, X, y = make("nested in another")
+    result = integrated_gradients(X, y, model, baseline=X, steps=4)
+    np.testing.assert_array_equal(result.maps, 0)
+    np.testing.assert_array_equal(result.gap, 0)
+
+
+@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("method", [compute_saliency_maps, integrated_gradients, grad_cam])
+def test_every_method_works_on_every_style_and_in_chunks(method, style):
+    model, X, y = make(style)
+    many, few = (method(X, y, model, batch_size=size) for size in (25, 2))
+    if method is integrated_gradients:
+        many, few = many.maps, few.maps
+    assert many.shape == X.shape[:3]
+    assert np.abs(many).max() > 0
+    np.testing.assert_allclose(many, few, atol=1e-4 * np.abs(many).max())
+
+
+def cam_by_hand(model, layer, X, label):
+    """Equations 1 and 2 on a model cut at a layer."""
+    cut = keras.Model(model.inputs, [model.get_layer(layer).output, model.outputs[0]])
+    with tf.GradientTape() as tape:
+        activations, scores = cut(X)
+        score = scores[:, label]
+    weights = tf.reduce_mean(tape.gradient(score, activations), axis=(1, 2), keepdims=True)
+    cam = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1, keepdims=True))
+    return tf.image.resize(cam, X.shape[1:3])[..., 0].numpy()
+
+
+@pytest.mark.parametrize("layer", ["conv10", "fire9", "fire5"])
+def test_grad_cam_is_the_papers(layer, squeezenet, grace_hopper):
+    X = preprocess_image(grace_hopper)[None]
+    expected = cam_by_hand(squeezenet, layer, X, 457)
+    np.testing.assert_allclose(
+        grad_cam(X, 457, squeezenet, layer=layer), expected, atol=1e-4 * expected.max()
+    )
+    if layer == "conv10":
+        np.testing.assert_array_equal(
+            grad_cam(X, 457, squeezenet), grad_cam(X, 457, squeezenet, layer)
+        )
+
+
+def test_grad_cam_is_never_negative_and_leaves_the_model_as_it_was(squeezenet, grace_hopper):
+    model, X, y = make("nested in another")
+    calls = [layer.call.__func__ for layer in model._flatten_layers()]
+    assert grad_cam(X, y, model).min() >= 0
+    assert [layer.call.__func__ for layer in model._flatten_layers()] == calls
+
+
+def test_grad_cam_finds_the_tie(squeezenet, grace_hopper):
+    cam = grad_cam(preprocess_image(grace_hopper)[None], 457, squeezenet)[0]
+    row, column = np.unravel_index(cam.argmax(), cam.shape)
+    assert 130 <= row <= 180
+    assert 70 <= column <= 140
+
+
+def test_a_model_without_convolution_and_a_layer_that_is_not_there_are_told():
+    model = linear_model(np.ones((4, 4, 3)))
+    X = np.ones((1, 4, 4, 3), np.float32)
+    with pytest.raises(ValueError, match="computes no convolution"):
+        grad_cam(X, 0, model)
+    nested, X, y = make("nested in another")
+    with pytest.raises(ValueError, match="computes no layer 'nowhere'"):
+        grad_cam(X, y, nested, layer="nowhere")
+
+
+def test_smoothing_without_noise_changes_nothing():
+    model, X, y = make("nested in another")
+    plain = compute_saliency_maps(X, y, model)
+    smooth = smoothed(compute_saliency_maps, samples=3, noise=0)(X, y, model)
+    np.testing.assert_allclose(smooth, plain, atol=1e-6 * plain.max())
+
+
+def test_smoothing_is_the_mean_over_noise_of_the_images_own_range():
+    seen = []
+
+    def spread(X, y, model, batch_size):
+        seen.append(X)
+        return X.mean(axis=-1)
+
+    model, X, y = make("sequential that starts with Rescaling")
+    X[1] *= 0.1
+    smooth = smoothed(spread, samples=400, noise=0.2, seed=3)(X, y, model, batch_size=64)
+    for n in range(3):
+        noisy = np.concatenate(seen[7 * n : 7 * n + 7])
+        assert noisy.shape == (400, 16, 16, 3)
+        assert (noisy - X[n]).std() == pytest.approx(0.2 * np.ptp(X[n]), rel=0.02)
+        np.testing.assert_allclose(smooth[n], noisy.mean(axis=(0, -1)), rtol=1e-4)
+
+
+@pytest.mark.parametrize("method", [compute_saliency_maps, integrated_gradients, grad_cam])
+def test_smoothing_any_method_is_repeatable_and_follows_its_seed(method):
+    model, X, y = make("nested in another")
+    first = smoothed(method, samples=5, seed=1)(X, y, model)
+    np.testing.assert_array_equal(first, smoothed(method, samples=5, seed=1)(X, y, model))
+    assert not np.array_equal(first, smoothed(method, samples=5, seed=2)(X, y, model))
+    alone = smoothed(method, samples=5, seed=1)(X[1:2], y[1:2], model, batch_size=2)
+    np.testing.assert_allclose(alone[0], first[1], atol=1e-4 * np.abs(first).max())
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda *a: smoothed(compute_saliency_maps, samples=0)(*a), "samples is 0"),
+        (lambda *a: smoothed(compute_saliency_maps, noise=-1)(*a), "noise is -1"),
+        (lambda *a: integrated_gradients(*a, steps=0), "steps is 0"),
+        (lambda *a: integrated_gradients(*a, baseline=np.zeros(7)), "baseline has shape"),
+    ],
+)
+def test_wrong_settings_are_refused(call, sentence):
+    model, X, y = make("nested in another")
+    with pytest.raises(ValueError, match=sentence):
+        call(X, y, model)

@@ -1,0 +1,222 @@
+import io
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visualization import (
+    SQUEEZENET_MEAN,
+    SQUEEZENET_STD,
+    blur_image,
+    class_visualization_update_step,
+    create_class_visualization,
+    deprocess_image,
+    jitter,
+    load_image,
+    paint_class,
+    predict_scores,
+    preprocess_image,
+)
+from visualization.backend import tf
+from visualization.class_viz import main
+from visualization.gradients import softmax
+
+from .models import make
+
+TARANTULA, GORILLA = 76, 366
+
+
+def test_jitter_shifts_cyclically_along_width_and_height():
+    X = np.arange(2 * 3 * 4 * 1).reshape(2, 3, 4, 1)
+    moved = jitter(X, 1, 2)
+    for row in range(3):
+        for column in range(4):
+            expected = X[:, row, column]
+            np.testing.assert_array_equal(moved[:, (row + 2) % 3, (column + 1) % 4], expected)
+    np.testing.assert_array_equal(jitter(moved, -1, -2), X)
+    np.testing.assert_array_equal(jitter(tf.constant(X), 1, 2), moved)
+    assert tf.is_tensor(jitter(tf.constant(X), 1, 2))
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1, 2.3])
+@pytest.mark.parametrize("shape", [(2, 9, 12, 3), (1, 2, 3, 1), (1, 1, 40, 2)])
+def test_blurring_is_scipys_gaussian_filter(sigma, shape):
+    ndimage = pytest.importorskip("scipy.ndimage")
+    X = np.random.default_rng(0).normal(size=shape)
+    expected = ndimage.gaussian_filter1d(X, sigma, axis=1)
+    expected = ndimage.gaussian_filter1d(expected, sigma, axis=2)
+    blurred = blur_image(X, sigma)
+    assert blurred.dtype == np.float64
+    np.testing.assert_allclose(blurred, expected, atol=1e-12)
+
+
+def test_blurring_by_hand():
+    X = np.zeros((1, 1, 5, 1))
+    X[0, 0, 1] = 1  # the border reflects: ... 1 0 | 0 1 0 0 0
+    weights = np.exp(-0.5 * (np.arange(-2, 3) / 0.5) ** 2)
+    weights /= weights.sum()
+    expected = [weights[1] + weights[0], weights[2], weights[3], weights[4], 0]
+    blurred = blur_image(X, 0.5)
+    np.testing.assert_allclose(blurred[0, 0, :, 0], expected, atol=1e-12)
+    assert tf.is_tensor(blur_image(tf.constant(X), 0.5))
+
+
+@pytest.mark.parametrize(("X", "sigma"), [(np.zeros((3, 3)), 1), (np.zeros((1, 3, 3, 1)), 0)])
+def test_blurring_refuses_other_shapes_and_no_width(X, sigma):
+    with pytest.raises(ValueError, match=r"shape|sigma"):
+        blur_image(X, sigma)
+
+
+def test_an_update_step_is_the_gradient_of_the_score_less_the_penalty():
+    model, X, _ = make("nested in another")
+    x = tf.constant(X)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        inside, head = model.layers[1:]
+        scores = inside(x) @ head.kernel + head.bias
+        value = tf.reduce_sum(scores[:, 3]) - 0.02 * tf.reduce_sum(x**2)
+    expected = X + 5 * tape.gradient(value, x).numpy()
+    changed = class_visualization_update_step(X, model, 3, 0.02, 5)
+    np.testing.assert_allclose(changed, expected, atol=1e-5)
+    assert tf.is_tensor(class_visualization_update_step(x, model, 3, 0.02, 5))
+
+
+def by_hand(target, model, iterations, seed, normalize=False):
+    """The course's loop with its own helpers, one Python iteration at a time."""
+    random = np.random.default_rng(seed)
+    X = preprocess_image(255 * random.random((1, 224, 224, 3)))
+    shifts = random.integers(0, 16, (iterations, 2), dtype=np.int32)
+    for t, (ox, oy) in enumerate(shifts):
+        before = jitter(X, ox, oy)
+        if normalize:
+            step = class_visualization_update_step(before, model, target, 1e-3, 1) - before
+            after = before + 25 * step / np.linalg.norm(step)
+        else:
+            after = class_visualization_update_step(before, model, target, 1e-3, 25)
+        X = jitter(after, -ox, -oy)
+        X = np.clip(X, -SQUEEZENET_MEAN / SQUEEZENET_STD, (1 - SQUEEZENET_MEAN) / SQUEEZENET_STD)
+        if t % 10 == 0:
+            X = blur_image(X, sigma=0.5)
+    return X
+
+
+@pytest.mark.parametrize("normalize", [False, True])
+def test_it_is_the_courses_loop(squeezenet, normalize):
+    expected = by_hand(TARANTULA, squeezenet, 12, seed=5, normalize=normalize)
+    X = create_class_visualization(
+        TARANTULA, squeezenet, num_iterations=12, seed=5, normalize=normalize
+    )
+    assert np.median(np.abs(X - expected)) < 1e-3
+    assert np.mean(np.abs(X - expected) > 0.05) < 0.01
+
+
+def test_classes_in_a_batch_are_drawn_as_alone_and_frames_change_nothing(squeezenet):
+    frames = []
+    together = create_class_visualization(
+        [TARANTULA, GORILLA],
+        squeezenet,
+        num_iterations=7,
+        show_every=3,
+        on_frame=lambda done, X: frames.append((done, X)),
+    )
+    assert [done for done, _ in frames] == [1, 3, 6, 7]
+    np.testing.assert_array_equal(frames[-1][1], together)
+    alone = create_class_visualization(GORILLA, squeezenet, num_iterations=7)
+    assert np.median(np.abs(alone[0] - together[1])) < 1e-3
+
+
+@pytest.mark.slow
+def test_the_normalised_course_loop_draws_classes_that_are_recognised(squeezenet):
+    classes = [TARANTULA, 187, GORILLA, 604]
+    X = create_class_visualization(classes, squeezenet, normalize=True)
+    saved = preprocess_image(deprocess_image(X))
+    probabilities = softmax(predict_scores(squeezenet, saved))[np.arange(4), classes]
+    assert probabilities.min() > 0.9
+
+
+def test_painting_is_repeatable_valid_and_follows_its_seed(squeezenet):
+    draw = lambda **k: paint_class(GORILLA, squeezenet, num_iterations=6, **k)  # noqa: E731
+    first = draw()
+    np.testing.assert_array_equal(first, draw())
+    assert not np.array_equal(first, draw(seed=1))
+    assert (first >= -SQUEEZENET_MEAN / SQUEEZENET_STD - 1e-5).all()
+    assert (first <= (1 - SQUEEZENET_MEAN) / SQUEEZENET_STD + 1e-5).all()
+
+
+def test_any_model_can_be_drawn_for_with_its_own_preprocessing():
+    model, _, _ = make("sequential that starts with Rescaling")
+    for draw in (create_class_visualization, paint_class):
+        frames = []
+        drawn = draw(
+            2,
+            model,
+            num_iterations=30,
+            preprocess=lambda pixels: pixels,
+            on_frame=lambda done, X, frames=frames: frames.append(X),
+        )
+        assert drawn.shape == (1, 16, 16, 3)
+        before, after = (predict_scores(model, X)[0, 2] for X in (frames[0], drawn))
+        assert after > before
+
+
+def test_a_model_of_any_size_must_be_told_the_size():
+    model, _, _ = make("subclassed that ends in a softmax")
+    with pytest.raises(ValueError, match="image_shape"):
+        create_class_visualization(1, model, preprocess=lambda x: x / 255)
+    drawn = create_class_visualization(
+        1, model, num_iterations=2, preprocess=lambda x: x / 255, image_shape=(12, 10, 3)
+    )
+    assert drawn.shape == (1, 12, 10, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "sentence"),
+    [
+        ({"target_y": 1000}, ValueError, "no class 1000"),
+        ({"target_y": 1.5}, TypeError, "integers"),
+        ({"learning_rate": 0}, ValueError, "learning_rate is 0"),
+        ({"num_iterations": -1}, ValueError, "num_iterations is -1"),
+        ({"l2_reg": -1}, ValueError, "l2_reg is -1"),
+        ({"preprocess": lambda x: x**2}, ValueError, "straight line"),
+        ({"bounds": (1, 0)}, ValueError, r"bounds are \(1, 0\)"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, kind, sentence, squeezenet):
+    with pytest.raises(kind, match=sentence):
+        create_class_visualization(**{"target_y": 1, "model": squeezenet} | settings)
+
+
+# --- the command ---
+
+
+def test_the_command_writes_pictures_gif_and_record(tmp_path, capsys, squeezenet):
+    arguments = ["--target", "gorilla", "hourglass", "--iterations", "60", "--gif", "run.gif"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "gorilla-hourglass.json").read_text())
+    assert record["method"] == "fourier"
+    for entry, target in zip(record["classes"], (GORILLA, 604), strict=True):
+        saved = load_image(tmp_path / entry["picture"])
+        scores = predict_scores(squeezenet, preprocess_image(saved)[None])
+        assert scores[0].argmax() == target
+        assert softmax(scores)[0, target] == pytest.approx(entry["probability"], rel=1e-3)
+    film = Image.open(io.BytesIO((tmp_path / "run.gif").read_bytes()))
+    assert film.n_frames > 20
+    assert film.size == (448, 224)
+    assert "gorilla (366) at" in capsys.readouterr().out
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    main([*arguments, "--quiet", "--out", str(tmp_path)])
+    assert capsys.readouterr().out == ""
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+
+def test_a_picture_that_is_not_recognised_is_said_to_be_none(tmp_path, capsys):
+    assert main(["--target", "76", "--iterations", "1", "--quiet", "--out", str(tmp_path)]) == 1
+    assert "the network sees" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("target", ["tarantul", "1000"])
+def test_wrong_classes_exit_with_2(target, capsys, tmp_path):
+    assert main(["--target", "gorilla", target, "--out", str(tmp_path)]) == 2
+    assert "there is no class" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,174 @@
+import gc
+import weakref
+
+import numpy as np
+import pytest
+
+from visualization import (
+    compute_saliency_maps,
+    image_gradients,
+    predict_scores,
+    preprocess_image,
+    smoothed,
+)
+from visualization.backend import keras, tf
+from visualization.gradients import compiled
+
+from .models import STYLES, Subclassed, make, smooth_network
+
+
+def eager_gradient(model, X, y):
+    """Two lines of tape; the softmax taken off by hand."""
+    X = tf.constant(X)
+    with tf.GradientTape() as tape:
+        tape.watch(X)
+        if isinstance(model, Subclassed):
+            scores = model.logits(X)
+        elif model.name == "nested":
+            inside, head = model.layers[1:]
+            scores = inside(X) @ head.kernel + head.bias
+        else:
+            scores = model(X, training=False)
+        value = tf.gather(scores, y, batch_dims=1)
+    return tape.gradient(value, X).numpy(), scores.numpy()
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_the_gradient_of_any_style_of_model_is_the_tapes(style):
+    model, X, y = make(style)
+    expected, scores = eager_gradient(model, X, y)
+    gradients, found = image_gradients(X, y, model)
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(gradients, expected, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(found, scores, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_batch_single_and_chunked_results_agree(style):
+    model, X, y = make(style)
+    together, _ = image_gradients(X, y, model)
+    for size in (1, 2):
+        apart, _ = image_gradients(X, y, model, batch_size=size)
+        np.testing.assert_allclose(apart, together, atol=1e-5 * np.abs(together).max())
+
+
+def test_it_is_the_derivative(grace_hopper):
+    model = smooth_network()
+    X = np.random.default_rng(0).normal(size=(1, 6, 5, 3))
+    gradients, _ = image_gradients(X, 2, model)
+    assert gradients.dtype == np.float64
+    numeric, step = np.zeros_like(X), 1e-5
+    for index in np.ndindex(X.shape):
+        for sign in (1, -1):
+            moved = X.copy()
+            moved[index] += sign * step
+            numeric[index] += sign * predict_scores(model, moved)[0, 2] / (2 * step)
+    error = np.linalg.norm(gradients - numeric)
+    assert error / (np.linalg.norm(gradients) + np.linalg.norm(numeric)) < 1e-7
+    maps = compute_saliency_maps(X, 2, model)
+    np.testing.assert_allclose(maps, np.abs(numeric).max(axis=-1), atol=1e-9)
+
+
+def test_a_nearly_certain_softmax_still_has_a_gradient():
+    model, X, _ = make("subclassed that ends in a softmax")
+    model.head.bias.assign([80.0, 0, 0, 0, 0])
+    assert model(X).numpy()[:, 0].min() == 1.0
+    assert np.abs(image_gradients(X, 0, model)[0]).max() > 1e-4
+
+
+def test_half_precision_models_work_and_give_float32():
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model, X, y = make("nested in another")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    gradients, scores = image_gradients(X, y, model)
+    assert gradients.dtype == scores.dtype == np.float32
+    assert np.isfinite(gradients).all()
+    assert np.abs(gradients).max() > 0
+
+
+def test_a_model_of_any_image_size_takes_any_image_size():
+    model, _, _ = make("subclassed that ends in a softmax")
+    for size in (9, 20):
+        X = np.random.default_rng(0).random((2, size, size + 3, 3), dtype=np.float32)
+        assert image_gradients(X, 1, model)[0].shape == X.shape
+
+
+def test_other_numbers_and_batches_do_not_trace_again():
+    model, X, _ = make("nested in another")
+    traces = []
+    call = model.call
+    model.call = lambda *arguments, **keywords: traces.append(1) or call(*arguments, **keywords)
+    for count in (1, 2, 3):
+        image_gradients(X[:count], 0, model)
+    seen = len(traces)
+    for label in range(5):
+        for count in (1, 2, 3):
+            image_gradients(X[:count], label, model, batch_size=count + label)
+    assert len(traces) == seen
+
+
+def test_changed_weights_are_seen():
+    model, X, y = make("nested in another")
+    before, _ = image_gradients(X, y, model)
+    model.layers[-1].kernel.assign(2 * model.layers[-1].kernel)
+    np.testing.assert_allclose(image_gradients(X, y, model)[0], 2 * before, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("style", ["nested in another", "subclassed that ends in a softmax"])
+def test_a_deleted_model_is_freed_with_what_was_compiled_for_it(style):
+    model, X, y = make(style)
+    compute_saliency_maps(X, y, model)
+    smoothed(compute_saliency_maps, samples=2)(X, y, model)
+    kept = weakref.ref(compiled(model, lambda get_model: lambda: get_model()))
+    gone = weakref.ref(model)
+    del model
+    keras.backend.clear_session()
+    gc.collect()
+    assert gone() is None
+    assert kept() is None
+
+
+def test_saliency_on_squeezenet_is_the_tapes(squeezenet, grace_hopper):
+    X = preprocess_image(grace_hopper)[None]
+    expected, _ = eager_gradient(squeezenet, X, np.array([457]))
+    maps = compute_saliency_maps(X, [457], squeezenet)
+    assert maps.shape == (1, 224, 224)
+    np.testing.assert_allclose(maps, np.abs(expected).max(axis=-1), atol=1e-5)
+    tensor = compute_saliency_maps(tf.constant(X), tf.constant([457]), squeezenet)
+    assert tf.is_tensor(tensor)
+    np.testing.assert_allclose(tensor, maps, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("X", "y", "kind", "sentence"),
+    [
+        (np.zeros((224, 224, 3), np.float32), 6, ValueError, r"shape \(224, 224, 3\)"),
+        (np.zeros((0, 224, 224, 3), np.float32), 6, ValueError, "N > 0"),
+        (np.zeros((1, 3, 224, 224), np.float32), 6, ValueError, r"takes \(None, 224, 224, 3\)"),
+        (np.zeros((1, 224, 224, 3), np.uint8), 6, ValueError, "preprocess them first"),
+        (np.full((1, 224, 224, 3), 255.0), 6, ValueError, "use preprocess_image first"),
+        (np.full((1, 224, 224, 3), np.inf, np.float32), 6, ValueError, "infinity"),
+        (np.zeros((1, 224, 224, 3), np.float32), 1000, ValueError, "classes 0 to 999"),
+        (np.zeros((1, 224, 224, 3), np.float32), [1, 2], ValueError, r"shape \(2,\)"),
+        (np.zeros((1, 224, 224, 3), np.float32), "cat", TypeError, "integers"),
+        (np.zeros((1, 224, 224, 3), np.float32), 0.5, TypeError, "integers"),
+    ],
+)
+def test_wrong_input_is_refused_in_a_sentence(X, y, kind, sentence, squeezenet):
+    for method in (compute_saliency_maps, image_gradients, smoothed(compute_saliency_maps)):
+        with pytest.raises(kind, match=sentence):
+            method(X, y, squeezenet)
+
+
+def test_a_model_without_scores_and_a_batch_of_nothing_are_refused():
+    model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
+    with pytest.raises(ValueError, match=r"expected scores of shape \(N, classes\)"):
+        image_gradients(np.zeros((1, 8, 8, 3), np.float32), 0, model)
+    two = keras.Model(model.inputs, [model.outputs[0], model.outputs[0]])
+    with pytest.raises(ValueError, match=r"expected scores of shape \(N, classes\)"):
+        image_gradients(np.zeros((1, 8, 8, 3), np.float32), 0, two)
+    scores, X, _ = make("nested in another")
+    with pytest.raises(ValueError, match="batch_size is 0"):
+        image_gradients(X, 0, scores, batch_size=0)

@@ -1,0 +1,169 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visualization import load_image
+from visualization.fool import main as fool
+from visualization.saliency import main as saliency
+
+OWN_MODEL = """
+import keras
+
+def bright():
+    "Class 1 is a bright image; takes pixels of -1 to 1, blue first."
+    model = keras.Sequential([
+        keras.Input((20, 30, 3)), keras.layers.Conv2D(2, 1), keras.layers.GlobalAveragePooling2D(),
+    ])
+    kernel = keras.ops.convert_to_tensor([[[[0.0, 9.0], [0.0, 9.0], [0.0, 9.0]]]])
+    model.layers[0].kernel.assign(kernel)
+    return model, lambda pixels: pixels[..., ::-1] * 2 - 1, (0, 1), ["dark", "bright"]
+
+def broken():
+    return undefined
+
+def nothing():
+    return 7
+"""
+
+
+@pytest.fixture
+def folder(tmp_path, grace_hopper):
+    """Three photographs, two of one name, and one file that is none."""
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    Image.fromarray(grace_hopper).save(photographs / "a.png")
+    Image.fromarray(grace_hopper).save(photographs / "a.jpg")
+    Image.fromarray(grace_hopper[:, ::-1]).save(photographs / "c.png")
+    (photographs / "b.jpg").write_bytes(b"no image")
+    (photographs / "notes.txt").write_text("not looked at")
+    return photographs
+
+
+def test_one_photograph_gives_a_figure_and_a_record(tmp_path, capsys):
+    assert saliency(["--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "grace_hopper-saliency.json").read_text())
+    assert record["class"] == {"class": 457, "name": "bow tie, bow-tie, bowtie"}
+    assert record["methods"] == ["saliency", "smoothgrad", "integrated-gradients", "grad-cam"]
+    assert abs(record["completeness_gap"]["integrated-gradients"]) < 2
+    assert load_image(tmp_path / record["figure"]).shape[1] > 1500
+    assert capsys.readouterr().err == ""
+
+
+def test_a_class_can_be_asked_for(tmp_path):
+    arguments = ["--class", "suit", "--method", "grad-cam", "--quiet", "--out", str(tmp_path)]
+    assert saliency(arguments) == 0
+    record = json.loads((tmp_path / "grace_hopper-saliency.json").read_text())
+    assert record["class"]["class"] == 834
+    assert record["seen_as"]["class"] == 457
+
+
+def test_in_a_folder_a_bad_file_is_reported_and_skipped(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert saliency([str(folder), "--method", "saliency", "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    assert "skipped:" in printed.err
+    assert "b.jpg" in printed.err
+    assert "1 of 4 images were skipped" in printed.err
+    names = sorted(path.name for path in out.iterdir() if path.suffix == ".png")
+    assert names == ["a-2-saliency.png", "a-saliency.png", "c-saliency.png"]
+
+
+def test_a_folder_of_photographs_can_be_fooled_with(folder, tmp_path):
+    (folder / "b.jpg").unlink()
+    out = tmp_path / "out"
+    arguments = ["--target", "6", "--image", str(folder), "--quiet", "--out", str(out)]
+    assert fool([*arguments, "--minimal"]) == 0
+    records = [json.loads(path.read_text()) for path in out.glob("*.json")]
+    assert len(records) == 3
+    assert all(record["success"] for record in records)
+
+
+def test_the_evaluation_names_what_does_not_beat_random(tmp_path, capsys):
+    arguments = ["--method", "grad-cam", "integrated-gradients", "--evaluate"]
+    assert saliency([*arguments, "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "evaluation.json").read_text())
+    assert set(record["areas"]) == {"grad-cam", "integrated-gradients", "random"}
+    printed = capsys.readouterr().out
+    for name, areas in record["areas"].items():
+        if name != "random":
+            line = next(line for line in printed.splitlines() if line.startswith(name))
+            assert ("not better than random" in line) == (not areas["beats_random"])
+    values = record["rank_correlation_as_weights_turn_to_noise"]["grad-cam"]
+    assert len(values) == 26
+    assert (tmp_path / "evaluation.png").is_file()
+
+
+def test_a_users_own_model_is_looked_at_and_fooled(tmp_path):
+    (tmp_path / "own.py").write_text(OWN_MODEL)
+    dark = np.full((40, 60, 3), 100, np.uint8)
+    Image.fromarray(dark).save(tmp_path / "dark.png")
+    own = ["--model", f"{tmp_path / 'own.py'}:bright", "--quiet", "--out", str(tmp_path)]
+    assert saliency([str(tmp_path / "dark.png"), *own]) == 0
+    record = json.loads((tmp_path / "dark-saliency.json").read_text())
+    assert record["class"]["name"] == "dark"
+    assert len(record["network"]["sha256"]) == 64
+    assert fool(["--target", "bright", "--image", str(tmp_path / "dark.png"), *own]) == 0
+    changed = load_image(tmp_path / "dark-bright.png")
+    assert changed.shape == (20, 30, 3)
+    assert changed.mean() > 127
+
+
+@pytest.mark.parametrize(
+    ("spec", "sentence"),
+    [
+        ("nowhere.py:f", "there is no file nowhere.py"),
+        ("own.py", "expected FILE.py:FUNCTION"),
+        ("own.py:missing", "defines no function missing()"),
+        ("own.py:broken", "NameError"),
+        ("own.py:nothing", "expected a tuple"),
+    ],
+)
+def test_a_wrong_model_file_is_answered_in_a_sentence(
+    spec, sentence, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text(OWN_MODEL)
+    assert saliency(["--model", spec]) == 2
+    printed = capsys.readouterr().err
+    assert sentence in printed
+    assert len(printed.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["empty"], "is a folder without images"),
+        (["nobody.jpg"], "no such image file"),
+        (["nobody.jpg", "noone.jpg"], "none of the 2 images could be read"),
+        (["--class", "crane"], "134"),
+        (["--method", "magic"], "invalid choice"),
+    ],
+)
+def test_wrong_input_exits_with_2(arguments, sentence, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "empty").mkdir()
+    try:
+        status = saliency(arguments)
+    except SystemExit as exit:
+        status = exit.code
+    assert status == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_a_full_or_vanished_folder_leaves_no_half_written_file(tmp_path, monkeypatch, capsys):
+    import os
+
+    saliency(["--method", "saliency", "--quiet", "--out", str(tmp_path)])
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    assert saliency(["--method", "grad-cam", "--quiet", "--out", str(tmp_path)]) == 2
+    assert "No space left on device" in capsys.readouterr().err
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    shutil.rmtree(tmp_path)
