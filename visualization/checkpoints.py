@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import command
+from .weight_names import SQUEEZENET, TOP, match, shown
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,8 +54,6 @@ def load_weights(
             over, of another shape, not float32 or not finite: the message lists them.
         ImportError: it is a ``.safetensors`` file and the package is not installed.
     """
-    from .weight_names import SQUEEZENET, TOP
-
     shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
     without_top = {path: shape for path, shape in SQUEEZENET.items() if path not in TOP}
     if shapes not in (SQUEEZENET, without_top):
@@ -87,8 +86,6 @@ def read_weights(
     Raises:
         as `load_weights`.
     """
-    from .weight_names import SQUEEZENET
-
     arrays, file = _read(source, convention, SQUEEZENET)
     return arrays, file.sha256
 
@@ -125,8 +122,6 @@ def _read(
 ) -> "tuple[dict[str, np.ndarray], WeightFile]":
     """Every wanted weight in our convention, after the whole file was found to fit."""
     import numpy as np
-
-    from .weight_names import match
 
     if convention not in (None, *CONVENTIONS):
         raise ValueError(f"convention is {convention!r}, expected one of {', '.join(CONVENTIONS)}")
@@ -274,8 +269,6 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
-    from .weight_names import match, shown
-
     file = _open(arguments.source)
     found = match(file.tensors)
     size = sum(math.prod(tensor.shape) for tensor in file.tensors.values())
@@ -303,7 +296,6 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 def _convert(arguments: argparse.Namespace) -> int:
     from . import weight_writers
-    from .weight_names import SQUEEZENET
 
     destination = arguments.destination
     weight_writers.check_destination(destination)
@@ -368,8 +360,6 @@ def tensors_sha256(arrays: "Mapping[str, np.ndarray]") -> str:
 
 def _verify(arguments: argparse.Namespace) -> int:
     """Hashes against what is recorded, and the photograph against what is known of SqueezeNet."""
-    from .weight_names import SQUEEZENET
-
     arrays, file = _read(arguments.source, arguments.convention, SQUEEZENET)
     print(f"source    {file.name} ({file.form})")
     print(f"sha256    {file.sha256}{_recorded(file)}")
