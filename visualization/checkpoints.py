@@ -1,7 +1,8 @@
 """The one way into weight files: complete and verified, or not loaded at all; and the command for them.
 
-``load_weights`` takes every form of SqueezeNet checkpoint that people have. `weight_files` opens them,
-`weight_names` says what belongs where, `diagnosis` what a file is that is none of them.
+`load_weights` takes every form of SqueezeNet checkpoint that people have: `weight_files` and
+`weight_formats` open them, `weight_names` says what belongs where, and `diagnosis` what a file is that
+is none of them.
 """
 
 import argparse
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from .backend import keras
-    from .weight_files import WeightFile
+    from .weight_formats import WeightFile
 
 BUNDLE = Path(__file__).resolve().parent.parent / "weights"
 IMAGENET = "squeezenet_v1_1.weights.h5"
@@ -165,11 +166,13 @@ def _convention(file: "WeightFile", asked: str | None) -> str:
 
 
 def _open(source: str | os.PathLike[str]) -> "WeightFile":
-    from .weight_files import open_content, open_weights
+    from . import weight_files, weight_formats
 
     if source != "imagenet":
-        return open_weights(source)
-    return open_content(read_bundled(IMAGENET), f"the bundled {IMAGENET}", [BUNDLE / IMAGENET])
+        return weight_files.open_weights(source)
+    return weight_formats.open_content(
+        read_bundled(IMAGENET), f"the bundled {IMAGENET}", [BUNDLE / IMAGENET]
+    )
 
 
 def read_bundled(name: str) -> bytes:

@@ -1,11 +1,12 @@
-"""What a file that holds no weights is instead, told by its content, and what to do about it."""
+"""What a path or a file that gives no weights is instead, in words that say what to do."""
 
 import contextlib
 import io
 import tarfile
 import zipfile
 import zlib
-from pathlib import PurePath
+from collections.abc import Iterator
+from pathlib import Path, PurePath
 
 from .weight_names import shown
 
@@ -115,3 +116,25 @@ def _inside(names: list[str]) -> str:
         return "empty"
     more = f" and {len(files) - 4} more" if len(files) > 4 else ""
     return f"inside: {', '.join(map(shown, files[:4]))}{more}"
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turns the system's complaints about a path into a sentence."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if error.strerror is None:
+            raise
+        folder = path.absolute().parent
+        where = "" if folder.is_dir() else f", nor a folder {folder}"
+        raise FileNotFoundError(
+            f"weights: there is no file, folder or checkpoint prefix {path}{where}: check the path"
+        ) from None
+    except OSError as error:
+        if error.strerror is None:
+            raise
+        remedy = "check the path"
+        if isinstance(error, PermissionError):
+            remedy = "ask its owner for the permission, or copy it to where you may read it"
+        raise type(error)(f"weights: {path} cannot be read ({error.strerror}): {remedy}") from error

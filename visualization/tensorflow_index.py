@@ -35,10 +35,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Index:
-    """The tensors by name, and over how many data files they are spread."""
+    """What lies in how many data files: tensors, and slices of those that are stored in slices."""
 
     shards: int
-    entries: dict[str, Entry]
+    tensors: dict[str, Entry]
+    slices: dict[str, Entry]
 
 
 class FirstFormatError(ValueError):
@@ -63,22 +64,26 @@ def _read(content: bytes) -> Index:
     _, position = _handle(footer, 0)
     handle, _ = _handle(footer, position)
     shards = 0
-    entries: dict[str, Entry] = {}
+    tensors: dict[str, Entry] = {}
+    slices: dict[str, Entry] = {}
     for _, value in _entries(_block(content, *handle)):
-        place, _ = _handle(value, 0)
-        for key, entry in _entries(_block(content, *place)):
+        block, _ = _handle(value, 0)
+        for key, entry in _entries(_block(content, *block)):
             if not key:
                 shards = _header(entry)
-            elif (name := key.decode()) in entries:
+                continue
+            # A slice's key starts with a zero byte and holds numbers besides its tensor's name.
+            name = key.decode(errors="backslashreplace" if key.startswith(b"\0") else "strict")
+            found = slices if name.startswith("\0") else tensors
+            if name in found:
                 raise ValueError(f"{name[:100]!r} stands in it twice")
-            else:
-                entries[name] = _entry(name, entry)
+            found[name] = _entry(name, entry)
     if not 0 < shards < 100_000:
         raise ValueError(f"it says that there are {shards} data files")
-    for name, found in entries.items():
-        if not 0 <= found.shard < shards:
-            raise ValueError(f"{name[:100]!r} is in data file {found.shard} of {shards}")
-    return Index(shards, entries)
+    for name, place in (tensors | slices).items():
+        if not 0 <= place.shard < shards:
+            raise ValueError(f"{name[:100]!r} is in data file {place.shard} of {shards}")
+    return Index(shards, tensors, slices)
 
 
 def _header(message: bytes) -> int:
@@ -96,6 +101,7 @@ def _header(message: bytes) -> int:
 def _entry(name: str, message: bytes) -> Entry:
     dtype, numbers = "dtype 0", {3: 0, 4: 0, 5: 0}
     shape: tuple[int, ...] = ()
+    slices = []
     for number, value in _fields(message):
         if number == 1 and isinstance(value, int):
             dtype = _DTYPES.get(value, f"dtype {value}")
@@ -103,15 +109,33 @@ def _entry(name: str, message: bytes) -> Entry:
             shape = _shape(value)
         elif number in numbers and isinstance(value, int):
             numbers[number] = value
-        elif number == 7:
-            raise ValueError(f"it keeps {name[:100]!r} in slices, as partitioned variables are")
+        elif number == 7 and isinstance(value, bytes):
+            slices.append(_slice(value))
     found = Entry(dtype, shape, numbers[3], numbers[4], numbers[5])
     if len(shape) > 254 or min((*shape, found.offset, found.size)) < 0:
         raise ValueError(f"{name[:100]!r} has an impossible shape or place")
     needed = math.prod(shape) * _SIZES.get(dtype, 0)
-    if needed >= 2**63 or (dtype in _SIZES and needed != found.size):
+    if needed >= 2**63 or (dtype in _SIZES and not slices and needed != found.size):
         raise ValueError(f"{name[:100]!r} has {found.size:,} bytes, which its shape does not fit")
+    for extents in slices:
+        if len(extents) != len(shape) or any(
+            start < 0 or (length is not None and not 0 < length <= size - start)
+            for (start, length), size in zip(extents, shape, strict=False)
+        ):
+            raise ValueError(f"{name[:100]!r} has a slice outside of it")
     return found
+
+
+def _slice(message: bytes) -> list[tuple[int, int | None]]:
+    """Start and length in each dimension; None is the whole of it."""
+    extents: list[tuple[int, int | None]] = []
+    for _, extent in _fields(message):
+        fields = dict(_fields(extent)) if isinstance(extent, bytes) else {1: -1}
+        start, length = fields.get(1, 0), fields.get(2)
+        if not isinstance(start, int) or isinstance(length, bytes):
+            raise ValueError("a slice does not hold together")
+        extents.append((start, length))
+    return extents
 
 
 def _shape(message: bytes) -> tuple[int, ...]:

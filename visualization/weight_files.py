@@ -1,91 +1,31 @@
-"""Opens weight files of every form, told by content: names, shapes and dtypes first, then values.
+"""Finds the weight file that a path means, and opens it: one file, or a TensorFlow checkpoint.
 
-Nothing is unpickled and no model is deserialised. What a file says of its sizes is checked before
-memory is taken for it, and a value is read only when it is asked for.
+A TensorFlow checkpoint is several files: an index, PREFIX.index, and data files beside it.
 """
 
 import ast
-import contextlib
 import functools
-import hashlib
-import io
-import json
 import os
 import re
 import stat
-import struct
 import sys
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
 from . import command
-from .diagnosis import HDF5, ZIP, diagnose, unknown
+from .diagnosis import diagnose, reading
 from .tensorflow_index import MAGIC, FirstFormatError, Index, read_index
+from .weight_formats import MAX_BYTES, Tensor, WeightFile, is_weights, open_content, parse_metadata
 from .weight_names import carries_no_weight, shown
 
-MAX_BYTES = 64 * 2**20  # a file of SqueezeNet's weights has 5 million bytes
 _MAX_INDEX = 2**20  # of a TensorFlow checkpoint; that of SqueezeNet has 5 thousand bytes
-_MAX_NAMES = 10_000  # in one file; SqueezeNet has 52 tensors
 _SHARD = re.compile(r"(?P<prefix>.+)\.data-(?P<number>\d{5})-of-(?P<count>\d{5})", re.DOTALL)
 # How a `checkpoint` state file starts.
 _STATE = re.compile(rb'\s*model_checkpoint_path:\s*(?P<path>"(?:[^"\\\n]|\\[^\n])*")')
-METADATA = "__metadata__"  # the entry of an .npz, and of a .safetensors' header
-METADATA_ATTRIBUTE = "visualization"  # of an HDF5 file
 METADATA_KEY = "metadata/.ATTRIBUTES/VARIABLE_VALUE"  # of a TensorFlow checkpoint
-_SAFETENSORS_DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
-
-
-@dataclass(frozen=True)
-class Tensor:
-    """One tensor of a file: what it says of itself, and how to get its value."""
-
-    shape: tuple[int, ...]
-    dtype: str
-    read: Callable[[], np.ndarray]
-
-
-@dataclass(frozen=True)
-class WeightFile:
-    """An opened weight file.
-
-    Attributes:
-        name: what messages call it.
-        form: the kind of file.
-        paths: the files it consists of; empty for content that came from memory.
-        tensors: name in the file -> tensor, without those that carry no weight.
-        ignored: names of the tensors left aside: optimiser slots, a checkpoint's own entries.
-        metadata: what the file says of itself; for example ``input_convention``.
-        defect: the error that says why its values cannot be read though its names can, or None.
-        content: the whole file, for a form that is one small file.
-    """
-
-    name: str
-    form: str
-    paths: list[Path]
-    tensors: dict[str, Tensor]
-    ignored: list[str] = field(default_factory=list)
-    metadata: dict[str, str] = field(default_factory=dict)
-    defect: OSError | ValueError | None = None
-    content: bytes | None = None
-
-    @functools.cached_property
-    def sha256(self) -> str:
-        """Of the file; of a TensorFlow checkpoint's index and data files, one after the other."""
-        if self.content is not None:
-            return hashlib.sha256(self.content).hexdigest()
-        digest = hashlib.sha256()
-        for path in self.paths:
-            with _reading(path), path.open("rb") as file:
-                while chunk := file.read(2**20):
-                    digest.update(chunk)
-        return digest.hexdigest()
 
 
 def open_weights(source: str | os.PathLike[str]) -> WeightFile:
@@ -96,7 +36,7 @@ def open_weights(source: str | os.PathLike[str]) -> WeightFile:
         ValueError: it is damaged, or no weight file, or a folder with more than one.
     """
     path = Path(source)
-    with _reading(path):
+    with reading(path):
         if _exists(_index(path)) or (not _exists(path) and _shards(path)):
             return _open_tensorflow(path)
         if path.is_dir():
@@ -112,7 +52,7 @@ def open_weights(source: str | os.PathLike[str]) -> WeightFile:
 
     if shard := _SHARD.fullmatch(path.name):
         return _open_tensorflow(path.with_name(shard["prefix"]))
-    if path.suffix == ".index" and not _is_weights(start):
+    if path.suffix == ".index" and not is_weights(start):
         return _open_tensorflow(path.with_suffix(""))
     if end == MAGIC:
         _read_index(path)
@@ -127,49 +67,9 @@ def open_weights(source: str | os.PathLike[str]) -> WeightFile:
             f"weights: {path} has {size:,} bytes, too many for SqueezeNet 1.1, which has 5 million: "
             "name a file of SqueezeNet 1.1's weights"
         )
-    with _reading(path):
+    with reading(path):
         content = path.read_bytes()
     return open_content(content, str(path), [path])
-
-
-def open_content(content: bytes, name: str, paths: list[Path]) -> WeightFile:
-    """Opens a weight file that is one file, from its content; raises as `open_weights` does."""
-    if content.startswith(HDF5):
-        return _open_hdf5(content, name, paths)
-    if content.startswith(ZIP):
-        with contextlib.suppress(zipfile.BadZipFile, *_ZIP_ERRORS):
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                members = archive.infolist()
-            if members and all(member.filename.endswith(".npy") for member in members):
-                return _open_npz(content, name, paths, members)
-    elif _header_length(content) is not None:
-        return _open_safetensors(content, name, paths)
-    raise ValueError(f"weights: {name} {diagnose(content) or unknown(content)}")
-
-
-# ---- paths
-
-
-@contextlib.contextmanager
-def _reading(path: Path) -> Iterator[None]:
-    """Turns the system's complaints about a path into a sentence."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        if error.strerror is None:
-            raise
-        folder = path.absolute().parent
-        where = "" if folder.is_dir() else f", nor a folder {folder}"
-        raise FileNotFoundError(
-            f"weights: there is no file, folder or checkpoint prefix {path}{where}: check the path"
-        ) from None
-    except OSError as error:
-        if error.strerror is None:
-            raise
-        remedy = "check the path"
-        if isinstance(error, PermissionError):
-            remedy = "ask its owner for the permission, or copy it to where you may read it"
-        raise type(error)(f"weights: {path} cannot be read ({error.strerror}): {remedy}") from error
 
 
 def _exists(path: Path) -> bool:
@@ -225,12 +125,7 @@ def _only_checkpoint_in(folder: Path) -> Path:
 
 def _starts_like_weights(path: Path) -> bool:
     with path.open("rb") as file:
-        return _is_weights(file.read(512))
-
-
-def _is_weights(start: bytes) -> bool:
-    """Whether a file that starts so is, or may be, a form of weights that is one file."""
-    return start.startswith((HDF5, ZIP)) or _header_length(start) is not None
+        return is_weights(file.read(512))
 
 
 def _named_by_state(path: Path) -> Path:
@@ -268,41 +163,42 @@ def _tensorflow() -> Any:
 
 def _open_tensorflow(prefix: Path) -> WeightFile:
     """A checkpoint by its prefix: names from the index, values from the data files."""
-    path, shards = _index(prefix), _shards(prefix)
+    path = _index(prefix)
     if not _exists(path):
         raise FileNotFoundError(
             f"weights: the index {path} is missing, which is written last and names the tensors in "
-            f"{shards[0].name}: copy it too, or get the checkpoint again"
+            f"{_shards(prefix)[0].name}: copy it too, or get the checkpoint again"
         )
     index = _read_index(path)
-    defect = _defect(prefix, index)
+    needed = [_shard(prefix, number, index.shards) for number in range(index.shards)]
+    defect = _defect(needed, index)
     metadata = {}
-    said = index.entries.get(METADATA_KEY)
+    said = index.tensors.get(METADATA_KEY)
     if said and not defect and said.dtype == "uint8" and said.size < 2**16:
-        with _reading(prefix), _shard(prefix, said.shard, index.shards).open("rb") as file:
+        with reading(prefix), needed[said.shard].open("rb") as file:
             file.seek(said.offset)
-            metadata = _parse_metadata(file.read(said.size))
+            metadata = parse_metadata(file.read(said.size))
     reader = functools.cache(functools.partial(_tensorflow_reader, prefix))
     tensors = {
         name: Tensor(
             entry.shape, entry.dtype, functools.partial(_read_tensorflow, reader, name, prefix)
         )
-        for name, entry in index.entries.items()
+        for name, entry in index.tensors.items()
         if name != METADATA_KEY and not carries_no_weight(name)
     }
     return WeightFile(
         name=str(prefix),
         form="TensorFlow checkpoint",
-        paths=[path, *shards],
+        paths=[path, *(shard for shard in needed if _exists(shard))],
         tensors=tensors,
-        ignored=[name for name in index.entries if carries_no_weight(name)],
+        ignored=[name for name in index.tensors if carries_no_weight(name)],
         metadata=metadata,
         defect=defect,
     )
 
 
 def _read_index(path: Path) -> Index:
-    with _reading(path), path.open("rb") as file:
+    with reading(path), path.open("rb") as file:
         content = file.read(_MAX_INDEX + 1)
     if len(content) > _MAX_INDEX:
         raise ValueError(
@@ -332,20 +228,20 @@ def _shard(prefix: Path, number: int, count: int) -> Path:
     return prefix.with_name(f"{prefix.name}.data-{number:05}-of-{count:05}")
 
 
-def _defect(prefix: Path, index: Index) -> OSError | ValueError | None:
+def _defect(shards: list[Path], index: Index) -> OSError | ValueError | None:
     """Why the values cannot be read: data files are missing, cut off, or something else."""
-    needed = {number: _shard(prefix, number, index.shards) for number in range(index.shards)}
-    missing = [path.name for path in needed.values() if not _exists(path)]
+    stored = index.tensors | index.slices
+    missing = [path.name for path in shards if not _exists(path)]
     if missing:
         some = f"{len(missing)} data files are missing, which hold"
         return FileNotFoundError(
             f"{'the data file is missing, which holds' if len(missing) == 1 else some} the values: "
-            f"copy {', '.join(missing[:4])} to {prefix.absolute().parent}, beside the index"
+            f"copy {', '.join(missing[:4])} to {shards[0].absolute().parent}, beside the index"
         )
-    for number, path in needed.items():
-        ends = {name: e.offset + e.size for name, e in index.entries.items() if e.shard == number}
+    for number, path in enumerate(shards):
+        ends = {name: e.offset + e.size for name, e in stored.items() if e.shard == number}
         size = max(ends.values(), default=0)
-        with _reading(path), path.open("rb") as file:
+        with reading(path), path.open("rb") as file:
             start = file.read(2**12)
             found = file.seek(0, os.SEEK_END)
         if found < size:
@@ -370,261 +266,5 @@ def _read_tensorflow(reader: Callable[[], Any], name: str, prefix: Path) -> np.n
     except (tf.errors.OpError, IndexError, ValueError, RuntimeError, TypeError):
         raise ValueError(
             f"weights: {prefix} is damaged at {shown(name)}: TensorFlow's checksum of its values does "
-            "not match: get its data file again"
+            "not match, or a slice of it is missing: get its data file again"
         ) from None
-
-
-# ---- HDF5: Keras 3's .weights.h5, and what Keras 1 and 2 wrote
-
-_HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
-# A layer's group, whatever scopes follow, and the variable: TF's suffix, or Keras 1's _W and _b.
-_LEGACY = re.compile(
-    r"(?:model_weights/)?(?P<layer>conv1|conv10|fire[2-9][/_](?:squeeze1x1|expand[13]x[13]))/"
-    r"(?:.*/)?(?:(?P<variable>kernel|bias)|[^/]*_(?P<letter>[Wb]))(?::0)?"
-)
-
-
-def _open_hdf5(content: bytes, name: str, paths: list[Path]) -> WeightFile:
-    try:
-        file = h5py.File(io.BytesIO(content), "r")
-        datasets = _datasets(file, name)
-        metadata = _hdf5_metadata(file)
-    except _RefusedError as refusal:
-        raise ValueError(str(refusal)) from None
-    except _HDF5_ERRORS:
-        raise ValueError(
-            f"weights: {name} is an HDF5 file that is truncated or damaged: it has "
-            f"{len(content):,} bytes and does not hold together; get it again"
-        ) from None
-    tensors: dict[str, Tensor] = {}
-    ignored = []
-    for path, dataset in datasets.items():
-        key = _layer_name(path)
-        if carries_no_weight(key):
-            ignored.append(key)
-            continue
-        if key in tensors:
-            raise ValueError(
-                f"weights: {name} holds {shown(key)} twice, and it is not clear which one counts: "
-                "save the network's weights alone"
-            )
-        read = functools.partial(_read_dataset, dataset, name)
-        tensors[key] = Tensor(tuple(dataset.shape), str(dataset.dtype), read)
-    return WeightFile(name, "HDF5", paths, tensors, ignored, metadata, content=content)
-
-
-class _RefusedError(Exception):
-    """An HDF5 file that reaches out of itself."""
-
-
-def _datasets(file: h5py.File, name: str) -> dict[str, h5py.Dataset]:
-    """Every dataset by its path. Links can lead to any other file, so that only hard ones are taken."""
-    found: dict[str, h5py.Dataset] = {}
-    groups = [("", file)]
-    seen = 0
-    while groups:
-        prefix, group = groups.pop()
-        for key in group:
-            path = f"{prefix}{key}"
-            seen += 1
-            if seen > _MAX_NAMES or path.count("/") > 20:
-                raise _RefusedError(
-                    f"weights: {name} holds more groups than any SqueezeNet, or groups within "
-                    "themselves: it is refused; get a file of SqueezeNet 1.1's weights"
-                )
-            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-                raise _RefusedError(
-                    f"weights: {name} holds a link to elsewhere ({shown(path)}), which is refused: "
-                    "save the weights themselves into the file"
-                )
-            item = group[key]
-            if isinstance(item, h5py.Group):
-                groups.append((f"{path}/", item))
-            elif isinstance(item, h5py.Dataset):
-                found[path] = _checked(item, path, name)
-    return found
-
-
-def _checked(dataset: h5py.Dataset, path: str, name: str) -> h5py.Dataset:
-    if dataset.is_virtual or dataset.external:
-        raise _RefusedError(
-            f"weights: {name} keeps {shown(path)} in another file, which is refused: "
-            "save the weights themselves into the file"
-        )
-    chunk = int(np.prod(dataset.chunks or (1,), dtype=np.float64)) * dataset.dtype.itemsize
-    if chunk > MAX_BYTES or dataset.shape is None:
-        raise _RefusedError(
-            f"weights: {name} stores {shown(path)} in pieces of {chunk:,} bytes, more than the "
-            "whole of SqueezeNet 1.1: it is refused; get another file"
-        )
-    return dataset
-
-
-def _layer_name(path: str) -> str:
-    """Where Keras 1 and 2 wrote a layer's variable: LAYER/LAYER/kernel:0, LAYER/LAYER_W:0, ..."""
-    legacy = _LEGACY.fullmatch(path)
-    if not legacy:
-        return path
-    variable = legacy["variable"] or {"W": "kernel", "b": "bias"}[legacy["letter"]]
-    return f"{legacy['layer']}/{variable}"
-
-
-def _read_dataset(dataset: h5py.Dataset, name: str) -> np.ndarray:
-    try:
-        return dataset[()]
-    except _HDF5_ERRORS:
-        raise ValueError(
-            f"weights: {name} is damaged at {shown(dataset.name)}: get it again"
-        ) from None
-
-
-def _hdf5_metadata(file: h5py.File) -> dict[str, str]:
-    if METADATA_ATTRIBUTE not in file.attrs:
-        return {}
-    attribute = file.attrs.get_id(METADATA_ATTRIBUTE)
-    if attribute.shape != () or attribute.get_storage_size() > 2**16:
-        return {}
-    return _parse_metadata(file.attrs[METADATA_ATTRIBUTE])
-
-
-# ---- .npz
-
-_ZIP_ERRORS = (
-    OSError,
-    ValueError,
-    RuntimeError,
-    NotImplementedError,
-    EOFError,
-    zlib.error,
-    struct.error,
-)
-
-
-def _open_npz(
-    content: bytes, name: str, paths: list[Path], members: list[zipfile.ZipInfo]
-) -> WeightFile:
-    unpacked = sum(member.file_size for member in members)
-    if unpacked > MAX_BYTES or len(members) > _MAX_NAMES:
-        raise ValueError(
-            f"weights: {name} unpacks to {unpacked:,} bytes in {len(members):,} arrays, too many for "
-            "SqueezeNet 1.1, which has 5 million: it is refused; get another file"
-        )
-    archive = zipfile.ZipFile(io.BytesIO(content))
-    tensors: dict[str, Tensor] = {}
-    for member in members:
-        key = member.filename.removesuffix(".npy")
-        if key in tensors:
-            raise ValueError(
-                f"weights: {name} holds {shown(key)} twice, and it is not clear which one counts: "
-                "save it again"
-            )
-        shape, dtype = _npy_header(archive, member, name)
-        read = functools.partial(_read_npy, archive, member, name)
-        tensors[key] = Tensor(shape, str(dtype), read)
-    metadata = {}
-    said = tensors.pop(METADATA, None)
-    if said is not None and said.shape == () and said.dtype.startswith("<U"):
-        metadata = _parse_metadata(said.read().item())
-    return WeightFile(name, "NumPy .npz", paths, tensors, [], metadata, content=content)
-
-
-def _npy_header(
-    archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str
-) -> tuple[tuple[int, ...], np.dtype]:
-    """Shape and dtype that an array says it has, after they were found to be as large as it is."""
-    key = shown(member.filename)
-    try:
-        with archive.open(member) as file:
-            version = np.lib.format.read_magic(file)
-            read_header = (
-                np.lib.format.read_array_header_1_0
-                if version == (1, 0)
-                else np.lib.format.read_array_header_2_0
-            )
-            shape, _, dtype = read_header(file)
-            size = member.file_size - file.tell()
-    except (*_ZIP_ERRORS, zipfile.BadZipFile, RecursionError, MemoryError):
-        raise ValueError(f"weights: {name} is damaged at {key}: get it again") from None
-    if dtype.hasobject:
-        raise ValueError(
-            f"weights: {name} holds Python objects in {key}, which could run any code when read, so "
-            "they are never unpickled: save plain float32 arrays"
-        )
-    if min(shape, default=0) < 0 or dtype.itemsize * int(np.prod(shape, dtype=object)) != size:
-        raise ValueError(
-            f"weights: {name} is damaged at {key}: it says {dtype} {shape}, but holds {size:,} "
-            "bytes; get it again"
-        )
-    return shape, dtype
-
-
-def _read_npy(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.ndarray:
-    try:
-        with archive.open(member) as file:
-            return np.lib.format.read_array(file, allow_pickle=False)
-    except (*_ZIP_ERRORS, zipfile.BadZipFile):
-        raise ValueError(
-            f"weights: {name} is damaged at {shown(member.filename)} (its checksum does not match): "
-            "get it again"
-        ) from None
-
-
-# ---- .safetensors
-
-
-def _header_length(content: bytes) -> int | None:
-    """The length of the JSON header that a .safetensors file starts with, if this is one."""
-    if len(content) < 9 or content[8:9] != b"{":
-        return None
-    (length,) = struct.unpack("<Q", content[:8])
-    return length if length <= 100_000_000 else None
-
-
-def _open_safetensors(content: bytes, name: str, paths: list[Path]) -> WeightFile:
-    try:
-        import safetensors
-    except ImportError:
-        raise ImportError(
-            f"weights: {name} is a .safetensors file, which needs the package safetensors: "
-            "install it with 'pip install safetensors'"
-        ) from None
-    length = _header_length(content) or 0
-    try:
-        entries = safetensors.deserialize(content)
-        header = json.loads(content[8 : 8 + length], object_pairs_hook=_each_once)
-    except (safetensors.SafetensorError, ValueError, RecursionError):
-        raise ValueError(
-            f"weights: {name} is a .safetensors file that is truncated or damaged: its header does "
-            f"not fit its {len(content):,} bytes; get it again"
-        ) from None
-    metadata = header.get(METADATA, {})
-    tensors = {}
-    for key, entry in entries:
-        dtype = _SAFETENSORS_DTYPES.get(entry["dtype"], entry["dtype"])
-        shape = tuple(entry["shape"])
-        read = functools.partial(_float32, entry["data"], shape)
-        tensors[key] = Tensor(shape, dtype, read)
-    return WeightFile(name, "safetensors", paths, tensors, [], metadata, content=content)
-
-
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object, unless a key stands in it twice."""
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError("a key stands twice")
-    return dict(pairs)
-
-
-def _float32(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """A tensor's value; only float32 ones are read."""
-    return np.frombuffer(data, "<f4").reshape(shape)
-
-
-def _parse_metadata(text: Any) -> dict[str, str]:
-    """What `weight_writers` put beside the weights; anything else says nothing."""
-    try:
-        found = json.loads(text)
-    except (ValueError, TypeError, RecursionError):
-        return {}
-    if not isinstance(found, dict):
-        return {}
-    return {key: value for key, value in found.items() if isinstance(value, str)}

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from .weight_files import METADATA, METADATA_ATTRIBUTE, METADATA_KEY
+from .weight_files import METADATA_KEY
+from .weight_formats import METADATA, METADATA_ATTRIBUTE
 from .weight_names import TF2, TORCH
 
 if TYPE_CHECKING:
