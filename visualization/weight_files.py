@@ -255,16 +255,32 @@ def _defect(shards: list[Path], index: Index) -> OSError | ValueError | None:
 
 
 def _tensorflow_reader(prefix: Path) -> Any:
-    return _tensorflow().compat.v1.train.NewCheckpointReader(str(prefix))
+    tf = _tensorflow()
+    try:
+        return tf.compat.v1.train.NewCheckpointReader(str(prefix))
+    except tf.errors.NotFoundError:  # though its files were seen: TensorFlow matches patterns
+        raise ValueError(
+            f"weights: {prefix} cannot be opened by TensorFlow, which takes '[' and '\\' in a path for a "
+            "pattern: rename the file or folder"
+        ) from None
+    except _tensorflow_errors(tf):
+        raise ValueError(
+            f"weights: {_index(prefix)} cannot be opened by TensorFlow, though it looks whole: get the "
+            "checkpoint again"
+        ) from None
 
 
 def _read_tensorflow(reader: Callable[[], Any], name: str, prefix: Path) -> np.ndarray:
     """One value; TensorFlow compares its checksum."""
-    tf = _tensorflow()
+    opened = reader()
     try:
-        return reader().get_tensor(name)
-    except (tf.errors.OpError, IndexError, ValueError, RuntimeError, TypeError):
+        return opened.get_tensor(name)
+    except _tensorflow_errors(_tensorflow()):
         raise ValueError(
             f"weights: {prefix} is damaged at {shown(name)}: TensorFlow's checksum of its values does "
             "not match, or a slice of it is missing: get its data file again"
         ) from None
+
+
+def _tensorflow_errors(tf: Any) -> tuple[type[Exception], ...]:
+    return (tf.errors.OpError, IndexError, ValueError, RuntimeError, TypeError)
