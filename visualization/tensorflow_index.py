@@ -42,15 +42,10 @@ class Index:
     slices: dict[str, Entry]
 
 
-class FirstFormatError(ValueError):
-    """The table is a whole checkpoint in the format of TensorFlow before 0.12."""
-
-
 def read_index(content: bytes) -> Index:
     """Reads an index file that ends in `MAGIC`.
 
     Raises:
-        FirstFormatError: it is a checkpoint without data files, in TensorFlow's first format.
         ValueError: it is damaged, or says what cannot be; the message says where.
     """
     try:
@@ -89,8 +84,6 @@ def _read(content: bytes) -> Index:
 def _header(message: bytes) -> int:
     shards = 0
     for number, value in _fields(message):
-        if number == 1 and isinstance(value, bytes):
-            raise FirstFormatError("a checkpoint in TensorFlow's first format")
         if number == 1 and isinstance(value, int):
             shards = value
         if number == 2 and value:

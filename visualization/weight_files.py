@@ -17,7 +17,7 @@ import numpy as np
 
 from . import command
 from .diagnosis import diagnose, reading
-from .tensorflow_index import MAGIC, FirstFormatError, Index, read_index
+from .tensorflow_index import MAGIC, Index, read_index
 from .weight_formats import MAX_BYTES, Tensor, WeightFile, is_weights, open_content, parse_metadata
 from .weight_names import carries_no_weight, shown
 
@@ -55,10 +55,11 @@ def open_weights(source: str | os.PathLike[str]) -> WeightFile:
     if path.suffix == ".index" and not is_weights(start):
         return _open_tensorflow(path.with_suffix(""))
     if end == MAGIC:
-        _read_index(path)
         raise ValueError(
-            f"weights: {path} is the index of a TensorFlow checkpoint under another name, and the data "
-            "files are found by its name: rename it to NAME.index, beside NAME.data-00000-of-00001"
+            f"weights: {path} is a TensorFlow table that is not named NAME.index: if it is the index of a "
+            "checkpoint, give it back its name, beside NAME.data-00000-of-00001; if it is a whole "
+            "checkpoint in the format before TensorFlow 0.12, save it again with "
+            "tf.compat.v1.train.Saver(write_version=2)"
         )
     if start.lstrip().startswith(b"model_checkpoint_path:"):
         return _open_tensorflow(_named_by_state(path))
@@ -213,11 +214,6 @@ def _read_index(path: Path) -> Index:
         raise ValueError(f"weights: {path} {told}")
     try:
         return read_index(content)
-    except FirstFormatError:
-        raise ValueError(
-            f"weights: {path} is a TensorFlow checkpoint in the format before 0.12, one file "
-            "without index: save it again with tf.compat.v1.train.Saver(write_version=2)"
-        ) from None
     except ValueError as error:
         raise ValueError(
             f"weights: {path} is a damaged TensorFlow index ({error}): get it again"
@@ -260,8 +256,8 @@ def _tensorflow_reader(prefix: Path) -> Any:
         return tf.compat.v1.train.NewCheckpointReader(str(prefix))
     except tf.errors.NotFoundError:  # though its files were seen: TensorFlow matches patterns
         raise ValueError(
-            f"weights: {prefix} cannot be opened by TensorFlow, which takes '[' and '\\' in a path for a "
-            "pattern: rename the file or folder"
+            f"weights: {prefix} cannot be opened by TensorFlow, which takes '[' and '\\' in a path for "
+            "a pattern: rename the file or folder"
         ) from None
     except _tensorflow_errors(tf):
         raise ValueError(
