@@ -56,8 +56,8 @@ def open_weights(source: str | os.PathLike[str]) -> WeightFile:
         return _open_tensorflow(path.with_suffix(""))
     if end == MAGIC:
         raise ValueError(
-            f"weights: {path} is a TensorFlow table that is not named NAME.index: if it is the index of a "
-            "checkpoint, give it back its name, beside NAME.data-00000-of-00001; if it is a whole "
+            f"weights: {path} is a TensorFlow table not named NAME.index: if it is the index of "
+            "a checkpoint, give it back its name, beside NAME.data-00000-of-00001; if it is a whole "
             "checkpoint in the format before TensorFlow 0.12, save it again with "
             "tf.compat.v1.train.Saver(write_version=2)"
         )

@@ -4,7 +4,6 @@ Nothing is unpickled and no model is deserialised. What a file says of its sizes
 memory is taken for it, and a value is read only when it is asked for.
 """
 
-import contextlib
 import functools
 import hashlib
 import io
@@ -78,16 +77,22 @@ class WeightFile:
 
 
 def open_content(content: bytes, name: str, paths: list[Path]) -> WeightFile:
-    """Opens a weight file that is one file, from its content; raises as `open_weights` does."""
+    """Opens a weight file that is one file, from its content.
+
+    Args:
+        content: the whole file.
+        name: what messages call it.
+        paths: where it lies.
+
+    Raises:
+        ValueError: it is damaged, or no weight file.
+    """
     if content.startswith(HDF5):
         return _open_hdf5(content, name, paths)
-    if content.startswith(ZIP):
-        with contextlib.suppress(zipfile.BadZipFile, *_ZIP_ERRORS):
-            with zipfile.ZipFile(io.BytesIO(content)) as archive:
-                members = archive.infolist()
-            if members and all(member.filename.endswith(".npy") for member in members):
-                return _open_npz(content, name, paths, members)
-    elif _header_length(content) is not None:
+    members = _npz_members(content)
+    if members:
+        return _open_npz(content, name, paths, members)
+    if _header_length(content) is not None:
         return _open_safetensors(content, name, paths)
     raise ValueError(f"weights: {name} {diagnose(content) or unknown(content)}")
 
@@ -221,6 +226,18 @@ _ZIP_ERRORS = (
     zlib.error,
     struct.error,
 )
+
+
+def _npz_members(content: bytes) -> list[zipfile.ZipInfo]:
+    """The arrays of an .npz, or nothing if this is none."""
+    if not content.startswith(ZIP):
+        return []
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, *_ZIP_ERRORS):
+        return []
+    return members if all(member.filename.endswith(".npy") for member in members) else []
 
 
 def _open_npz(
