@@ -6,6 +6,7 @@ is none of them.
 """
 
 import argparse
+import dataclasses
 import hashlib
 import json
 import math
@@ -187,9 +188,11 @@ def _open(source: str | os.PathLike[str]) -> "WeightFile":
 
     if source != "imagenet":
         return weight_files.open_weights(source)
-    return weight_formats.open_content(
-        read_bundled(IMAGENET), f"the bundled {IMAGENET}", [BUNDLE / IMAGENET]
-    )
+    content, path = read_bundled(IMAGENET), BUNDLE / IMAGENET
+    file = weight_formats.open_content(content, f"the bundled {IMAGENET}", [path])
+    entry = manifest()[IMAGENET]
+    said = {"provenance": entry["source"], "licence": entry["licence"]}
+    return dataclasses.replace(file, metadata=said | {"input_convention": "course"})
 
 
 def read_bundled(name: str) -> bytes:
@@ -230,7 +233,7 @@ def manifest() -> dict[str, Any]:
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["files"]
         for name in (IMAGENET,):
-            files[name]["sha256"], files[name]["size"]
+            [files[name][key] for key in ("sha256", "size", "source", "licence")]
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing, which this project ships: {restore}") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -307,10 +310,10 @@ def _inspect(arguments: argparse.Namespace) -> int:
         print(
             f"left aside  {len(file.ignored)}, without weights: {shown(file.ignored[0])} and the like"
         )
-    paths = {name: path for path, name in found.names.items()}
-    for name, tensor in file.tensors.items():
-        place = f"  -> {paths[name]}" if name in paths else ""
-        print(f"  {shown(name)}  {tensor.dtype} {tensor.shape}{place}")
+    places = {name: f"  -> {path}" for path, name in found.names.items()}
+    for name in [*places, *found.left_over]:
+        tensor = file.tensors[name]
+        print(f"  {shown(name)}  {tensor.dtype} {tensor.shape}{places.get(name, '')}")
     return 0 if found.fits and not file.defect else 1
 
 
@@ -355,9 +358,6 @@ def _provenance(file: "WeightFile", convention: str) -> dict[str, str]:
     """What a converted file says of itself: where it comes from and which input it is for."""
     said = {key: value for key, value in file.metadata.items() if key in ("provenance", "licence")}
     name = file.paths[0].name
-    if file.paths == [BUNDLE / IMAGENET]:
-        entry = manifest()[IMAGENET]
-        said = {"provenance": entry["source"], "licence": entry["licence"]}
     folded = "; folded from Caffe's BGR input" if convention == "caffe" else ""
     origin = f"{name}, {file.form}, sha256 {file.sha256}{folded}"
     if "provenance" in said:
@@ -373,7 +373,8 @@ def _verify(arguments: argparse.Namespace) -> int:
     """Hashes against what is recorded, and the photograph against what is known of SqueezeNet."""
     arrays, file = _read(arguments.source, arguments.convention, SQUEEZENET)
     print(f"source    {file.name} ({file.form})")
-    print(f"sha256    {file.sha256}{_recorded(file)}")
+    listed = " (as in the manifest)" if arguments.source == "imagenet" else ""
+    print(f"sha256    {file.sha256}{listed}")
     values = tensors_sha256(arrays)
     remarks = ["as recorded in the file"] if "tensors_sha256" in file.metadata else []
     if values == tensors_sha256(read_weights("imagenet")[0]):
@@ -391,11 +392,6 @@ def _verify(arguments: argparse.Namespace) -> int:
     if not expected:
         print("expected  bow tie (457) at 73 % to 75 %, then suit (834)")
     return 0 if expected else 1
-
-
-def _recorded(file: "WeightFile") -> str:
-    """A remark if the file is the bundled one, whose hash was compared when it was opened."""
-    return " (as in the manifest)" if file.paths == [BUNDLE / IMAGENET] else ""
 
 
 def _seen(scores: "np.ndarray") -> tuple[str, bool]:

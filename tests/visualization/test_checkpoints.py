@@ -327,6 +327,8 @@ def test_a_file_that_says_its_convention_is_loaded_by_what_it_says(
 
 
 def test_an_unknown_convention_is_refused(caffe, tmp_path):
+    with pytest.raises(ValueError, match="'course', but 'caffe' was asked for"):
+        checkpoints.read_weights("imagenet", convention="caffe")
     with pytest.raises(ValueError, match="convention is 'bgr', expected one of course, caffe"):
         checkpoints.read_weights("imagenet", convention="bgr")
     said = np.array('{"input_convention": "torch"}')
