@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import command
-from .weight_names import SQUEEZENET, TOP, match, shown
+from .weight_names import SQUEEZENET, TOP, match, shown, some
 
 if TYPE_CHECKING:
     import numpy as np
@@ -153,7 +153,7 @@ def _read(
     broken = [found.names[path] for path, array in arrays.items() if not np.isfinite(array).all()]
     if broken:
         raise ValueError(
-            f"weights: {file.name} holds NaN or infinity in {', '.join(broken)}, and the network "
+            f"weights: {file.name} holds NaN or infinity in {some(broken)}, and the network "
             "would see nothing but NaN: get a checkpoint from before its training diverged"
         )
     recorded = file.metadata.get("tensors_sha256")

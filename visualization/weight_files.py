@@ -41,15 +41,18 @@ def open_weights(source: str | os.PathLike[str]) -> WeightFile:
             return _open_tensorflow(path)
         if path.is_dir():
             return open_weights(_only_checkpoint_in(path))
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode):
-            raise ValueError(f"weights: {path} is not a regular file: name a weight file")
-        with path.open("rb") as file:
-            start = file.read(512)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(size - 8, 0))
-            end = file.read(8)
+        return _open_file(path)
 
+
+def _open_file(path: Path) -> WeightFile:
+    """Opens what one file is, or is a part of."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"weights: {path} is not a regular file: name a weight file")
+    with path.open("rb") as file:
+        start = file.read(512)
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(size - 8, 0))
+        end = file.read(8)
     if shard := _SHARD.fullmatch(path.name):
         return _open_tensorflow(path.with_name(shard["prefix"]))
     if path.suffix == ".index" and not is_weights(start):
@@ -68,9 +71,7 @@ def open_weights(source: str | os.PathLike[str]) -> WeightFile:
             f"weights: {path} has {size:,} bytes, too many for SqueezeNet 1.1, which has 5 million: "
             "name a file of SqueezeNet 1.1's weights"
         )
-    with reading(path):
-        content = path.read_bytes()
-    return open_content(content, str(path), [path])
+    return open_content(path.read_bytes(), str(path), [path])
 
 
 def _exists(path: Path) -> bool:
@@ -78,19 +79,19 @@ def _exists(path: Path) -> bool:
 
 
 def _index(prefix: Path) -> Path:
-    return prefix.with_name(f"{prefix.name}.index")
+    return prefix.parent / f"{prefix.name}.index"
 
 
 def _shards(prefix: Path) -> list[Path]:
     """The data files of a TensorFlow checkpoint that are there, in order."""
-    if not prefix.name or not prefix.parent.is_dir():
+    if not prefix.parent.is_dir():
         return []
     found = []
     with os.scandir(prefix.parent) as entries:
         for entry in entries:
             shard = _SHARD.fullmatch(entry.name)
             if shard and shard["prefix"] == prefix.name:
-                found.append(prefix.with_name(entry.name))
+                found.append(prefix.parent / entry.name)
     return sorted(found)
 
 

@@ -136,7 +136,7 @@ NAMINGS = (OURS, KERAS3, TF1, TF2, TORCH, CAFFE, CAFFE_UNDERSCORE)
 _NO_WEIGHT = re.compile(
     r"""_CHECKPOINTABLE_OBJECT_GRAPH
     | .*/\.ATTRIBUTES/OBJECT_CONFIG_JSON
-    | (.*/)?save_counter/\.ATTRIBUTES/VARIABLE_VALUE
+    | (.*/)?(save_counter|step|global_step)/\.ATTRIBUTES/VARIABLE_VALUE
     | .*/\.OPTIMIZER_SLOT/.*                             # TF2's optimisers: one a variable
     | (optimizer|optimizer_weights)/.*                   # and their own; Keras's HDF5
     | global_step | beta[12]_power                       # TF1's
@@ -187,7 +187,7 @@ class Match:
         if not self.names:
             return (
                 f"is of another network: of its {len(self.tensors)} tensors "
-                f"({_some(list(self.tensors))}) none has a name that a weight of SqueezeNet 1.1 has "
+                f"({some(list(self.tensors))}) none has a name that a weight of SqueezeNet 1.1 has "
                 "in any known form: get a checkpoint of SqueezeNet 1.1"
             )
         if not self.missing and self.naming.is_version_1_0(self.tensors):
@@ -198,7 +198,7 @@ class Match:
         if self._only_dtype_differs():
             dtypes = sorted({self.tensors[name].dtype for name in self.different})
             return (
-                f"holds {' and '.join(dtypes)} in {_some(self.different)}, but the network is "
+                f"holds {' and '.join(dtypes)} in {some(self.different)}, but the network is "
                 "float32, and rounding is not done unasked: convert the arrays with "
                 "array.astype('float32') and save them again"
             )
@@ -213,16 +213,16 @@ class Match:
     def _differences(self) -> str:
         parts = []
         if self.missing:
-            parts.append(f"{len(self.missing)} missing ({_some(self.missing)})")
+            parts.append(f"{len(self.missing)} missing ({some(self.missing)})")
         if self.left_over:
-            parts.append(f"{len(self.left_over)} left over ({_some(self.left_over)})")
+            parts.append(f"{len(self.left_over)} left over ({some(self.left_over)})")
         if self.different:
             wrong = [
                 f"{name} is {self.tensors[name].dtype} {tuple(self.tensors[name].shape)}, not "
                 f"float32 {self.naming.expected_shape(self.naming.paths[name])}"
                 for name in self.different
             ]
-            parts.append(f"{len(self.different)} different ({_some(wrong, '; ')})")
+            parts.append(f"{len(self.different)} different ({some(wrong, '; ')})")
         advice = "get a checkpoint of the whole network"
         if {self.naming.paths[name] for name in self.missing} == set(TOP):
             advice = "it has no top, so load it into SqueezeNet(weights=None, include_top=False)"
@@ -269,7 +269,7 @@ def shown(name: str, longest: int = 120) -> str:
     return name if name.isprintable() else ascii(name)
 
 
-def _some(names: list[str], separator: str = ", ") -> str:
+def some(names: list[str], separator: str = ", ") -> str:
     """The first few of a list, and how many there are besides."""
     more = f"{separator}and {len(names) - 4} others" if len(names) > 4 else ""
     return separator.join(map(shown, names[:4])) + more

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -73,28 +73,38 @@ def write(
         the files.
     """
     arrays = {variable.path: variable.numpy() for variable in model.weights}
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+    with (
+        _naming(path),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder,
+    ):
         unfinished = Path(folder, path.name)
         if path.name.endswith(".weights.h5"):
             _write_keras(unfinished, model, metadata)
         elif path.suffix == ".npz":
-            np.savez(unfinished, **arrays, **{METADATA: np.array(json.dumps(metadata))})  # type: ignore[arg-type]
+            _write_npz(unfinished, arrays, metadata)
         elif path.suffix == ".safetensors":
             _write_safetensors(unfinished, arrays, metadata)
         else:
             _write_tensorflow(unfinished, arrays, metadata)
         check(unfinished)
         written = sorted(Path(folder).iterdir())  # ".data-..." sorts before ".index"
-        with _naming(path):
-            return [file.replace(path.with_name(file.name)) for file in written]
+        return [file.replace(path.with_name(file.name)) for file in written]
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Any:
+def _naming(path: Path) -> Iterator[None]:
+    """Turns the system's complaints into a sentence that names what was to be written."""
     try:
         yield
     except OSError as error:
+        if error.strerror is None:
+            raise
         raise OSError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _write_npz(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
+    entries: dict[str, Any] = {**arrays, METADATA: np.array(json.dumps(metadata))}
+    np.savez(path, **entries)
 
 
 def _write_keras(path: Path, model: "keras.Model", metadata: Mapping[str, str]) -> None:
@@ -108,7 +118,7 @@ def _write_safetensors(
 ) -> None:
     """Under torchvision's names and in PyTorch's order, so that PyTorch loads it."""
     try:
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
     except ImportError:
         raise ImportError(
             f"{path.name} needs the package safetensors: install it with 'pip install safetensors'"
@@ -119,7 +129,7 @@ def _write_safetensors(
         stored[name] = (
             np.ascontiguousarray(array.transpose(3, 2, 0, 1)) if array.ndim == 4 else array
         )
-    save_file(stored, path, metadata=dict(metadata))
+    path.write_bytes(save(stored, metadata=dict(metadata)))
 
 
 def _write_tensorflow(
@@ -138,7 +148,13 @@ def _write_tensorflow(
     tree[METADATA_KEY.split("/")[0]] = tf.Variable(
         list(json.dumps(metadata).encode()), dtype="uint8"
     )
-    _as_checkpoint(tree).write(os.fspath(path))
+    try:
+        _as_checkpoint(tree).write(os.fspath(path))
+    except tf.errors.OpError:
+        raise OSError(
+            f"{path.name} cannot be written by TensorFlow: see whether the disk is full, or name "
+            "another folder"
+        ) from None
 
 
 def _as_checkpoint(tree: Mapping[str, Any]) -> Any:

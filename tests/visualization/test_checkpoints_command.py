@@ -111,14 +111,14 @@ def test_a_converted_checkpoint_is_one_that_tensorflow_restores(run, arrays, tmp
     layer = tf.train.Checkpoint(kernel=kernel)
     root = tf.train.Checkpoint(net=tf.train.Checkpoint(**{"layer_with_weights-0": layer}))
     root.read(str(tmp_path / "a.ckpt")).assert_existing_objects_matched().expect_partial()
-    np.testing.assert_array_equal(kernel, arrays["conv1/kernel"])
+    np.testing.assert_array_equal(kernel.numpy(), arrays["conv1/kernel"])
 
 
 def test_a_converted_weight_file_is_one_that_keras_loads(run, arrays, tmp_path):
     run("convert", "imagenet", tmp_path / "a.weights.h5")
     model = SqueezeNet(weights=None)
     model.load_weights(tmp_path / "a.weights.h5")
-    np.testing.assert_array_equal(model.get_layer("conv1").kernel, arrays["conv1/kernel"])
+    np.testing.assert_array_equal(model.get_layer("conv1").kernel.numpy(), arrays["conv1/kernel"])
 
 
 def test_a_converted_safetensors_file_has_torchvisions_names_and_order(run, arrays, tmp_path):
@@ -209,6 +209,22 @@ def test_a_killed_conversion_to_a_checkpoint_leaves_no_index(run, tmp_path, monk
     assert run("convert", "imagenet", tmp_path / "a.ckpt")[0] == 130
     assert moved == ["a.ckpt.data-00000-of-00001"]
     assert not (tmp_path / "a.ckpt.index").exists()
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.ckpt"])
+def test_a_disk_that_is_full_is_said_so(run, tmp_path, monkeypatch, name):
+    def full(*arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    def tensorflows(*arguments, **keywords):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device; a.ckpt_temp")
+
+    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(tf.train.Checkpoint, "write", tensorflows)
+    status, _, err = run("convert", "imagenet", tmp_path / name)
+    assert status == 2
+    assert f"{name}: cannot be written: No space left" in err or "whether the disk is full" in err
+    assert not list(tmp_path.iterdir())
 
 
 # ---- verify
