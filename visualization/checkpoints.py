@@ -413,9 +413,9 @@ def _seen(scores: "np.ndarray") -> tuple[str, bool]:
 def _scores(model: "keras.Model") -> "np.ndarray":
     """The scores of the photograph that ships with matplotlib, (1, 1000)."""
     from .gradients import predict_scores
-    from .images import preprocess_image
+    from .images import load_image, preprocess_image
 
-    image, _ = command.read_image(None, size=224)
+    image = load_image(command.image_sources([])[0], 224)  # uint8 (224, 224, 3)
     return predict_scores(model, preprocess_image(image[None]))
 
 
