@@ -150,12 +150,7 @@ def _read(
         if found.naming.oihw and array.ndim == 4:
             array = np.ascontiguousarray(array.transpose(2, 3, 1, 0))
         arrays[path] = array
-    broken = [found.names[path] for path, array in arrays.items() if not np.isfinite(array).all()]
-    if broken:
-        raise ValueError(
-            f"weights: {file.name} holds NaN or infinity in {some(broken)}, and the network "
-            "would see nothing but NaN: get a checkpoint from before its training diverged"
-        )
+    _check_values({found.names[path]: array for path, array in arrays.items()}, file.name)
     recorded = file.metadata.get("tensors_sha256")
     if recorded is not None and len(arrays) == len(SQUEEZENET):
         values = tensors_sha256(arrays)
@@ -165,6 +160,24 @@ def _read(
                 f"{values}, not {shown(recorded)}): get it again, or convert its source anew"
             )
     return (fold_caffe(arrays) if convention == "caffe" else arrays), file
+
+
+def _check_values(arrays: "Mapping[str, np.ndarray]", name: str) -> None:
+    """Refuses what no trained network holds."""
+    import numpy as np
+
+    broken = [key for key, array in arrays.items() if not np.isfinite(array).all()]
+    if broken:
+        raise ValueError(
+            f"weights: {name} holds NaN or infinity in {some(broken)}, which every score would catch: "
+            "get a checkpoint from before its training diverged"
+        )
+    blank = [key for key, array in arrays.items() if array.ndim == 4 and not array.any()]
+    if blank:
+        raise ValueError(
+            f"weights: {name} holds nothing but zeros in {some(blank)}, as a file does whose download "
+            "or copy stopped half-way: get it again"
+        )
 
 
 def _convention(file: "WeightFile", asked: str | None) -> str:

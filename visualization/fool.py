@@ -429,7 +429,10 @@ def _fool_one(
         print(f"image    {source['source']}")
         print(f"before   {_sentence(before)}")
         print(f"after    {_sentence(after)}")
-        print(f"steps    {steps}" + (" (it was taken for the target as it is)" * result.already[0]))
+        print(
+            f"steps    {steps}"
+            + (" (it was taken for the target as it is)" * bool(result.already[0]))
+        )
         print(f"change   L2 {l2:.1f}, largest pixel change {linf} (levels of 0 to 255)")
         print(f"written  {picture}\n         {figure}\n         {record}", flush=True)
     return success

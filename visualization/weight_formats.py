@@ -246,8 +246,8 @@ def _open_npz(
     unpacked = sum(member.file_size for member in members)
     if unpacked > MAX_BYTES or len(members) > _MAX_NAMES:
         raise ValueError(
-            f"weights: {name} unpacks to {unpacked:,} bytes in {len(members):,} arrays, too many for "
-            "SqueezeNet 1.1, which has 5 million: it is refused; get another file"
+            f"weights: {name} unpacks to {unpacked:,} bytes (number of arrays: {len(members):,}), too "
+            "many for SqueezeNet 1.1, which has 5 million: it is refused; get another file"
         )
     archive = zipfile.ZipFile(io.BytesIO(content))
     tensors: dict[str, Tensor] = {}

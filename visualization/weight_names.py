@@ -186,9 +186,8 @@ class Match:
             )
         if not self.names:
             return (
-                f"is of another network: of its {len(self.tensors)} tensors "
-                f"({some(list(self.tensors))}) none has a name that a weight of SqueezeNet 1.1 has "
-                "in any known form: get a checkpoint of SqueezeNet 1.1"
+                f"is of another network: none of its tensors ({some(list(self.tensors))}) has a name "
+                "that a weight of SqueezeNet 1.1 has in any known form: get a checkpoint of that network"
             )
         if not self.missing and self.naming.is_version_1_0(self.tensors):
             return (
@@ -223,7 +222,7 @@ class Match:
                 for name in self.different
             ]
             parts.append(f"{len(self.different)} different ({some(wrong, '; ')})")
-        advice = "get a checkpoint of the whole network"
+        advice = "get a checkpoint of the whole SqueezeNet 1.1, and of nothing else"
         if {self.naming.paths[name] for name in self.missing} == set(TOP):
             advice = "it has no top, so load it into SqueezeNet(weights=None, include_top=False)"
         return f"{'; '.join(parts)}: {advice}"
@@ -271,5 +270,6 @@ def shown(name: str, longest: int = 120) -> str:
 
 def some(names: list[str], separator: str = ", ") -> str:
     """The first few of a list, and how many there are besides."""
-    more = f"{separator}and {len(names) - 4} others" if len(names) > 4 else ""
-    return separator.join(map(shown, names[:4])) + more
+    few = names if len(names) <= 5 else names[:4]
+    more = f"{separator}and {len(names) - 4} others" if len(names) > 5 else ""
+    return separator.join(map(shown, few)) + more

@@ -9,13 +9,14 @@ import struct
 import tracemalloc
 import zipfile
 
-import forms
 import h5py
 import numpy as np
 import pytest
-import tables
 
 from visualization import checkpoints
+
+from .. import forms
+from . import tables
 
 BIAS = b"features/layer0/bias"
 MEMORY = 96 * 2**20  # bytes; a whole SqueezeNet has 5 million

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import forms
 import h5py
 import numpy as np
 import pytest
@@ -13,6 +12,8 @@ import pytest
 import visualization
 from visualization import SqueezeNet, checkpoints, load_weights, preprocess_image
 from visualization.backend import keras, tf
+
+from .. import forms
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 

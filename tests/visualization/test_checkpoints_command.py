@@ -4,13 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import forms
 import h5py
 import numpy as np
 import pytest
 
 from visualization import SqueezeNet, checkpoints, weight_writers
 from visualization.backend import tf
+
+from .. import forms
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PROG = [sys.executable, "-W", "error::RuntimeWarning", "-m", "visualization.checkpoints"]
