@@ -187,7 +187,8 @@ class Match:
         if not self.names:
             return (
                 f"is of another network: none of its tensors ({some(list(self.tensors))}) has a name "
-                "that a weight of SqueezeNet 1.1 has in any known form: get a checkpoint of that network"
+                "that a weight of SqueezeNet 1.1 has in any known form: "
+                "get a checkpoint of SqueezeNet 1.1"
             )
         if not self.missing and self.naming.is_version_1_0(self.tensors):
             return (
