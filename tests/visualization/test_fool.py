@@ -216,7 +216,7 @@ def test_the_command_writes_a_picture_that_fools_when_it_is_read_back(tmp_path, 
     assert record["iterations"] + 1 == len(record["target_scores"])
     assert record["seed"] == 0
     assert {"tensorflow", "keras", "numpy", "python"} <= set(record["versions"])
-    assert len(record["image"]["sha256"]) == len(record["weights"]["sha256"]) == 64
+    assert len(record["image"]["sha256"]) == len(record["network"]["sha256"]) == 64
     assert load_image(out / record["figure"]).shape[1] > 1000
     assert len(list(out.iterdir())) == 3
 
