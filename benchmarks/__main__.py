@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .timing import NOISY, Case, Row, measure
 
-NAMES = ("startup", "fool")  # each a module of this package with a function cases()
+NAMES = ("startup", "checkpoints", "fool")  # each a module of this package with a function cases()
 PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .attribution import IntegratedGradients, grad_cam, integrated_gradients, smoothed
+    from .checkpoints import load_weights
     from .class_viz import class_visualization_update_step, create_class_visualization
     from .classes import class_names, find_class
     from .faithfulness import (
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "attribution": ["IntegratedGradients", "grad_cam", "integrated_gradients", "smoothed"],
+    "checkpoints": ["load_weights"],
     "class_viz": ["class_visualization_update_step", "create_class_visualization"],
     "classes": ["class_names", "find_class"],
     "faithfulness": [

@@ -1,93 +1,211 @@
-"""The one reader of weight files: verified before they are parsed, complete or not loaded at all."""
+"""The one way into weight files: complete and verified, or not loaded at all; and the command for them.
 
+`load_weights` takes every form of SqueezeNet checkpoint that people have: `weight_files` and
+`weight_formats` open them, `weight_names` says what belongs where, and `diagnosis` what a file is that
+is none of them.
+"""
+
+import argparse
+import dataclasses
 import hashlib
-import io
 import json
+import math
 import os
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import h5py
-import numpy as np
+from . import command
+from .weight_names import SQUEEZENET, TOP, match, shown, some
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from .backend import keras
+    from .weight_formats import WeightFile
 
 BUNDLE = Path(__file__).resolve().parent.parent / "weights"
 IMAGENET = "squeezenet_v1_1.weights.h5"
-MAX_BYTES = 64 * 2**20  # a file of SqueezeNet's weights has 5 million bytes
-
-_FIRES = {2: (64, 16, 64), 3: (128, 16, 64), 4: (128, 32, 128), 5: (256, 32, 128)}
-_FIRES |= {6: (256, 48, 192), 7: (384, 48, 192), 8: (384, 64, 256), 9: (512, 64, 256)}
+CONVENTIONS = ("course", "caffe")
+CAFFE_MEAN = (104.006, 116.669, 122.679)  # BGR, 0..255
 
 
-def _kernels() -> dict[str, tuple[int, int, int, int]]:
-    shapes = {"conv1": (3, 3, 3, 64)}
-    for n, (inputs, squeeze, expand) in _FIRES.items():
-        shapes[f"fire{n}/squeeze"] = (1, 1, inputs, squeeze)
-        shapes[f"fire{n}/expand1x1"] = (1, 1, squeeze, expand)
-        shapes[f"fire{n}/expand3x3"] = (3, 3, squeeze, expand)
-    return shapes | {"conv10": (1, 1, 512, 1000)}
-
-
-# Every weight of SqueezeNet 1.1 by the path of its Keras variable; kernels are HWIO.
-SQUEEZENET: dict[str, tuple[int, ...]] = {}
-for _layer, _shape in _kernels().items():
-    SQUEEZENET[f"{_layer}/kernel"] = _shape
-    SQUEEZENET[f"{_layer}/bias"] = _shape[-1:]
-
-# Keras 3 names the groups of a .weights.h5 after the layers' classes, counted in order.
-_KERAS3_GROUPS = {
-    "conv1": "layers/conv2d",
-    **{f"fire{n}": "layers/fire" + (f"_{n - 2}" if n > 2 else "") for n in _FIRES},
-    "conv10": "layers/conv2d_1",
-}
-_KERAS3_VARIABLES = {"kernel": "vars/0", "bias": "vars/1"}
-
-
-def load_weights(model: "keras.Model", source: str | os.PathLike[str]) -> None:
-    """Sets every weight of a SqueezeNet from a file, or changes nothing.
+def load_weights(
+    model: "keras.Model", source: str | os.PathLike[str], convention: str | None = None
+) -> None:
+    """Sets every weight of a SqueezeNet, or changes nothing.
 
     Args:
-        model: a model made by `visualization.SqueezeNet`.
-        source: "imagenet" for the bundled weights, whose sha256 is checked before they are parsed, or
-            the path of a Keras 3 ``.weights.h5`` file of the whole network.
+        model: a model made by `visualization.SqueezeNet`, with or without top.
+        source: "imagenet" for the bundled weights, or a checkpoint of SqueezeNet 1.1, told by content:
+
+            - TensorFlow, with TF1's names or TF2's object graph: the prefix, the ``.index``, a
+              ``.data-...`` file, the folder that holds it, or a ``checkpoint`` state file;
+            - HDF5: Keras 3's ``.weights.h5``, or what Keras 1 and 2 wrote under Caffe's layer names;
+            - ``.npz`` or (with the package `safetensors`) ``.safetensors``, under this package's names,
+              Caffe's, the course's, or torchvision's with kernels in PyTorch's order.
+        convention: the input that the weights were trained for: "course" (RGB, divided by 255, minus
+            mean, divided by std) or "caffe" (BGR, 0..255, minus a mean), which is folded into the first
+            convolution, so that the model takes the course's. By default what the file says, and
+            "course" if it says nothing.
 
     Raises:
-        OSError: the file is missing or cannot be read.
-        ValueError: the file is damaged, is of another kind, or does not fit; the message lists the
-            weights that are missing or differ.
+        OSError: the source is missing or cannot be read.
+        ValueError: it is damaged, is no checkpoint or another network's; or weights are missing, left
+            over, of another shape, not float32 or not finite: the message lists them.
+        ImportError: it is a ``.safetensors`` file and the package is not installed.
     """
-    arrays, _ = read_weights(source)
-    strangers = [variable.path for variable in model.weights if variable.path not in arrays]
-    if strangers:
+    shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
+    without_top = {path: shape for path, shape in SQUEEZENET.items() if path not in TOP}
+    if shapes not in (SQUEEZENET, without_top):
+        wrong = [
+            path for path in {**shapes, **SQUEEZENET} if shapes.get(path) != SQUEEZENET.get(path)
+        ]
         raise ValueError(
-            f"model {model.name!r} is not a SqueezeNet of this package: it has {strangers[0]}"
+            f"model {model.name!r} is not a SqueezeNet of this package, as {wrong[0]!r} shows: "
+            "make one with visualization.SqueezeNet(weights=None)"
         )
+    arrays, _ = _read(source, convention, shapes)
     for variable in model.weights:
         variable.assign(arrays[variable.path])
 
 
-def read_weights(source: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays that `load_weights` would set, without TensorFlow, and the file's sha256.
+def read_weights(
+    source: str | os.PathLike[str], convention: str | None = None
+) -> "tuple[dict[str, np.ndarray], str]":
+    """The arrays that `load_weights` would set, and the sha256 of the file.
+
+    TensorFlow is imported only to read a TensorFlow checkpoint.
+
+    Args:
+        source, convention: as for `load_weights`.
 
     Returns:
-        variable path -> float32 array, for every entry of `SQUEEZENET`; 64 hexadecimal digits.
+        variable path -> float32 array, for every weight of SqueezeNet 1.1, kernels HWIO; 64
+        hexadecimal digits, of a TensorFlow checkpoint over its index and data files in order.
 
     Raises:
         as `load_weights`.
     """
-    if source == "imagenet":
-        content, name = read_bundled(IMAGENET), f"the bundled {IMAGENET}"
-    else:
-        content, name = _read(Path(source)), str(source)
-    arrays = _read_keras3(content, name)
-    broken = [path for path, array in arrays.items() if not np.isfinite(array).all()]
+    arrays, file = _read(source, convention, SQUEEZENET)
+    return arrays, file.sha256
+
+
+def fold_caffe(arrays: "Mapping[str, np.ndarray]") -> "dict[str, np.ndarray]":
+    """Weights for Caffe's input (BGR, 0..255, minus a mean) as weights for the course's input.
+
+    Caffe computes K * (255 (std z + mean) - caffe_mean) + b with z our input, so the kernel takes the
+    factor 255 std and the bias the rest. This is exact at every position because conv1 has no padding.
+
+    Args:
+        arrays: variable path -> float32 array, with ``conv1/kernel`` and ``conv1/bias``.
+
+    Returns:
+        the same with these two replaced, float32.
+    """
+    import numpy as np
+
+    from .images import SQUEEZENET_MEAN, SQUEEZENET_STD
+
+    rgb = arrays["conv1/kernel"][:, :, ::-1].astype(np.float64)  # (3, 3, 3, 64)
+    shift = 255 * SQUEEZENET_MEAN.astype(np.float64) - np.array(CAFFE_MEAN)[::-1]  # (3,)
+    bias = arrays["conv1/bias"] + np.einsum("hwio,i->o", rgb, shift)
+    kernel = rgb * (255 * SQUEEZENET_STD.astype(np.float64))[:, None]
+    return {
+        **arrays,
+        "conv1/kernel": kernel.astype(np.float32),
+        "conv1/bias": bias.astype(np.float32),
+    }
+
+
+def tensors_sha256(arrays: "Mapping[str, np.ndarray]") -> str:
+    """One sha256 for the values, the same whatever form of file they came from."""
+    digest = hashlib.sha256()
+    for path, array in sorted(arrays.items()):
+        digest.update(f"{path} {array.shape}\n".encode())
+        digest.update(array.astype("<f4").tobytes())
+    return digest.hexdigest()
+
+
+def _read(
+    source: str | os.PathLike[str], convention: str | None, wanted: Iterable[str]
+) -> "tuple[dict[str, np.ndarray], WeightFile]":
+    """Every wanted weight in our convention, after the whole file was found to fit."""
+    import numpy as np
+
+    if convention not in (None, *CONVENTIONS):
+        raise ValueError(f"convention is {convention!r}, expected one of {', '.join(CONVENTIONS)}")
+    file = _open(source)
+    found = match(file.tensors, wanted)
+    if not found.fits:
+        raise ValueError(f"weights: {file.name} {found.explain()}")
+    if file.defect:
+        whole = f"all {len(found.names)} tensors that the index names fit SqueezeNet 1.1"
+        raise type(file.defect)(f"weights: {file.name}: {file.defect} ({whole})")
+    convention = _convention(file, convention)
+    arrays = {}
+    for path in wanted:
+        array = file.tensors[found.names[path]].read()
+        if found.naming.oihw and array.ndim == 4:
+            array = np.ascontiguousarray(array.transpose(2, 3, 1, 0))
+        arrays[path] = array
+    _check_values({found.names[path]: array for path, array in arrays.items()}, file.name)
+    recorded = file.metadata.get("tensors_sha256")
+    if recorded is not None and len(arrays) == len(SQUEEZENET):
+        values = tensors_sha256(arrays)
+        if values != recorded:
+            raise ValueError(
+                f"weights: {file.name} holds other values than when it was written (their sha256 is "
+                f"{values}, not {shown(recorded)}): get it again, or convert its source anew"
+            )
+    return (fold_caffe(arrays) if convention == "caffe" else arrays), file
+
+
+def _check_values(arrays: "Mapping[str, np.ndarray]", name: str) -> None:
+    """Refuses what no trained network holds."""
+    import numpy as np
+
+    broken = [key for key, array in arrays.items() if not np.isfinite(array).all()]
     if broken:
         raise ValueError(
-            f"weights: {name} holds NaN or infinity in {', '.join(broken)}: the file cannot be used"
+            f"weights: {name} holds NaN or infinity in {some(broken)}, which every score would catch: "
+            "get a checkpoint from before its training diverged"
         )
-    return arrays, hashlib.sha256(content).hexdigest()
+    blank = [key for key, array in arrays.items() if array.ndim == 4 and not array.any()]
+    if blank:
+        raise ValueError(
+            f"weights: {name} holds nothing but zeros in {some(blank)}, as a file does whose download "
+            "or copy stopped half-way: get it again"
+        )
+
+
+def _convention(file: "WeightFile", asked: str | None) -> str:
+    """The input that the weights are for: what the file says, else what the caller says."""
+    said = file.metadata.get("input_convention")
+    if said is not None and said not in CONVENTIONS:
+        raise ValueError(
+            f"weights: {file.name} says that its weights are for the input convention {said[:40]!r}, "
+            f"and only {' and '.join(CONVENTIONS)} are known: get weights for one of these"
+        )
+    if said and asked and said != asked:
+        raise ValueError(
+            f"weights: {file.name} says that its weights are for the input convention {said!r}, but "
+            f"{asked!r} was asked for: leave the convention out"
+        )
+    return said or asked or "course"
+
+
+def _open(source: str | os.PathLike[str]) -> "WeightFile":
+    from . import weight_files, weight_formats
+
+    if source != "imagenet":
+        return weight_files.open_weights(source)
+    content, path = read_bundled(IMAGENET), BUNDLE / IMAGENET
+    file = weight_formats.open_content(content, f"the bundled {IMAGENET}", [path])
+    entry = manifest()[IMAGENET]
+    said = {"provenance": entry["source"], "licence": entry["licence"]}
+    return dataclasses.replace(file, metadata=said | {"input_convention": "course"})
 
 
 def read_bundled(name: str) -> bytes:
@@ -128,7 +246,7 @@ def manifest() -> dict[str, Any]:
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["files"]
         for name in (IMAGENET,):
-            files[name]["sha256"], files[name]["size"]
+            [files[name][key] for key in ("sha256", "size", "source", "licence")]
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing, which this project ships: {restore}") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -136,75 +254,183 @@ def manifest() -> dict[str, Any]:
     return files
 
 
-def _read(path: Path) -> bytes:
-    if path.is_dir():
-        raise IsADirectoryError(f"weights: {path} is a folder: name the .weights.h5 file in it")
-    if not path.is_file():
-        raise FileNotFoundError(f"weights: there is no file {path}: check the path")
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(
-            f"weights: {path} has {size:,} bytes, too many for SqueezeNet 1.1, which has 5 million: "
-            "check the path"
+def main(argv: list[str] | None = None) -> int:
+    """``python -m visualization.checkpoints``: inspect, convert and verify weight files.
+
+    Returns 0 if done, 1 if the source does not fit (inspect) or is not what it should be (verify).
+    """
+    parser = command.Parser(
+        prog="python -m visualization.checkpoints",
+        description="Looks into checkpoints of SqueezeNet 1.1, converts them, and verifies them.",
+        epilog="example: python -m visualization.checkpoints convert squeezenet.ckpt new.weights.h5",
+    )
+    jobs = parser.add_subparsers(dest="job", required=True, metavar="inspect|convert|verify")
+    inspect = jobs.add_parser(
+        "inspect",
+        help="tell what a file is",
+        epilog="example: python -m visualization.checkpoints inspect squeezenet.ckpt.index",
+    )
+    convert = jobs.add_parser(
+        "convert",
+        help="write it in another form",
+        epilog="example: python -m visualization.checkpoints convert squeezenet.ckpt new.npz",
+    )
+    verify = jobs.add_parser(
+        "verify",
+        help="check hashes, and what the network sees",
+        epilog="example: python -m visualization.checkpoints verify imagenet",
+    )
+    for job in (inspect, convert, verify):
+        job.add_argument(
+            "source",
+            metavar="SOURCE",
+            help="a weight file, a TensorFlow prefix, a folder, or 'imagenet' for the bundled weights",
         )
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise OSError(f"weights: {path} cannot be read: {error.strerror}") from error
+    convert.add_argument(
+        "destination",
+        type=Path,
+        metavar="DESTINATION",
+        help="a new file; its ending says the form: .weights.h5, .npz, .safetensors, or .ckpt for a "
+        "TensorFlow checkpoint",
+    )
+    for job in (convert, verify):
+        job.add_argument(
+            "--convention",
+            choices=CONVENTIONS,
+            help="the input that the weights are for: the course's RGB/mean/std, or Caffe's BGR, "
+            "which is folded in (default: what the file says, else course)",
+        )
+    work = {"inspect": _inspect, "convert": _convert, "verify": _verify}
+    return command.run(parser, argv, lambda arguments: work[arguments.job](arguments))
 
 
-def _read_keras3(content: bytes, name: str) -> dict[str, np.ndarray]:
-    """The arrays of a Keras 3 ``.weights.h5`` by variable path."""
-    try:
-        file = h5py.File(io.BytesIO(content), "r")
-    except OSError:
-        raise ValueError(
-            f"weights: {name} is not an HDF5 file, or it is truncated: "
-            "name a Keras 3 .weights.h5 file of SqueezeNet 1.1"
-        ) from None
-    arrays, missing, different = {}, [], []
-    with file:
-        for path, shape in SQUEEZENET.items():
-            layer, *inner, variable = path.split("/")
-            dataset = _dataset(
-                file, "/".join([_KERAS3_GROUPS[layer], *inner, _KERAS3_VARIABLES[variable]])
+def _inspect(arguments: argparse.Namespace) -> int:
+    file = _open(arguments.source)
+    found = match(file.tensors)
+    size = sum(math.prod(tensor.shape) for tensor in file.tensors.values())
+    print(f"source      {file.name}")
+    print(f"format      {file.form}, {found.naming.form if found.names else 'unknown names'}")
+    for path in file.paths:
+        print(f"file        {path} ({path.stat().st_size:,} bytes)")
+    print(f"sha256      {file.sha256}")
+    print(f"fits        {'SqueezeNet 1.1' if found.fits else 'no: it ' + found.explain()}")
+    if file.defect:
+        print(f"incomplete  {file.defect}")
+    for key, value in sorted(file.metadata.items()):
+        print(f"says        {shown(key)}: {shown(value, 1000)}")
+    print(f"tensors     {len(file.tensors)}, {size:,} values")
+    if file.ignored:
+        print(
+            f"left aside  {len(file.ignored)}, without weights: {shown(file.ignored[0])} and the like"
+        )
+    places = {name: f"  -> {path}" for path, name in found.names.items()}
+    for name in [*places, *found.left_over]:
+        tensor = file.tensors[name]
+        print(f"  {shown(name)}  {tensor.dtype} {tensor.shape}{places.get(name, '')}")
+    return 0 if found.fits and not file.defect else 1
+
+
+def _convert(arguments: argparse.Namespace) -> int:
+    from . import weight_writers
+
+    destination = arguments.destination
+    weight_writers.check_destination(destination)
+    arrays, file = _read(arguments.source, arguments.convention, SQUEEZENET)
+    convention = _convention(file, arguments.convention)
+    metadata = _provenance(file, convention) | {"tensors_sha256": tensors_sha256(arrays)}
+    with command.loading_tensorflow(quiet=False):
+        from .squeezenet import SqueezeNet
+
+        model = SqueezeNet(weights=None)
+    for variable in model.weights:
+        variable.assign(arrays[variable.path])
+    scores = _scores(model)
+    differences = []
+
+    def check(written: Path) -> None:
+        back, _ = read_weights(written)
+        for variable in model.weights:
+            variable.assign(back[variable.path])
+        differences.append(float(abs(_scores(model) - scores).max()))
+        if not differences[0] <= 1e-5:
+            raise ValueError(
+                f"{destination} was not written: read back, its scores differ by {differences[0]:.2g} "
+                "from those of the source, more than the 1e-5 that is allowed"
             )
-            if dataset is None:
-                missing.append(path)
-            elif dataset.shape != shape or dataset.dtype != np.float32:
-                different.append(f"{path} is {dataset.dtype} {dataset.shape}, not float32 {shape}")
-            else:
-                try:
-                    arrays[path] = dataset[()]
-                except OSError as error:
-                    raise ValueError(f"weights: {name} is damaged at {path}: {error}") from None
-    if missing or different:
-        raise ValueError(
-            f"weights: {name} does not fit SqueezeNet 1.1: {_list(missing, different)}"
-        )
-    return arrays
+
+    written = weight_writers.write(destination, model, metadata, check)
+    folded = ", folded into the course's input" if convention == "caffe" else ""
+    print(f"read     {file.name} ({file.form}, sha256 {file.sha256}{folded})")
+    for path in written:
+        print(f"written  {path} ({path.stat().st_size:,} bytes)")
+    print(f"checked  read back, the scores differ by {differences[0]:.2g} (allowed: 1e-5)")
+    return 0
 
 
-def _dataset(file: h5py.File, key: str) -> h5py.Dataset | None:
-    """The dataset under `key` if it lies in this very file: links can lead to any other file."""
-    parts = key.split("/")
-    for depth in range(len(parts)):
-        link = file.get("/".join(parts[: depth + 1]), getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            return None
-    dataset = file[key]
-    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        return None
-    return dataset
+def _provenance(file: "WeightFile", convention: str) -> dict[str, str]:
+    """What a converted file says of itself: where it comes from and which input it is for."""
+    said = {key: value for key, value in file.metadata.items() if key in ("provenance", "licence")}
+    name = file.paths[0].name
+    folded = "; folded from Caffe's BGR input" if convention == "caffe" else ""
+    origin = f"{name}, {file.form}, sha256 {file.sha256}{folded}"
+    if "provenance" in said:
+        origin = f"{said['provenance']}; then {origin}"
+    return said | {
+        "architecture": "SqueezeNet 1.1",
+        "input_convention": "course",
+        "provenance": origin,
+    }
 
 
-def _list(missing: list[str], different: list[str]) -> str:
-    """The first few of what is wrong, in words."""
-    parts = []
-    if missing:
-        more = " and others" if len(missing) > 3 else ""
-        parts.append(
-            f"{len(missing)} of {len(SQUEEZENET)} weights are missing: "
-            f"{', '.join(missing[:3])}{more}"
-        )
-    return "; ".join(parts + different[:3])
+def _verify(arguments: argparse.Namespace) -> int:
+    """Hashes against what is recorded, and the photograph against what is known of SqueezeNet."""
+    arrays, file = _read(arguments.source, arguments.convention, SQUEEZENET)
+    print(f"source    {file.name} ({file.form})")
+    listed = " (as in the manifest)" if arguments.source == "imagenet" else ""
+    print(f"sha256    {file.sha256}{listed}")
+    values = tensors_sha256(arrays)
+    remarks = ["as recorded in the file"] if "tensors_sha256" in file.metadata else []
+    if values == tensors_sha256(read_weights("imagenet")[0]):
+        remarks.append("equal to the bundled weights'")
+    print(f"values    {values} ({', '.join(remarks) or 'no hash of them is recorded in the file'})")
+
+    with command.loading_tensorflow(quiet=False):
+        from .squeezenet import SqueezeNet
+
+        model = SqueezeNet(weights=None)
+    for variable in model.weights:
+        variable.assign(arrays[variable.path])
+    seen, expected = _seen(_scores(model))
+    print(f"sees      {seen}")
+    if not expected:
+        print("expected  bow tie (457) at 73 % to 75 %, then suit (834)")
+    return 0 if expected else 1
+
+
+def _seen(scores: "np.ndarray") -> tuple[str, bool]:
+    """The two classes with the highest scores in words, and whether they are the right ones."""
+    import numpy as np
+
+    from .classes import class_names, short_name
+
+    exponentials = np.exp(scores[0] - scores[0].max())
+    probabilities = exponentials / exponentials.sum()
+    first, second = probabilities.argsort()[:-3:-1]
+    names = class_names()
+    text = ", then ".join(
+        f"{short_name(names[i])} ({i}) at {probabilities[i]:.1%}" for i in (first, second)
+    )
+    return text, (first, second) == (457, 834) and 0.73 <= probabilities[first] <= 0.75
+
+
+def _scores(model: "keras.Model") -> "np.ndarray":
+    """The scores of the photograph that ships with matplotlib, (1, 1000)."""
+    from .gradients import predict_scores
+    from .images import load_image, preprocess_image
+
+    image = load_image(command.image_sources([])[0], 224)  # uint8 (224, 224, 3)
+    return predict_scores(model, preprocess_image(image[None]))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

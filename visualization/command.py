@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
             "--weights",
             default="imagenet",
             metavar="FILE",
-            help="a weight file of SqueezeNet 1.1 (default: the bundled ImageNet weights)",
+            help="a checkpoint of SqueezeNet 1.1 in any form (default: the bundled ImageNet weights)",
         )
         self.add_argument(
             "--model",
@@ -84,7 +84,12 @@ def run(
     """Parses the arguments and does the job; wrong input becomes one sentence and status 2."""
     arguments = parser.parse_args(argv)
     try:
-        return job(arguments)
+        status = job(arguments)
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:  # who reads the output has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (ValueError, TypeError, OSError, ImportError) as error:
         print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -72,7 +72,8 @@ def SqueezeNet(
 
     Args:
         weights: "imagenet" (the bundled weights, verified and read offline), None (random
-            initialisation), or the path of a weight file that fits this architecture.
+            initialisation), or a checkpoint of SqueezeNet 1.1 in any form that
+            `visualization.load_weights` takes.
         include_top: with False, the model ends after ``fire9`` and takes images of any size.
 
     Returns:
@@ -82,8 +83,7 @@ def SqueezeNet(
         input (N, H, W, 3) and output (N, H', W', 512), with H' = W' = 13 for 224 pixels.
 
     Raises:
-        OSError: the weight file is missing or cannot be read.
-        ValueError: the weight file is damaged or does not fit.
+        OSError, ValueError, ImportError: as `visualization.load_weights` does.
     """
     size = INPUT_SIZE if include_top else None
     inputs = keras.Input((size, size, 3), dtype="float32", name="image")

