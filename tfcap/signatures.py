@@ -85,66 +85,78 @@ def check(function: Callable, arguments: dict[str, Any], sizes: Sizes | None = N
             f"{function.__name__} expects arrays of one floating dtype, received {received}: "
             "cast them to the same"
         )
-    known = dict(sizes or {})
-    unknown: dict[str, Any] = {}
     problem = f"{function.__name__}: {{}}; expected " + ", ".join(
         f"{name} ({', '.join(_axes(axes))})" for name, axes in expected.items()
     )
     problem += ", received " + ", ".join(
         f"{name} {tuple(arguments[name].shape)}" for name in expected
     )
+    found: dict[str, list[tuple[str, Any]]] = {}  # size by size, who has it and how much it is
+    for letter, size in (sizes or {}).items():
+        found[letter] = [("the forward function", size)] if size is not None else []
     for name, axes in expected.items():
-        _match(name, _axes(axes), arguments[name], known, unknown, problem)
+        for letter, size in _sizes(name, _axes(axes), arguments[name], problem):
+            found.setdefault(letter, []).append((name, size))
+    known = {letter: _agreed(letter, claims, problem) for letter, claims in found.items()}
+    demands = _assertions(found, problem)
+    if demands:
+        with tf.control_dependencies(demands):
+            arguments.update({name: tf.identity(arguments[name]) for name in expected})
     return known
 
 
-def _match(
-    name: str, axes: list[str], value: Any, known: Sizes, unknown: dict[str, Any], problem: str
-) -> None:
-    """Compares one array's axes with the sizes known so far and adds what it tells."""
+def _sizes(name: str, axes: list[str], value: Any, problem: str) -> list[tuple[str, Any]]:
+    """What one array says about the sizes: an int each, or a tensor if that is not known yet."""
     shape: list[int | None] = value.shape.as_list()
     if axes[-1].startswith("..."):
         rest = shape[len(axes) - 1 :]
-        flat = None if None in rest else math.prod(size for size in rest if size is not None)
-        shape = [*shape[: len(axes) - 1], flat]
+        known = [size for size in rest if size is not None]
+        shape = [*shape[: len(axes) - 1], math.prod(known) if len(known) == len(rest) else -1]
     if len(shape) != len(axes):
         raise ValueError(problem.format(f"{name} must have {len(axes)} axes, not {len(shape)}"))
+    sizes: list[tuple[str, Any]] = []
     for axis, (letters, size) in enumerate(zip(axes, shape, strict=True)):
         factor, letter = _factor(letters)
-        if size is not None:
-            if size % factor:
-                raise ValueError(
-                    problem.format(f"axis {axis} of {name} is {size}, no multiple of 4")
-                )
-            size //= factor
-            if known.setdefault(letter, size) is None:
-                known[letter] = size
-            if known[letter] != size:
-                raise ValueError(
-                    problem.format(
-                        f"{letter} is {size} by {name} and {known[letter]} by what came before, "
-                        "give arrays that agree"
-                    )
-                )
-            if letter == "T" and size == 0:
-                raise ValueError(problem.format("T is 0, give at least one step"))
-            continue
-        if letters.startswith("..."):
-            continue
-        known.setdefault(letter, None)
-        dynamic = tf.shape(value)[axis]
-        if letter == "T":
-            tf.debugging.assert_positive(
-                dynamic, message=problem.format("T is 0, give at least one step")
+        if size is None:
+            sizes.append((letter, tf.shape(value)[axis] // factor))
+        elif size % factor:
+            raise ValueError(problem.format(f"axis {axis} of {name} is no multiple of {factor}"))
+        elif size >= 0:
+            sizes.append((letter, size // factor))
+    return sizes
+
+
+def _agreed(letter: str, claims: list[tuple[str, Any]], problem: str) -> int | None:
+    """The one size that all arrays give to a letter, None if that is not known yet."""
+    static = [(name, size) for name, size in claims if isinstance(size, int)]
+    if not static:
+        return None
+    name, size = static[0]
+    for other, different in static:
+        if different != size:
+            raise ValueError(
+                problem.format(f"{letter} is {size} by {name} and {different} by {other}")
             )
-        other = known[letter] if known[letter] is not None else unknown.get(letter)
-        if other is not None:
-            tf.debugging.assert_equal(
-                dynamic,
-                factor * other,
-                message=problem.format(f"{letter} by {name} is not what came before"),
-            )
-        unknown.setdefault(letter, dynamic // factor)
+    if letter == "T" and size == 0:
+        raise ValueError(problem.format("T is 0, give at least one step"))
+    return size
+
+
+def _assertions(found: dict[str, list[tuple[str, Any]]], problem: str) -> list[tf.Operation]:
+    """For the sizes that are not known yet, the same demands as operations of the graph."""
+    demands = []
+    for letter, claims in found.items():
+        for name, size in claims:
+            if isinstance(size, int):
+                continue
+            if letter == "T":
+                message = problem.format("T is 0, give at least one step")
+                demands.append(tf.debugging.assert_positive(size, message))
+            first, reference = next((claim for claim in claims if claim[1] is not size), (None, 0))
+            if first is not None:
+                message = problem.format(f"{letter} by {name} is not {letter} by {first}")
+                demands.append(tf.debugging.assert_equal(size, reference, message))
+    return [demand for demand in demands if demand is not None]
 
 
 def _tensor(value: Any, name: str, axes: str, function: str) -> Any:
