@@ -146,6 +146,20 @@ class RNN(keras.layers.RNN):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
+    def call(
+        self,
+        sequences: Tensor,
+        initial_state: Any = None,
+        mask: Tensor | None = None,
+        training: bool = False,
+    ) -> Any:
+        if sequences.shape[1] == 0:
+            raise ValueError(
+                f"{self.name} needs at least one step, received inputs of shape "
+                f"{tuple(sequences.shape)}"
+            )
+        return super().call(sequences, initial_state, mask, training)
+
     def inner_loop(
         self, sequences: Tensor, initial_state: list[Tensor], mask: Tensor, training: bool = False
     ) -> tuple[Tensor, Tensor, list[Tensor]]:

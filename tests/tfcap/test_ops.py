@@ -103,7 +103,8 @@ def second_derivatives(function, arguments):
         outer.watch(arguments)
         gradients = outputs_and_gradients(function, arguments)
         loss = scalar(gradients)
-    return outer.gradient(loss, arguments, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    zero = tf.UnconnectedGradients.ZERO
+    return [*map(tf.convert_to_tensor, outer.gradient(loss, arguments, None, zero))]
 
 
 def assert_agree(ours, theirs, to):
