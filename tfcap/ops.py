@@ -5,6 +5,9 @@ The ops take tensors, variables or NumPy arrays and return tensors. They work ea
 ``tf.function``, compiled by XLA or not, with batch and time sizes known or unknown, in float16,
 bfloat16, float32 and float64, and raise as the functions they are made of. Second and higher
 derivatives are right: TensorFlow differentiates the backward function.
+
+A float32 sequence of at least `COMPILED_FROM` hidden numbers is compiled by XLA: its first call
+with new sizes takes about a second. Smaller ones, single steps and other dtypes are not compiled.
 """
 
 import functools
@@ -19,7 +22,8 @@ from .signatures import check
 
 Tensor = Any
 
-COMPILED_FROM = 128  # hidden numbers from which a float32 sequence op pays for XLA's compile time
+PART = 64  # steps of a sequence that are worked on at once
+COMPILED_FROM = 128
 
 
 def rnn_step(x: Tensor, prev_h: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> Tensor:
@@ -53,17 +57,16 @@ def rnn(
     `mask` (N, T) is False where a step is skipped. With `reverse` the steps are taken from the last
     to the first, and h lies in the order in which they were taken, as in Keras's ``go_backwards``.
     """
-    *inputs, mask = _checked(
+    x, h0, *weights, mask = _checked(
         functional.rnn_sequence_forward, x=x, h0=h0, Wx=Wx, Wh=Wh, b=b, mask=mask
     )
-    if reverse:
-        inputs[0], mask = _reverse(inputs[0]), _reverse(mask)
-    return _op(
+    return _sequence(
         functional.rnn_sequence_forward,
         functional.rnn_sequence_backward,
-        inputs,
-        mask,
-        compiled=_worth_compiling(*inputs[:2]),
+        _reverse(x) if reverse else x,
+        [h0],
+        weights,
+        _reverse(mask) if reverse else mask,
     )
 
 
@@ -83,17 +86,16 @@ def lstm(
     `c0` is zero unless given; `mask` and `reverse` are those of `rnn`.
     """
     c0 = tf.zeros_like(h0) if c0 is None else c0
-    *inputs, mask = _checked(
+    x, h0, c0, *weights, mask = _checked(
         functional.lstm_sequence_forward, x=x, h0=h0, c0=c0, Wx=Wx, Wh=Wh, b=b, mask=mask
     )
-    if reverse:
-        inputs[0], mask = _reverse(inputs[0]), _reverse(mask)
-    return _op(
+    return _sequence(
         functional.lstm_sequence_forward,
         functional.lstm_sequence_backward,
-        inputs,
-        mask,
-        compiled=_worth_compiling(*inputs[:2]),
+        _reverse(x) if reverse else x,
+        [h0, c0],
+        weights,
+        _reverse(mask) if reverse else mask,
     )
 
 
@@ -118,6 +120,30 @@ def temporal_softmax_loss(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
     x, y, mask = _checked(functional.temporal_softmax_loss, x=x, y=y, mask=mask)
     loss = inspect.unwrap(functional.temporal_softmax_loss)
     return _op(lambda x: loss(x, y, mask), lambda dloss, dx: dloss * dx, [x])
+
+
+def _sequence(
+    forward: Callable,
+    backward: Callable,
+    x: Tensor,
+    states: list[Tensor],
+    weights: list[Tensor],
+    mask: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """A long sequence as parts, each from the states that the one before it ended with.
+
+    What a backward function needs beside its cache then exists for one part at a time. A masked
+    sequence stays whole: what it shows for a padded step may come from any step before.
+    """
+    compiled = _worth_compiling(x, states[0])
+    if mask is not None or x.shape[1] is None or x.shape[1] <= PART:
+        return _op(forward, backward, [x, *states, *weights], mask, compiled=compiled)
+    parts = []
+    for start in range(0, x.shape[1], PART):
+        inputs = [x[:, start : start + PART], *states, *weights]
+        h, *states = _op(forward, backward, inputs, mask, compiled=compiled)
+        parts.append(h)
+    return tf.concat(parts, axis=1), *states
 
 
 def _op(
@@ -170,7 +196,7 @@ def _compiled(function: Callable) -> Callable:
 
 
 def _worth_compiling(x: Tensor, h0: Tensor) -> bool:
-    """XLA makes large float32 layers faster, small ones and bfloat16 slower."""
+    """XLA makes large float32 layers faster; its bfloat16 products are slower than TensorFlow's."""
     return x.dtype == tf.float32 and x.shape[1] != 1 and h0.shape[1] >= COMPILED_FROM
 
 

@@ -1,6 +1,7 @@
 """The layer checks of the course's two captioning notebooks, as they run there."""
 
 import numpy as np
+import pytest
 from gradient_check import central_differences, relative_error
 
 from tfcap.functional import (
@@ -125,6 +126,7 @@ def test_the_check_of_lstm_step_backward():
         assert relative_error(by_h + by_c, gradient) < AGREES_TO
 
 
+@pytest.mark.slow
 def test_the_check_of_lstm_backward():
     rng = np.random.RandomState(231)
     n, d, t, h = 2, 3, 10, 6

@@ -176,6 +176,17 @@ def test_a_layer_large_enough_to_be_compiled_by_itself_agrees_too(name):
     assert_agree(in_graph(), expected, 1e-5)
 
 
+@pytest.mark.parametrize("name", ["rnn", "masked rnn", "lstm", "masked lstm"])
+def test_a_long_sequence_is_worked_on_in_parts_with_the_same_result(name, monkeypatch):
+    ours, plain, shapes = CASES[name]
+    arguments = draw(*shapes)
+    whole = outputs_and_gradients(ours, arguments)
+    monkeypatch.setattr(ops, "PART", 3)
+    assert_agree(outputs_and_gradients(ours, arguments), whole, 1e-12)
+    seconds = second_derivatives(plain, arguments)
+    assert_agree(second_derivatives(ours, arguments), seconds, 1e-10)
+
+
 # ------------------------------------------------------------------- the hand-written one runs
 
 
