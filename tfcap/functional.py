@@ -404,8 +404,7 @@ def _where(keep: Tensor | None, t: Tensor, new: Tensor, old: Tensor) -> Tensor:
 def _shown(hs: Tensor, h_last: Tensor, keep: Tensor | None, steps: Tensor) -> Tensor:
     """What a caller sees, batch first: zeros before the first step that counts, then the state."""
     if keep is not None:
-        taken = tf.range(tf.shape(hs)[0])[:, tf.newaxis, tf.newaxis] < steps  # (T, 1, 1)
-        hs = tf.where(taken, hs, h_last)
+        hs = tf.where(_taken(keep, steps), hs, h_last)
         hs = tf.where(_begun(keep), hs, tf.zeros_like(hs))
     return _time_first(hs)  # (N, T, H)
 
@@ -417,8 +416,14 @@ def _shown_backward(
     dhs = _time_first(dh)  # (T, N, H)
     if keep is not None:
         dhs = tf.where(_begun(keep), dhs, tf.zeros_like(dhs))
-        dh_last = dh_last + tf.reduce_sum(dhs[steps:], axis=0)  # (N, H)
+        after = tf.where(_taken(keep, steps), tf.zeros_like(dhs), dhs)  # (T, N, H)
+        dh_last = dh_last + tf.reduce_sum(after, axis=0)  # (N, H)
     return dhs, dh_last
+
+
+def _taken(keep: Tensor, steps: Tensor) -> Tensor:
+    """True for the steps that the loop took: (T, 1, 1)."""
+    return tf.range(tf.shape(keep)[0])[:, tf.newaxis, tf.newaxis] < steps
 
 
 def _begun(keep: Tensor) -> Tensor:

@@ -459,6 +459,24 @@ def test_padded_steps_change_nothing(op):
         np.testing.assert_allclose(a, b, atol=1e-12)
 
 
+@pytest.mark.parametrize("jit", [False, True])
+@pytest.mark.parametrize("op", [ops.rnn, ops.lstm])
+def test_steps_that_are_padding_for_all_are_left_out_of_the_gradients_too(op, jit):
+    weights = RNN_WEIGHTS if op is ops.rnn else LSTM_WEIGHTS
+    arguments = draw((2, 5, D), (2, H), *weights)
+    keep = np.array([[1, 1, 1, 0, 0], [1, 0, 0, 0, 0]], bool)
+
+    def padded(*arguments):
+        return op(*arguments, mask=keep)
+
+    def short(x, *rest):
+        h, *last = op(x[:, :3], *rest, mask=keep[:, :3])
+        return tf.concat([h, h[:, 2:], h[:, 2:]], axis=1), *last
+
+    run = compiled(lambda: outputs_and_gradients(padded, arguments), jit_compile=jit)
+    assert_agree(run(), outputs_and_gradients(short, arguments), 1e-12)
+
+
 @pytest.mark.parametrize("op", [ops.rnn, ops.lstm])
 def test_reverse_takes_the_steps_from_the_last_to_the_first(op):
     weights = RNN_WEIGHTS if op is ops.rnn else LSTM_WEIGHTS
