@@ -12,7 +12,8 @@ from pathlib import Path
 
 from .timing import NOISY, Case, Row, measure
 
-NAMES = ("startup", "checkpoints", "fool")  # each a module of this package with a function cases()
+# each a module of this package with a function cases()
+NAMES = ("startup", "checkpoints", "fool", "visualization", "recurrent")
 PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 
 
@@ -69,7 +70,7 @@ def machine() -> dict[str, str]:
 def print_table(case: Case, rows: list[Row]) -> None:
     """One case: a line a contender, the promise beside the ratio, noisy lines marked."""
     print(f"\n{case.name}")
-    print(f"  {'':36} {'ms':>9} {'spread':>8} {'ratio':>7}  promised")
+    print(f"  {'':36} {case.unit:>9} {'spread':>8} {'ratio':>7}  promised")
     for row in rows:
         promise = "" if row.at_least is None else f"at least {row.at_least:.2f}"
         flags = (", MISSED" if row.missed else "") + (", noisy" if row.spread > NOISY else "")

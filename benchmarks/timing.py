@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 NOISY = 0.15
 
@@ -17,7 +18,8 @@ class Case:
     """One thing to do and who does it; the first contender is this project.
 
     A contender is called with no arguments, and its result must be finished (read back to NumPy)
-    when it returns. `at_least` maps a peer's name to the promised ratio: its time over ours.
+    when it returns. `at_least` maps a peer's name to the promised ratio: its time over ours. With
+    another unit than milliseconds a contender returns what is to be compared, and less is better.
     """
 
     name: str
@@ -27,11 +29,12 @@ class Case:
     rounds: int = 7
     warmups: int = 2
     missing: Mapping[str, str] = field(default_factory=dict)  # peer -> why it is not measured
+    unit: str = "ms"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One contender's line of the table. Times in milliseconds."""
+    """One contender's line of the table, in the unit of its case."""
 
     case: str
     contender: str
@@ -54,8 +57,9 @@ def measure(case: Case) -> list[Row]:
     for _ in range(case.rounds):
         for name, run in case.contenders.items():
             start = time.perf_counter()
-            run()
-            times[name].append(1e3 * (time.perf_counter() - start) / case.per_call)
+            result = run()
+            elapsed = 1e3 * (time.perf_counter() - start) / case.per_call
+            times[name].append(elapsed if case.unit == "ms" else cast(float, result))
 
     medians = {name: statistics.median(values) for name, values in times.items()}
     ours = next(iter(medians.values()))

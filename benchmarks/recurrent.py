@@ -1,0 +1,259 @@
+"""The recurrent layers beside Keras's, PyTorch's and a NumPy loop: forward and all gradients.
+
+"matrix products alone" runs only the products that the case needs, at the same sizes: its ratio is
+the share of that floor which this project reaches.
+"""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfcap import layers
+from visualization.backend import keras, tf
+
+from .timing import Case
+
+try:
+    import torch
+except ImportError:
+    torch = None
+
+Contender = Callable[[], Any]
+FLOOR = "matrix products alone"
+LAYERS = {
+    "LSTM": (layers.LSTM, keras.layers.LSTM),
+    "RNN": (layers.RNN, keras.layers.SimpleRNN),
+}
+PROMISED = (
+    ("LSTM", (128, 16, 256, 512), {"keras": 1.3, "torch": 1.05, "NumPy loop": 2.0}),
+    ("LSTM", (25, 16, 256, 512), {"keras": 2.5, "torch": 0.9, "NumPy loop": 2.2}),
+    ("RNN", (128, 16, 256, 512), {"keras": 1.3, "torch": 1.0, "NumPy loop": 2.0}),
+    ("LSTM", (64, 256, 256, 512), {"keras": 1.5, "torch": 1.1}),
+)
+LONG = 64, 256, 256, 512
+
+
+def cases() -> Iterator[Case]:
+    """Every line of the table; sizes are N, T, D, H."""
+    for kind, sizes, at_least in PROMISED:
+        contenders = {
+            "tfcap": ours(kind, sizes),
+            "keras": theirs(kind, sizes),
+            "NumPy loop": in_numpy(kind, sizes),
+            FLOOR: products(kind, sizes),
+        }
+        if "NumPy loop" not in at_least:
+            del contenders["NumPy loop"]
+        if torch is not None:
+            contenders["torch"] = in_torch(kind, sizes)
+        missing = {} if torch is not None else {"torch": "not installed"}
+        yield case(f"{kind} {sizes}", contenders, at_least, missing)
+
+    sizes = 128, 16, 256, 512
+    lengths = np.random.default_rng(0).integers(8, 17, size=sizes[0])
+    mask = tf.constant(np.arange(sizes[1]) < lengths[:, np.newaxis])
+    masked = {"tfcap": ours("LSTM", sizes, mask), "keras": theirs("LSTM", sizes, mask)}
+    yield case(f"LSTM {sizes}, lengths of 8 to 16", masked, {"keras": 1.5})
+
+    half = {
+        "tfcap in bfloat16": ours("LSTM", sizes, dtype="bfloat16"),
+        "tfcap in float32": ours("LSTM", sizes),
+    }
+    judged = {"tfcap in float32": 1.3} if has_bfloat16() else {}
+    yield case(f"LSTM {sizes} in bfloat16", half, judged)
+
+    memory = {"tfcap": peak_memory("tfcap"), "keras": peak_memory("keras")}
+    yield Case(f"LSTM {LONG}, peak memory", memory, {"keras": 1.0}, rounds=3, warmups=0, unit="MB")
+
+
+def case(
+    name: str,
+    contenders: Mapping[str, Contender],
+    at_least: Mapping[str, float],
+    missing: Mapping[str, str] | None = None,
+) -> Case:
+    """A case whose name tells how long the first call took, tracing and compiling included."""
+    start = time.perf_counter()
+    next(iter(contenders.values()))()
+    first = time.perf_counter() - start
+    return Case(f"{name}; first call {first:.1f} s", contenders, at_least, missing=missing or {})
+
+
+def data(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs (N, T, D) and the gradient from above (N, T, H)."""
+    n, t, d, h = sizes
+    rng = np.random.default_rng(0)
+    x, dh = rng.standard_normal((n, t, d)), rng.standard_normal((n, t, h))
+    return x.astype("float32"), dh.astype("float32")
+
+
+def ours(kind: str, sizes: tuple[int, ...], mask: Any = None, dtype: str = "float32") -> Contender:
+    return in_keras(LAYERS[kind][0], sizes, mask, dtype)
+
+
+def theirs(kind: str, sizes: tuple[int, ...], mask: Any = None) -> Contender:
+    return in_keras(LAYERS[kind][1], sizes, mask, "float32")
+
+
+def in_keras(make: Any, sizes: tuple[int, ...], mask: Any, dtype: str) -> Contender:
+    """A Keras layer in a tf.function, as a training step has it."""
+    n, t, d, h = sizes
+    layer = make(h, return_sequences=True, dtype=dtype)
+    layer.build((n, t, d))
+    x, dh = (tf.cast(array, dtype) for array in data(sizes))
+    weights = [weight.value for weight in layer.trainable_variables]
+
+    @tf.function(autograph=False)
+    def step(x: Any, dh: Any) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, mask=mask)
+        return y, tape.gradient(y, [x, *weights], dh)
+
+    return lambda: [np.asarray(value) for value in tf.nest.flatten(step(x, dh))]
+
+
+def in_torch(kind: str, sizes: tuple[int, ...]) -> Contender:
+    _, _, d, h = sizes
+    layer = getattr(torch.nn, kind)(d, h, batch_first=True)
+    parameters = list(layer.parameters())
+    x, dh = (torch.from_numpy(array) for array in data(sizes))
+    x.requires_grad_()
+
+    def step() -> list[np.ndarray]:
+        y, _ = layer(x)
+        gradients = torch.autograd.grad(y, [x, *parameters], dh)
+        return [value.detach().numpy() for value in (y, *gradients)]
+
+    return step
+
+
+def in_numpy(kind: str, sizes: tuple[int, ...]) -> Contender:
+    """The loop that one writes first: products step by step, gradients added up step by step."""
+    _, _, d, h = sizes
+    gates = 4 if kind == "LSTM" else 1
+    rng = np.random.default_rng(1)
+    x, dh = data(sizes)
+    Wx = (rng.standard_normal((d, gates * h)) / np.sqrt(d)).astype("float32")
+    Wh = (rng.standard_normal((h, gates * h)) / np.sqrt(h)).astype("float32")
+    b = np.zeros(gates * h, "float32")
+    forward, backward = (lstm_cell, lstm_cell_backward) if gates == 4 else (cell, cell_backward)
+
+    def step() -> list[np.ndarray]:
+        state = np.zeros_like(dh[:, 0]), np.zeros_like(dh[:, 0])
+        out, kept = np.empty_like(dh), []
+        for t in range(x.shape[1]):
+            a = x[:, t] @ Wx + state[0] @ Wh + b
+            previous = state
+            state, values = forward(a, previous[1])
+            kept.append((previous[0], values))
+            out[:, t] = state[0]
+        dx, dWx, dWh, db = (np.zeros_like(value) for value in (x, Wx, Wh, b))
+        dprev = np.zeros_like(dh[:, 0]), np.zeros_like(dh[:, 0])
+        for t in reversed(range(x.shape[1])):
+            prev_h, values = kept[t]
+            da, dc = backward(dh[:, t] + dprev[0], dprev[1], values)
+            dx[:, t] = da @ Wx.T
+            dprev = da @ Wh.T, dc
+            dWx += x[:, t].T @ da
+            dWh += prev_h.T @ da
+            db += da.sum(0)
+        return [out, dx, dWx, dWh, db]
+
+    return step
+
+
+def cell(a: np.ndarray, c: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], Any]:
+    h = np.tanh(a)
+    return (h, c), h
+
+
+def cell_backward(dh: np.ndarray, dc: np.ndarray, h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    return dh * (1 - h**2), dc
+
+
+def lstm_cell(a: np.ndarray, prev_c: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], Any]:
+    h = prev_c.shape[1]
+    sigmoids = 1 / (1 + np.exp(-a[:, : 3 * h]))
+    i, f, o = sigmoids[:, :h], sigmoids[:, h : 2 * h], sigmoids[:, 2 * h :]
+    g = np.tanh(a[:, 3 * h :])
+    c = f * prev_c + i * g
+    tanh_c = np.tanh(c)
+    return (o * tanh_c, c), (i, f, o, g, prev_c, tanh_c)
+
+
+def lstm_cell_backward(
+    dh: np.ndarray, dc: np.ndarray, values: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    i, f, o, g, prev_c, tanh_c = values
+    dc = dc + dh * o * (1 - tanh_c**2)
+    parts = [dc * g * i * (1 - i), dc * prev_c * f * (1 - f)]
+    parts += [dh * tanh_c * o * (1 - o), dc * i * (1 - g**2)]
+    return np.concatenate(parts, axis=1), dc * f
+
+
+def products(kind: str, sizes: tuple[int, ...]) -> Contender:
+    """The products of a forward and a backward pass and nothing else."""
+    n, t, d, h = sizes
+    width = h * (4 if kind == "LSTM" else 1)
+    x, prev_h, da = (tf.random.normal((n * t, size)) for size in (d, h, width))
+    Wx, Wh, Wh_transposed = (tf.random.normal(s) for s in ((d, width), (h, width), (width, h)))
+
+    def repeated(step: Any, W: Any) -> Any:
+        """T products, each waiting for the one before: the next input holds one of its numbers."""
+
+        def body(k: Any, x: Any) -> Any:
+            return k + 1, step + 1e-9 * tf.reduce_max((x @ W)[:1, :1])
+
+        return tf.while_loop(lambda k, _: k < t, body, (0, step), maximum_iterations=t)[1]
+
+    @tf.function(jit_compile=True)
+    def run() -> Any:
+        through_time = repeated(prev_h[:n], Wh), repeated(da[:n], Wh_transposed)
+        inputs = x @ Wx, tf.matmul(da, Wx, transpose_b=True)
+        weights = tf.matmul(x, da, transpose_a=True), tf.matmul(prev_h, da, transpose_a=True)
+        return through_time, inputs, weights
+
+    return lambda: [value.numpy() for value in tf.nest.flatten(run())]
+
+
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 itself."""
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text().split() if cpuinfo.exists() else []
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def peak_memory(name: str) -> Contender:
+    """Megabytes by which a fresh process grows while it runs the long case three times."""
+    command = [sys.executable, "-m", __name__, name]
+    return lambda: float(subprocess.run(command, check=True, capture_output=True).stdout)
+
+
+def main() -> None:
+    (name,) = sys.argv[1:]
+    step = {"tfcap": ours, "keras": theirs}[name]("LSTM", LONG)
+    before = high_water()
+    for _ in range(3):
+        step()
+    print(high_water() - before)
+
+
+def high_water() -> float:
+    """The most memory this process had at any time, in megabytes (Linux).
+
+    `resource.getrusage` would not do: a child begins with its parent's peak.
+    """
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) / 1024
+    raise OSError("/proc/self/status has no line VmHWM")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,386 @@
+"""The mathematics: published vectors, central differences, NumPy at the edge, bad input."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gradient_check import central_differences, relative_error
+
+from tfcap import functional
+from visualization.backend import tf
+
+hypothesis = pytest.importorskip("hypothesis")
+from hypothesis import given, settings  # noqa: E402
+from hypothesis import strategies as st  # noqa: E402
+
+VECTORS = json.loads((Path(__file__).parent / "cs231n_vectors.json").read_text())
+PUBLISHED_TO = 1e-7
+AGREES_TO = 1e-7
+sizes = st.integers(1, 3)
+few = settings(max_examples=8, deadline=None, derandomize=True, database=None)
+
+
+def linspace(start, stop, shape):
+    return np.linspace(start, stop, num=int(np.prod(shape))).reshape(shape)
+
+
+def published(name):
+    """The inputs and the expected results of one function, from the file of published vectors."""
+    entry = dict(VECTORS[name])
+    inputs = {
+        key: linspace(*value) if np.isscalar(value[0]) else np.array(value)
+        for key, value in entry.pop("inputs").items()
+    }
+    return inputs, entry
+
+
+# ---------------------------------------------------------------------------- published vectors
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rnn_step_forward",
+        "rnn_forward",
+        "word_embedding_forward",
+        "lstm_step_forward",
+        "lstm_forward",
+    ],
+)
+def test_a_forward_function_meets_the_published_numbers(name):
+    inputs, expected = published(name)
+    results = getattr(functional, name)(**inputs)
+    for value, numbers in zip(results, expected.values(), strict=False):
+        assert value.dtype == np.float64
+        np.testing.assert_allclose(value, np.array(numbers), rtol=0, atol=PUBLISHED_TO)
+
+
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_the_functions_together_meet_the_published_loss_of_the_captioner(cell):
+    facts = VECTORS[f"captioning_loss_{cell}"]
+    n, d, w, h, t, v = (facts["shapes"][letter] for letter in "NDWHTV")
+    gates = 4 if cell == "lstm" else 1
+
+    def parameter(*shape):
+        return linspace(*facts["every_parameter"], shape)
+
+    features = linspace(*facts["features"], (n, d))
+    captions = (np.arange(n * t) % v).reshape(n, t)
+    h0, _ = functional.affine_forward(features, parameter(d, h), parameter(h))
+    words, _ = functional.word_embedding_forward(captions[:, :-1], parameter(v, w))
+    recurrent = functional.rnn_forward if cell == "rnn" else functional.lstm_forward
+    weights = parameter(w, gates * h), parameter(h, gates * h), parameter(gates * h)
+    hidden, _ = recurrent(words, h0, *weights)
+    scores, _ = functional.temporal_affine_forward(hidden, parameter(h, v), parameter(v))
+    mask = captions[:, 1:] != facts["word_to_idx"]["<NULL>"]
+    loss, _ = functional.temporal_softmax_loss(scores, captions[:, 1:], mask)
+    assert abs(loss - facts["loss"]) < PUBLISHED_TO
+
+
+# -------------------------------------------------------------------------- central differences
+
+
+def check_gradients(forward, backward, arguments, seed):
+    """Every gradient of a pair against central differences, for random gradients from above."""
+    *outputs, cache = forward(*arguments)
+    rng = np.random.default_rng(seed)
+    upstream = [rng.normal(size=output.shape) for output in outputs]
+    gradients = backward(*upstream, cache)
+    gradients = gradients if isinstance(gradients, tuple) else (gradients,)
+    floats = [a for a in arguments if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
+    for argument, gradient in zip(floats, gradients, strict=True):
+        assert isinstance(gradient, np.ndarray)
+        assert gradient.dtype == np.float64
+        numeric = central_differences(lambda: forward(*arguments)[:-1], argument, upstream)
+        assert relative_error(gradient, numeric) < AGREES_TO
+
+
+def draw(seed, *shapes):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(scale=0.5, size=shape) for shape in shapes]
+
+
+@few
+@given(n=sizes, a=sizes, b=sizes, m=sizes, seed=st.integers(0, 99))
+def test_affine_gradients_agree_with_central_differences(n, a, b, m, seed):
+    arguments = draw(seed, (n, a, b), (a * b, m), (m,))
+    check_gradients(functional.affine_forward, functional.affine_backward, arguments, seed)
+
+
+@few
+@given(n=sizes, d=sizes, h=sizes, seed=st.integers(0, 99))
+def test_rnn_step_gradients_agree_with_central_differences(n, d, h, seed):
+    arguments = draw(seed, (n, d), (n, h), (d, h), (h, h), (h,))
+    check_gradients(functional.rnn_step_forward, functional.rnn_step_backward, arguments, seed)
+
+
+@few
+@given(n=sizes, t=sizes, d=sizes, h=sizes, seed=st.integers(0, 99))
+def test_rnn_gradients_agree_with_central_differences(n, t, d, h, seed):
+    arguments = draw(seed, (n, t, d), (n, h), (d, h), (h, h), (h,))
+    check_gradients(functional.rnn_forward, functional.rnn_backward, arguments, seed)
+
+
+@few
+@given(n=sizes, t=sizes, d=sizes, v=sizes, seed=st.integers(0, 99))
+def test_word_embedding_gradients_agree_with_central_differences(n, t, d, v, seed):
+    ids = np.random.default_rng(seed).integers(v, size=(n, t))
+    arguments = [ids, *draw(seed, (v, d))]
+    check_gradients(
+        functional.word_embedding_forward, functional.word_embedding_backward, arguments, seed
+    )
+
+
+@few
+@given(n=sizes, d=sizes, h=sizes, seed=st.integers(0, 99))
+def test_lstm_step_gradients_agree_with_central_differences(n, d, h, seed):
+    arguments = draw(seed, (n, d), (n, h), (n, h), (d, 4 * h), (h, 4 * h), (4 * h,))
+    check_gradients(functional.lstm_step_forward, functional.lstm_step_backward, arguments, seed)
+
+
+@few
+@given(n=sizes, t=sizes, d=sizes, h=sizes, seed=st.integers(0, 99))
+def test_lstm_gradients_agree_with_central_differences(n, t, d, h, seed):
+    arguments = draw(seed, (n, t, d), (n, h), (d, 4 * h), (h, 4 * h), (4 * h,))
+    check_gradients(functional.lstm_forward, functional.lstm_backward, arguments, seed)
+
+
+@few
+@given(n=sizes, t=sizes, d=sizes, m=sizes, seed=st.integers(0, 99))
+def test_temporal_affine_gradients_agree_with_central_differences(n, t, d, m, seed):
+    arguments = draw(seed, (n, t, d), (d, m), (m,))
+    check_gradients(
+        functional.temporal_affine_forward, functional.temporal_affine_backward, arguments, seed
+    )
+
+
+@few
+@given(n=sizes, t=sizes, v=sizes, seed=st.integers(0, 99))
+def test_temporal_softmax_gradients_agree_with_central_differences(n, t, v, seed):
+    rng = np.random.default_rng(seed)
+    x, y, mask = rng.normal(size=(n, t, v)), rng.integers(v, size=(n, t)), rng.random((n, t)) < 0.7
+    _, dx = functional.temporal_softmax_loss(x, y, mask)
+
+    def loss():
+        return [functional.temporal_softmax_loss(x, y, mask)[0]]
+
+    assert relative_error(dx, central_differences(loss, x, [1.0])) < AGREES_TO
+
+
+@few
+@given(n=sizes, t=sizes, h=sizes, seed=st.integers(0, 99))
+def test_masked_rnn_gradients_agree_with_central_differences(n, t, h, seed):
+    mask = np.random.default_rng(seed).random((n, t)) < 0.6
+    arguments = [*draw(seed, (n, t, 2), (n, h), (2, h), (h, h), (h,)), mask]
+    check_gradients(
+        functional.rnn_sequence_forward, functional.rnn_sequence_backward, arguments, seed
+    )
+
+
+@few
+@given(n=sizes, t=sizes, h=sizes, seed=st.integers(0, 99))
+def test_masked_lstm_gradients_agree_with_central_differences(n, t, h, seed):
+    mask = np.random.default_rng(seed).random((n, t)) < 0.6
+    shapes = (n, t, 2), (n, h), (n, h), (2, 4 * h), (h, 4 * h), (4 * h,)
+    check_gradients(
+        functional.lstm_sequence_forward,
+        functional.lstm_sequence_backward,
+        [*draw(seed, *shapes), mask],
+        seed,
+    )
+
+
+# -------------------------------------------------------------------------------------- meaning
+
+
+def test_a_sequence_is_its_steps_one_after_the_other():
+    x, h, Wx, Wh, b = draw(0, (2, 4, 3), (2, 5), (3, 20), (5, 20), (20,))
+    whole, _ = functional.lstm_forward(x, h, Wx, Wh, b)
+    c = np.zeros_like(h)
+    for t in range(4):
+        h, c, _ = functional.lstm_step_forward(x[:, t], h, c, Wx, Wh, b)
+        np.testing.assert_allclose(whole[:, t], h, atol=1e-12)
+
+
+def test_the_gates_lie_in_the_order_i_f_o_g():
+    zero = np.zeros((1, 1))
+    c, saturated = np.full((1, 1), 0.5), 50.0
+
+    def step(i, f, o, g):
+        b = saturated * np.array([i, f, o, g])
+        weights = np.zeros((1, 4))
+        return [
+            v.item() for v in functional.lstm_step_forward(zero, zero, c, weights, weights, b)[:2]
+        ]
+
+    assert step(-1, 1, 1, 0) == pytest.approx([np.tanh(0.5), 0.5])  # forget gate open: c is kept
+    assert step(1, -1, 1, 1) == pytest.approx([np.tanh(1.0), 1.0])  # input gate open: c becomes g
+    assert step(-1, 1, -1, 0) == pytest.approx([0.0, 0.5])  # output gate shut: nothing is shown
+
+
+def test_repeated_words_add_up_in_the_gradient_of_the_embedding():
+    _, cache = functional.word_embedding_forward(np.array([[1, 1, 0]]), np.zeros((3, 2)))
+    dW = functional.word_embedding_backward(np.ones((1, 3, 2)), cache)
+    np.testing.assert_array_equal(dW, [[1, 1], [2, 2], [0, 0]])
+
+
+def test_the_loss_is_summed_over_time_and_divided_by_the_batch_only():
+    x, y = np.zeros((4, 6, 10)), np.zeros((4, 6), int)
+    mask = np.zeros((4, 6), bool)
+    mask[:, :3] = True
+    loss, dx = functional.temporal_softmax_loss(x, y, mask)
+    assert loss == pytest.approx(3 * np.log(10))
+    assert not dx[:, 3:].any()
+
+
+def test_a_target_that_is_masked_may_be_any_number():
+    x, y = np.zeros((1, 2, 3)), np.array([[-1, 2]])
+    loss, _ = functional.temporal_softmax_loss(x, y, np.array([[False, True]]))
+    assert loss == pytest.approx(np.log(3))
+
+
+def test_scores_of_a_thousand_give_a_finite_loss():
+    x = np.array([[[1000.0, -1000.0]]])
+    loss, dx = functional.temporal_softmax_loss(x, np.array([[1]]), np.array([[True]]))
+    assert loss == pytest.approx(2000)
+    np.testing.assert_allclose(dx, [[[1, -1]]])
+
+
+def test_verbose_prints_the_shape_of_the_gradient(capsys):
+    functional.temporal_softmax_loss(
+        np.zeros((2, 3, 4)), np.zeros((2, 3), int), np.ones((2, 3), bool), verbose=True
+    )
+    assert "(2, 3, 4)" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------------------------- the edge
+
+
+def test_numpy_gives_numpy_that_may_be_written_to_and_keeps_its_dtype():
+    for dtype in ("float16", "float32", "float64"):
+        arrays = [a.astype(dtype) for a in draw(0, (2, 3, 4), (2, 5), (4, 5), (5, 5), (5,))]
+        h, cache = functional.rnn_forward(*arrays)
+        for result in (h, *functional.rnn_backward(h, cache)):
+            assert isinstance(result, np.ndarray)
+            assert result.dtype == dtype
+            result += 1
+
+
+def test_tensors_give_tensors_forward_and_backward():
+    arrays = [tf.constant(a) for a in draw(0, (2, 3, 4), (2, 5), (4, 5), (5, 5), (5,))]
+    h, cache = functional.rnn_forward(*arrays)
+    assert all(tf.is_tensor(result) for result in (h, *functional.rnn_backward(h, cache)))
+
+
+def test_an_array_is_read_anew_at_each_call_and_not_shared_with_the_cache():
+    x, w, b = draw(0, (2, 3), (3, 2), (2,))
+    first, cache = functional.affine_forward(x, w, b)
+    x += 1
+    second, _ = functional.affine_forward(x, w, b)
+    assert np.abs(first - second).min() > 1e-3
+    _, dw, _ = functional.affine_backward(np.ones((2, 2)), cache)
+    np.testing.assert_allclose(dw, (x - 1).T @ np.ones((2, 2)))
+
+
+def test_an_empty_batch_gives_empty_results_and_zero_gradients():
+    x, h0, Wx, Wh, b = draw(0, (0, 3, 4), (0, 5), (4, 20), (5, 20), (20,))
+    h, cache = functional.lstm_forward(x, h0, Wx, Wh, b)
+    dx, dh0, dWx, dWh, db = functional.lstm_backward(h, cache)
+    assert (h.shape, dx.shape, dh0.shape) == ((0, 3, 5), (0, 3, 4), (0, 5))
+    assert not dWx.any()
+    assert not dWh.any()
+    assert not db.any()
+    ids = np.zeros((0, 3), int)
+    out, cache = functional.word_embedding_forward(ids, np.ones((2, 4)))
+    assert out.shape == (0, 3, 4)
+    assert not functional.word_embedding_backward(out, cache).any()
+    loss, dx = functional.temporal_softmax_loss(np.zeros((0, 3, 4)), ids, ids == 0)
+    assert (loss, dx.shape) == (0, (0, 3, 4))
+    x, w, b = draw(0, (0, 2, 3), (6, 2), (2,))
+    out, cache = functional.affine_forward(x, w, b)
+    assert functional.affine_backward(out, cache)[0].shape == (0, 2, 3)
+
+
+# ------------------------------------------------------------------------------------ bad input
+
+
+def sequence(**changed):
+    arrays = {
+        "x": np.zeros((2, 3, 4)),
+        "h0": np.zeros((2, 5)),
+        "Wx": np.zeros((4, 20)),
+        "Wh": np.zeros((5, 20)),
+        "b": np.zeros(20),
+    }
+    return {**arrays, **changed}
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "words"),
+    [
+        ({"x": np.zeros((2, 4))}, ValueError, "x must have 3 axes, not 2.*x (2, 4)"),
+        ({"x": np.zeros((2, 0, 4))}, ValueError, "T is 0.*x (2, 0, 4)"),
+        (
+            {"x": np.zeros((2, 3, 6))},
+            ValueError,
+            "D is 6 by x and 4 by Wx.*x (2, 3, 6).*Wx (4, 20)",
+        ),
+        ({"h0": np.zeros((3, 5))}, ValueError, "N is 2 by x and 3 by h0"),
+        ({"Wh": np.zeros((5, 16))}, ValueError, "H is 5 by h0 and 4 by Wh"),
+        ({"b": np.zeros(18)}, ValueError, "no multiple of 4"),
+        ({"x": np.zeros((2, 3, 4), int)}, TypeError, "floating point numbers in x, received int64"),
+        ({"Wx": np.zeros((4, 20), complex)}, TypeError, "in Wx, received dtype complex128"),
+        ({"b": np.zeros(20, "float32")}, TypeError, "one floating dtype.*b float32"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused_with_what_was_received(changed, error, words):
+    pattern = words.replace("(", r"\(").replace(")", r"\)")
+    with pytest.raises(error, match=pattern) as caught:
+        functional.lstm_forward(**sequence(**changed))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_gradient_of_another_shape_than_its_output_is_refused():
+    _, cache = functional.lstm_forward(**sequence())
+    with pytest.raises(ValueError, match=r"lstm_backward.*received dh \(2, 1, 5\)"):
+        functional.lstm_backward(np.zeros((2, 1, 5)), cache)
+
+
+def test_a_mask_of_another_shape_is_refused():
+    mask = np.ones((2, 4), bool)
+    with pytest.raises(ValueError, match=r"T is 3 by x and 4 by mask.*mask \(2, 4\)"):
+        functional.rnn_sequence_forward(
+            **sequence(Wx=np.zeros((4, 5)), Wh=np.zeros((5, 5)), b=np.zeros(5), mask=mask)
+        )
+
+
+@pytest.mark.parametrize("ids", [[[0, -1]], [[3, 0]]])
+def test_ids_out_of_range_are_refused(ids):
+    with pytest.raises(ValueError, match="expected 0 to 2"):
+        functional.word_embedding_forward(np.array(ids), np.zeros((3, 2)))
+    with pytest.raises(ValueError, match="expected 0 to 2"):
+        functional.temporal_softmax_loss(np.zeros((1, 2, 3)), np.array(ids), np.ones((1, 2), bool))
+
+
+def test_ids_that_are_no_integers_are_refused():
+    with pytest.raises(TypeError, match="integer ids in x, received float64"):
+        functional.word_embedding_forward(np.zeros((1, 2)), np.zeros((3, 2)))
+
+
+def test_sizes_known_only_when_the_graph_runs_are_asserted_there():
+    unknown = tf.TensorSpec((None, None, 4), tf.float64)
+    rest = {key: tf.constant(value) for key, value in sequence().items() if key != "x"}
+    run = tf.function(lambda x: functional.lstm_forward(x, **rest)[0], input_signature=[unknown])
+    assert run(tf.zeros((2, 3, 4), tf.float64)).shape == (2, 3, 5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="N by x is not N by h0"):
+        run(tf.zeros((3, 3, 4), tf.float64))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="T is 0"):
+        run(tf.zeros((2, 0, 4), tf.float64))
+
+
+def test_ids_out_of_range_are_asserted_in_a_graph():
+    run = tf.function(lambda ids: functional.word_embedding_forward(ids, tf.zeros((3, 2)))[0])
+    assert run(tf.constant([[2]])).shape == (1, 1, 2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="out of range, expected 0 to 2"):
+        run(tf.constant([[3]]))

@@ -1,0 +1,369 @@
+"""The layers: beside Keras's own, inside its wrappers, saved, trained."""
+
+import numpy as np
+import pytest
+from gradient_check import relative_error
+
+from tfcap import functional
+from tfcap.layers import (
+    LSTM,
+    RNN,
+    LSTMCell,
+    RNNCell,
+    TemporalAffine,
+    TemporalSoftmaxLoss,
+    WordEmbedding,
+    swap_o_and_g,
+)
+from visualization.backend import keras, tf
+
+N, T, D, H, V = 4, 6, 3, 5, 7
+MASK = np.array([[1] * 6, [1, 1, 1, 0, 0, 0], [0, 1, 1, 0, 1, 0], [0] * 6], bool)
+PAIRS = {"rnn": (RNN, keras.layers.SimpleRNN), "lstm": (LSTM, keras.layers.LSTM)}
+CELLS = {"rnn": (RNNCell, keras.layers.SimpleRNN), "lstm": (LSTMCell, keras.layers.LSTM)}
+each_kind = pytest.mark.parametrize("kind", PAIRS)
+
+
+def rng_arrays(*shapes, seed=0):
+    rng = np.random.default_rng(seed)
+    return [rng.normal(size=shape).astype("float32") for shape in shapes]
+
+
+def pair(kind, **options):
+    """A layer and Keras's own with the same weights."""
+    ours, theirs = (layer(H, **options) for layer in PAIRS[kind])
+    ours.build((None, None, D))
+    theirs.build((None, None, D))
+    theirs.set_weights(ours.to_keras_weights())
+    return ours, theirs
+
+
+def run(layer, x, states, **options):
+    """Outputs, the loss of their squares, and the gradients of inputs, states and weights."""
+    x, states = tf.constant(x), [tf.constant(state) for state in states]
+    weights = [weight.value for weight in layer.trainable_variables]
+    with tf.GradientTape() as tape:
+        tape.watch([x, states])
+        outputs = tf.nest.flatten(layer(x, initial_state=states or None, **options))
+        loss = tf.add_n([tf.reduce_sum(tf.cast(o, "float32") ** 2) for o in outputs])
+    gradients = tape.gradient(loss, [x, *states, *weights])
+    return [*outputs, loss], gradients[: -len(weights)], gradients[-len(weights) :]
+
+
+def in_keras_order(kind, weights):
+    return [swap_o_and_g(weight) if kind == "lstm" else weight for weight in weights]
+
+
+def assert_agree(ours, theirs, to):
+    for a, b in zip(ours, theirs, strict=True):
+        assert relative_error(tf.cast(a, "float64"), tf.cast(b, "float64")) < to
+
+
+# -------------------------------------------------------------------------------- beside Keras
+
+
+@each_kind
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+@pytest.mark.parametrize("given", [False, True], ids=["from zeros", "from a state"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"return_sequences": True},
+        {"return_state": True, "go_backwards": True},
+        {"return_sequences": True, "return_state": True, "go_backwards": True},
+    ],
+    ids=lambda options: "+".join(options) or "last",
+)
+def test_a_layer_takes_the_place_of_keras_own(kind, options, given, mask):
+    x, *states = rng_arrays((N, T, D), (N, H), (N, H))
+    states = states[: {"rnn": 1, "lstm": 2}[kind]] if given else []
+    ours, theirs = pair(kind, **options)
+    outputs, inputs, weights = run(ours, x, states, mask=mask)
+    keras_outputs, keras_inputs, keras_weights = run(theirs, x, states, mask=mask)
+    assert_agree(outputs, keras_outputs, 1e-6)
+    assert_agree(inputs, keras_inputs, 1e-6)
+    assert_agree(in_keras_order(kind, weights), keras_weights, 1e-6)
+
+
+@each_kind
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
+def test_a_layer_agrees_with_keras_own_under_a_dtype_policy(kind, dtype):
+    (x,) = rng_arrays((N, T, D))
+    ours, theirs = pair(kind, dtype=dtype, return_sequences=True)
+    outputs, inputs, weights = run(ours, x, [], mask=MASK)
+    keras_outputs, keras_inputs, keras_weights = run(theirs, x, [], mask=MASK)
+    assert outputs[0].dtype == dtype.removeprefix("mixed_")
+    assert_agree(outputs, keras_outputs, 0.02)
+    assert_agree(inputs, keras_inputs, 0.02)
+    assert_agree(in_keras_order(kind, weights), keras_weights, 0.02)
+
+
+@each_kind
+def test_a_cell_inside_keras_rnn_agrees_with_the_fused_layer(kind):
+    x, *states = rng_arrays((N, T, D), (N, H), (N, H))
+    states = states[: {"rnn": 1, "lstm": 2}[kind]]
+    options = {"return_sequences": True, "return_state": True}
+    layer = keras.layers.RNN(CELLS[kind][0](H), **options)
+    fused = PAIRS[kind][0](H, **options)
+    layer.build((None, None, D))
+    fused.build((None, None, D))
+    fused.set_weights(layer.get_weights())
+    for mask in (None, MASK):
+        for mine, expected in zip(
+            run(layer, x, states, mask=mask), run(fused, x, states, mask=mask), strict=True
+        ):
+            assert_agree(mine, expected, 1e-5)
+
+
+def test_cells_may_be_stacked():
+    layer = keras.layers.RNN([LSTMCell(4), RNNCell(3)], return_state=True)
+    y, lstm_states, rnn_states = layer(np.ones((2, 5, D), "float32"))
+    assert y.shape == (2, 3)
+    assert [state.shape for state in lstm_states] == [(2, 4), (2, 4)]
+    assert [state.shape for state in tf.nest.flatten(rnn_states)] == [(2, 3)]
+
+
+@each_kind
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+@pytest.mark.parametrize("merge_mode", ["concat", "ave"])
+def test_a_layer_works_in_both_directions(kind, mask, merge_mode):
+    (x,) = rng_arrays((N, T, D))
+    ours, theirs = (
+        keras.layers.Bidirectional(layer(H, return_sequences=True), merge_mode=merge_mode)
+        for layer in PAIRS[kind]
+    )
+    ours.build((None, None, D))
+    theirs.build((None, None, D))
+    theirs.forward_layer.set_weights(ours.forward_layer.to_keras_weights())
+    theirs.backward_layer.set_weights(ours.backward_layer.to_keras_weights())
+    np.testing.assert_allclose(ours(x, mask=mask), theirs(x, mask=mask), atol=1e-6)
+
+
+@each_kind
+def test_a_cell_works_in_both_directions(kind):
+    both = keras.layers.Bidirectional(keras.layers.RNN(CELLS[kind][0](H)))
+    assert both(np.ones((2, T, D), "float32")).shape == (2, 2 * H)
+
+
+@each_kind
+def test_a_layer_is_distributed_over_a_further_axis(kind):
+    (x,) = rng_arrays((2, 3, T, D))
+    inner = PAIRS[kind][0](H)
+    y = keras.layers.TimeDistributed(inner)(x)
+    for k in range(3):
+        np.testing.assert_allclose(y[:, k], inner(x[:, k]), atol=1e-6)
+
+
+def test_embedding_passes_its_mask_on_only_if_asked():
+    ids = np.array([[1, 2, 0, 0]])
+    for mask_zero in (False, True):
+        embedding = WordEmbedding(V, D, mask_zero=mask_zero)
+        layer = LSTM(H, return_sequences=True)
+        words = embedding(ids)
+        h = layer(words).numpy()
+        stands = np.allclose(h[:, 2:], h[:, 1:2])
+        assert stands == mask_zero
+
+
+@each_kind
+def test_dropout_drops_inputs_in_training_only_and_the_same_at_every_step(kind):
+    layer = PAIRS[kind][0](H, dropout=0.5, seed=3, return_sequences=True)
+    x = np.ones((8, T, 50), "float32")
+    layer(x)
+    plain = layer(x).numpy()
+    np.testing.assert_array_equal(layer(x, training=False), plain)
+    seen = []
+    layer.run = lambda x, *_: (seen.append(x.numpy()), (x[..., :H], x[:, 0, :H]))[1]
+    layer(x, training=True)
+    (dropped,) = seen
+    assert set(np.unique(dropped)) == {0.0, 2.0}
+    assert (dropped == dropped[:, :1]).all()
+    assert 0.4 < (dropped == 0).mean() < 0.6
+
+
+@each_kind
+def test_a_stateful_layer_goes_on_where_it_stopped(kind):
+    (x,) = rng_arrays((2, T, D))
+    layer = PAIRS[kind][0](H, stateful=True, return_sequences=True)
+    whole = layer(x).numpy()
+    layer.reset_state()
+    parts = [layer(x[:, :2]).numpy(), layer(x[:, 2:]).numpy()]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), whole, atol=1e-6)
+
+
+# ----------------------------------------------------------------------------- weights, saving
+
+
+@each_kind
+def test_weights_go_to_keras_and_back(kind):
+    ours, theirs = pair(kind)
+    before = ours.get_weights()
+    ours.from_keras_weights([weight + 1 for weight in theirs.get_weights()])
+    for weight, old in zip(ours.get_weights(), before, strict=True):
+        np.testing.assert_allclose(weight, old + 1, atol=1e-6)
+
+
+def test_keras_keeps_its_candidate_gate_before_the_output_gate():
+    np.testing.assert_array_equal(swap_o_and_g(np.arange(8)), [0, 1, 2, 3, 6, 7, 4, 5])
+
+
+def test_weights_start_as_the_course_starts_them():
+    keras.utils.set_random_seed(0)
+    layer = LSTM(400)
+    layer.build((None, None, 100))
+    Wx, Wh, b = layer.get_weights()
+    assert Wx.std() == pytest.approx(1 / 10, rel=0.02)
+    assert Wh.std() == pytest.approx(1 / 20, rel=0.02)
+    assert not b.any()
+    embedding = WordEmbedding(1000, 100)
+    embedding.build((None, None))
+    assert embedding.get_weights()[0].std() == pytest.approx(0.01, rel=0.02)
+    scores = TemporalAffine(1000)
+    scores.build((None, None, 64))
+    w, b = scores.get_weights()
+    assert w.std() == pytest.approx(1 / 8, rel=0.02)
+    assert not b.any()
+
+
+def captioner(recurrent, mask_zero=False, **options):
+    return keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            WordEmbedding(V, D, mask_zero=mask_zero),
+            recurrent(H, return_sequences=True, **options),
+            TemporalAffine(V),
+        ]
+    )
+
+
+@each_kind
+@pytest.mark.parametrize("suffix", [".keras", ".weights.h5"])
+def test_a_model_is_saved_and_read_back(kind, suffix, tmp_path):
+    model = captioner(PAIRS[kind][0], dropout=0.1, go_backwards=True)
+    model.compile("adam", TemporalSoftmaxLoss(null=2))
+    path = tmp_path / f"model{suffix}"
+    if suffix == ".keras":
+        model.save(path)
+        again = keras.saving.load_model(path)
+        assert again.loss.null == 2
+    else:
+        model.save_weights(path)
+        again = captioner(PAIRS[kind][0], go_backwards=True)
+        again.load_weights(path)
+    ids = np.random.default_rng(0).integers(V, size=(N, T))
+    np.testing.assert_array_equal(again(ids), model(ids))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        RNNCell(3),
+        LSTMCell(3),
+        RNN(3, dropout=0.2, seed=1, return_sequences=True, dtype="float64", name="reader"),
+        LSTM(3, go_backwards=True, return_state=True, dtype="mixed_bfloat16"),
+        WordEmbedding(9, 4, mask_zero=True),
+        TemporalAffine(7, trainable=False),
+        TemporalSoftmaxLoss(null=3),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_a_configuration_makes_the_same_layer(layer):
+    config = layer.get_config()
+    assert type(layer).from_config(config).get_config() == config
+    package = keras.saving.get_registered_name(type(layer)).split(">")[0]
+    assert package == "tfcap"
+
+
+@each_kind
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "mixed_bfloat16"])
+def test_a_layer_follows_its_dtype_policy(kind, dtype):
+    ours = PAIRS[kind][0](H, dtype=dtype)
+    y = ours(np.ones((2, T, D), "float32"))
+    assert y.dtype == dtype.removeprefix("mixed_")
+    weights = "float32" if dtype.startswith("mixed") else dtype
+    assert {weight.dtype for weight in ours.weights if "seed" not in weight.path} == {weights}
+
+
+# ------------------------------------------------------------------------------------ training
+
+
+@each_kind
+@pytest.mark.parametrize("jit", [False, True])
+def test_a_model_learns_to_say_its_captions(kind, jit):
+    keras.utils.set_random_seed(1)
+    captions = np.array([[1, 3, 4, 5, 2, 0, 0], [6, 5, 3, 2, 0, 0, 0]])
+    model = captioner(PAIRS[kind][0])
+    model.compile(keras.optimizers.Adam(0.1), TemporalSoftmaxLoss(), jit_compile=jit)
+    history = model.fit(captions[:, :-1], captions[:, 1:], epochs=60, verbose=0)
+    assert history.history["loss"][0] > 5
+    assert history.history["loss"][-1] < 0.1
+    said = model.predict(captions[:, :-1], verbose=0).argmax(-1)
+    np.testing.assert_array_equal(said[0, :4], captions[0, 1:5])
+
+
+def test_the_loss_of_a_model_leaves_out_null_and_divides_by_the_batch():
+    captions = np.array([[3, 4, 0, 0], [5, 0, 6, 1]])
+    scores = np.zeros((2, 4, V), "float32")
+    assert float(TemporalSoftmaxLoss()(captions, scores)) == pytest.approx(5 / 2 * np.log(V))
+    assert float(TemporalSoftmaxLoss(null=3)(captions, scores)) == pytest.approx(7 / 2 * np.log(V))
+
+
+@each_kind
+def test_without_its_backward_a_layer_and_a_model_learn_nothing(kind, monkeypatch):
+    (x,) = rng_arrays((N, T, D))
+    name = f"{kind}_sequence_backward"
+    for function in (name, "word_embedding_backward"):
+        original = getattr(functional, function)
+
+        def nothing(*arguments, original=original):
+            return tf.nest.map_structure(tf.zeros_like, original(*arguments))
+
+        monkeypatch.setattr(functional, function, nothing)
+    layer, _ = pair(kind, return_sequences=True)
+    _, (dx,), weights = run(layer, x, [])
+    assert not any(gradient.numpy().any() for gradient in (dx, *weights))
+
+    model = captioner(PAIRS[kind][0])
+    model.compile(keras.optimizers.SGD(1.0), TemporalSoftmaxLoss(), jit_compile=False)
+    *lower_before, w_before, b_before = model.get_weights()
+    ids = np.random.default_rng(0).integers(1, V, size=(N, T))
+    model.fit(ids, ids, verbose=0)
+    *lower, w, b = model.get_weights()
+    for weight, before in zip(lower, lower_before, strict=True):
+        np.testing.assert_array_equal(weight, before)
+    assert np.abs(w - w_before).max() > 0
+    assert np.abs(b - b_before).max() > 0
+
+
+# ------------------------------------------------------------------------------------ bad input
+
+
+@pytest.mark.parametrize("units", [0, -1, 2.5, True, None])
+def test_units_that_are_no_positive_integer_are_refused(units):
+    for layer in (RNNCell, LSTMCell, RNN, LSTM, TemporalAffine):
+        with pytest.raises(ValueError, match=f"positive integer, received {units}"):
+            layer(units)
+
+
+def test_sample_weights_are_refused_rather_than_ignored():
+    with pytest.raises(ValueError, match="takes no sample weights"):
+        TemporalSoftmaxLoss()([[1]], np.zeros((1, 1, 2), "float32"), sample_weight=[1.0])
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1])
+def test_a_dropout_that_is_no_fraction_is_refused(dropout):
+    with pytest.raises(ValueError, match="at least 0 and below 1"):
+        LSTM(3, dropout=dropout)
+
+
+def test_a_layer_says_what_it_cannot_take():
+    layer = LSTM(H)
+    with pytest.raises(
+        ValueError, match=r"at least one step, received inputs of shape \(2, 0, 3\)"
+    ):
+        layer(np.ones((2, 0, D), "float32"))
+    with pytest.raises(ValueError, match="ndim=3"):
+        layer(np.ones((2, D), "float32"))
+    with pytest.raises(TypeError, match="integer ids in x, received float32"):
+        WordEmbedding(V, D)(np.ones((2, 3), "float32"))

@@ -1,0 +1,323 @@
+"""Keras layers that hold the weights of ``functional.py`` and call its ops.
+
+Weights start as CS231n's do: products N(0, 1) / sqrt(fan in), word vectors N(0, 1) / 100, biases
+zero, the forget gate's too. Gates lie in the course's order i, f, o, g; Keras keeps i, f, g, o, and
+``to_keras_weights`` and ``from_keras_weights`` go between the two.
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from visualization.backend import keras, tf
+
+from . import ops
+
+Tensor = Any
+register = keras.saving.register_keras_serializable("tfcap")
+
+
+@register
+class RNNCell(keras.Layer):
+    """One step of Elman's recurrent network (1990), for ``keras.layers.RNN(RNNCell(units))``.
+
+    Args:
+        units: H, the numbers in the hidden state.
+
+    Call arguments:
+        inputs: (N, D).
+        states: the hidden state, (N, H), alone or as the one item of a list.
+
+    Returns next_h (N, H) and the new states, [next_h].
+    """
+
+    gates = 1
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = _positive("units", units)
+        self.state_size: Any = units
+        self.output_size = units
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        width = self.gates * self.units
+        self.Wx = self.add_weight((input_shape[-1], width), _scaled(input_shape[-1]), name="Wx")
+        self.Wh = self.add_weight((self.units, width), _scaled(self.units), name="Wh")
+        self.b = self.add_weight((width,), "zeros", name="b")
+
+    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list]:
+        (h,) = states if isinstance(states, list | tuple) else [states]
+        h = ops.rnn_step(inputs, h, self.Wx, self.Wh, self.b)
+        return h, [h]
+
+    def get_initial_state(self, batch_size: int | None = None) -> list[Tensor]:
+        return [keras.ops.zeros((batch_size, self.units), dtype=self.compute_dtype)]
+
+    def to_keras_weights(self) -> list[np.ndarray]:
+        """What ``keras.layers.SimpleRNN(units).set_weights`` takes."""
+        return [np.array(weight) for weight in self.get_weights()]
+
+    def from_keras_weights(self, weights: list[np.ndarray]) -> None:
+        """Takes what ``keras.layers.SimpleRNN(units).get_weights()`` returns."""
+        self.set_weights(weights)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
+
+
+@register
+class LSTMCell(RNNCell):
+    """One step of an LSTM with a forget gate, for ``keras.layers.RNN(LSTMCell(units))``.
+
+    Hochreiter and Schmidhuber (1997), Gers, Schmidhuber and Cummins (2000).
+
+    Args:
+        units: H, the numbers in the hidden state and in the cell state.
+
+    Call arguments:
+        inputs: (N, D).
+        states: hidden state and cell state, both (N, H).
+
+    Returns next_h (N, H) and the new states, [next_h, next_c].
+    """
+
+    gates = 4
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(units, **kwargs)
+        self.state_size = [units, units]
+
+    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list]:
+        h, c = states
+        h, c = ops.lstm_step(inputs, h, c, self.Wx, self.Wh, self.b)
+        return h, [h, c]
+
+    def get_initial_state(self, batch_size: int | None = None) -> list[Tensor]:
+        return 2 * super().get_initial_state(batch_size)
+
+    def to_keras_weights(self) -> list[np.ndarray]:
+        """What ``keras.layers.LSTM(units).set_weights`` takes."""
+        return [swap_o_and_g(weight) for weight in self.get_weights()]
+
+    def from_keras_weights(self, weights: list[np.ndarray]) -> None:
+        """Takes what ``keras.layers.LSTM(units).get_weights()`` returns."""
+        self.set_weights([swap_o_and_g(weight) for weight in weights])
+
+
+def swap_o_and_g(weight: np.ndarray) -> np.ndarray:
+    """Gates i, f, o, g on the last axis to Keras's i, f, g, o, and back: (..., 4H) -> (..., 4H)."""
+    i, f, third, fourth = np.split(np.asarray(weight), 4, axis=-1)
+    return np.concatenate([i, f, fourth, third], axis=-1)
+
+
+@register
+class RNN(keras.layers.RNN):
+    """Elman's recurrent network (1990) over a sequence; takes the place of a SimpleRNN.
+
+    Args:
+        units: H, the numbers in the hidden state.
+        dropout: the fraction of the inputs' numbers that training drops, the same at every step.
+        seed: for dropout.
+        return_sequences, return_state, go_backwards, stateful: as in ``keras.layers.RNN``.
+
+    Call arguments:
+        sequences: (N, T, D).
+        initial_state: the hidden state before the first step, (N, H); zeros unless given.
+        mask: (N, T), False where a step is skipped and the state stays as it was.
+        training: whether to drop inputs.
+
+    Returns the last h (N, H), with `return_sequences` every h (N, T, H); with `return_state` also
+    the final hidden state. Raises ValueError for shapes that do not fit and for T = 0.
+    """
+
+    cell_class: type[RNNCell] = RNNCell
+
+    def __init__(
+        self, units: int, *, dropout: float = 0.0, seed: int | None = None, **kwargs: Any
+    ) -> None:
+        if not 0 <= dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and below 1, received {dropout}")
+        same = {key: kwargs[key] for key in ("dtype", "trainable") if key in kwargs}
+        super().__init__(self.cell_class(units, name="cell", **same), **kwargs)
+        self.input_spec = keras.layers.InputSpec(ndim=3)
+        self.units = units
+        self.dropout = dropout
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(
+        self,
+        sequences: Tensor,
+        initial_state: Any = None,
+        mask: Tensor | None = None,
+        training: bool = False,
+    ) -> Any:
+        if sequences.shape[1] == 0:
+            raise ValueError(
+                f"{self.name} needs at least one step, received inputs of shape "
+                f"{tuple(sequences.shape)}"
+            )
+        return super().call(sequences, initial_state, mask, training)
+
+    def inner_loop(
+        self, sequences: Tensor, initial_state: list[Tensor], mask: Tensor, training: bool = False
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        if training and self.dropout:
+            sequences = keras.random.dropout(
+                sequences,
+                self.dropout,
+                noise_shape=(None, 1, None),
+                seed=self.seed_generator,
+            )
+        h, *states = self.run(sequences, initial_state, mask)
+        if mask is not None and self.zero_output_for_mask:
+            shown = mask[:, ::-1] if self.go_backwards else mask
+            h = h * tf.cast(shown, h.dtype)[:, :, tf.newaxis]
+        return h[:, -1], h, states
+
+    def run(self, x: Tensor, initial_state: list[Tensor], mask: Tensor) -> tuple[Tensor, ...]:
+        """The op: every h (N, T, H), then the final states."""
+        (h0,) = initial_state
+        weights = self.cell.Wx, self.cell.Wh, self.cell.b
+        return ops.rnn(x, h0, *weights, mask=mask, reverse=self.go_backwards)
+
+    def to_keras_weights(self) -> list[np.ndarray]:
+        """What ``set_weights`` of Keras's layer takes: kernel, recurrent kernel, bias."""
+        return self.cell.to_keras_weights()
+
+    def from_keras_weights(self, weights: list[np.ndarray]) -> None:
+        """Takes what ``get_weights`` of Keras's layer returns; the layer must be built."""
+        self.cell.from_keras_weights(weights)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["cell"]
+        return {**config, "units": self.units, "dropout": self.dropout, "seed": self.seed}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "RNN":
+        return cls(**config)
+
+
+@register
+class LSTM(RNN):
+    """An LSTM with a forget gate over a sequence; takes the place of ``keras.layers.LSTM``.
+
+    Hochreiter and Schmidhuber (1997), Gers, Schmidhuber and Cummins (2000). Arguments and results
+    are those of `RNN`; the states are two, hidden and cell state, each (N, H).
+    """
+
+    cell_class = LSTMCell
+
+    def run(self, x: Tensor, initial_state: list[Tensor], mask: Tensor) -> tuple[Tensor, ...]:
+        h0, c0 = initial_state
+        weights = self.cell.Wx, self.cell.Wh, self.cell.b
+        return ops.lstm(x, h0, *weights, c0=c0, mask=mask, reverse=self.go_backwards)
+
+
+@register
+class WordEmbedding(keras.Layer):
+    """Each word id's own vector: ids (N, T) -> (N, T, output_dim).
+
+    Args:
+        input_dim: V, the words in the vocabulary.
+        output_dim: the numbers in a word's vector.
+        mask_zero: whether id 0 tells the layers above to skip the step. The course's captioner
+            steps through it and masks only the loss.
+
+    Raises TypeError for ids that are no integers, ValueError for ids outside the vocabulary
+    (tf.errors.InvalidArgumentError in a graph; ``jit_compile`` drops that check).
+    """
+
+    def __init__(
+        self, input_dim: int, output_dim: int, *, mask_zero: bool = False, **kwargs: Any
+    ) -> None:
+        super().__init__(**kwargs)
+        self.input_dim = _positive("input_dim", input_dim)
+        self.output_dim = _positive("output_dim", output_dim)
+        self.mask_zero = mask_zero
+        self.supports_masking = mask_zero
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        normal = keras.initializers.RandomNormal(stddev=0.01)
+        self.W = self.add_weight((self.input_dim, self.output_dim), normal, name="W_embed")
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return ops.word_embedding(inputs, self.W)
+
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        return keras.ops.not_equal(inputs, 0) if self.mask_zero else None
+
+    def get_config(self) -> dict[str, Any]:
+        sizes = {"input_dim": self.input_dim, "output_dim": self.output_dim}
+        return {**super().get_config(), **sizes, "mask_zero": self.mask_zero}
+
+
+@register
+class TemporalAffine(keras.Layer):
+    """The same affine map at every step, for the scores of words: (N, T, D) -> (N, T, units).
+
+    Args:
+        units: M, the numbers in an output.
+    """
+
+    def __init__(self, units: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.units = _positive("units", units)
+        self.supports_masking = True
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        width = input_shape[-1]
+        self.w = self.add_weight((width, self.units), _scaled(width), name="w")
+        self.b = self.add_weight((self.units,), "zeros", name="b")
+
+    def call(self, inputs: Tensor) -> Tensor:
+        return ops.temporal_affine(inputs, self.w, self.b)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "units": self.units}
+
+
+@register
+class TemporalSoftmaxLoss(keras.losses.Loss):
+    """Cross entropy of scores y_pred (N, T, V) for ids y_true (N, T), where those are not `null`.
+
+    Summed over time and divided by N only, as in the course; computed in the loss's dtype, float32
+    unless told.
+
+    Args:
+        null: the id that marks padding.
+    """
+
+    def __init__(self, null: int = 0, name: str = "temporal_softmax_loss", dtype: Any = None):
+        super().__init__(name=name, dtype=dtype)
+        self.null = null
+
+    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
+        if sample_weight is not None:
+            raise ValueError(
+                f"{self.name} takes no sample weights: it leaves out targets equal to {self.null}"
+            )
+        return self.call(y_true, y_pred)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        y_true = keras.ops.convert_to_tensor(y_true)
+        y_pred = keras.ops.cast(y_pred, self.dtype)
+        return ops.temporal_softmax_loss(y_pred, y_true, y_true != self.null)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"null": self.null, "name": self.name, "dtype": self.dtype}
+
+
+def _positive(name: str, value: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+        raise ValueError(f"{name} must be a positive integer, received {value!r}")
+    return value
+
+
+def _scaled(fan_in: int | None) -> keras.initializers.Initializer:
+    """N(0, 1) / sqrt(fan in)."""
+    if fan_in is None:
+        raise ValueError("the last axis of the inputs is unknown: give its size to keras.Input")
+    return keras.initializers.RandomNormal(stddev=1 / math.sqrt(fan_in))
