@@ -4,7 +4,6 @@
 the share of that floor which this project reaches.
 """
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ import numpy as np
 from tfcap import layers
 from visualization.backend import keras, tf
 
+from .memory import growth, in_a_process
 from .timing import Case
 
 try:
@@ -67,7 +67,7 @@ def cases() -> Iterator[Case]:
     judged = {"tfcap in float32": 1.3} if has_bfloat16() else {}
     yield case(f"LSTM {sizes} in bfloat16", half, judged)
 
-    memory = {"tfcap": peak_memory("tfcap"), "keras": peak_memory("keras")}
+    memory = {name: in_a_process(__name__, name) for name in ("tfcap", "keras")}
     yield Case(f"LSTM {LONG}, peak memory", memory, {"keras": 1.0}, rounds=3, warmups=0, unit="MB")
 
 
@@ -229,30 +229,10 @@ def has_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def peak_memory(name: str) -> Contender:
-    """Megabytes by which a fresh process grows while it runs the long case three times."""
-    command = [sys.executable, "-m", __name__, name]
-    return lambda: float(subprocess.run(command, check=True, capture_output=True).stdout)
-
-
 def main() -> None:
     (name,) = sys.argv[1:]
     step = {"tfcap": ours, "keras": theirs}[name]("LSTM", LONG)
-    before = high_water()
-    for _ in range(3):
-        step()
-    print(high_water() - before)
-
-
-def high_water() -> float:
-    """The most memory this process had at any time, in megabytes (Linux).
-
-    `resource.getrusage` would not do: a child begins with its parent's peak.
-    """
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise OSError("/proc/self/status has no line VmHWM")
+    print(growth(lambda: [step() for _ in range(3)]))
 
 
 if __name__ == "__main__":

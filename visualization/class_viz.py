@@ -174,10 +174,12 @@ def _build_steps(
             if normalize:
                 gradient = width * tf.math.divide_no_nan(gradient, l2_norm(gradient))
             X = jitter(X + learning_rate * gradient, -ox, -oy)
-            X = tf.clip_by_value(X, low, high)
+            X = tf.minimum(tf.maximum(X, lowest), highest)
             blurs = (blur_every > 0) & (tf.math.floormod(t, tf.maximum(blur_every, 1)) == 0)
             return t + 1, tf.cond(blurs, lambda: blur_image(X, sigma=0.5), lambda: X)
 
+        # Broadcasting three numbers along the last axis takes longer than the rest of a step.
+        lowest, highest = (tf.broadcast_to(bound, tf.shape(X)[1:]) for bound in (low, high))
         return tf.while_loop(lambda t, X: t < until, step, (done, X))[1]
 
     return steps

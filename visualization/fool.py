@@ -275,10 +275,12 @@ def _build_loop(
         high: "tf.Tensor",  # (C,): and the brightest
     ) -> "tuple[tf.Tensor, tf.Tensor, tf.Tensor]":
         count = tf.shape(x)[0]
+        # Broadcasting three numbers along the last axis takes longer than the rest of a step.
+        low, high = (tf.broadcast_to(bound, tf.shape(x)[1:]) for bound in (low, high))
+        level = (high - low) / 255
 
         def saved(x: "tf.Tensor") -> "tf.Tensor":
-            levels = tf.clip_by_value(tf.round(255 * (x - low) / (high - low)), 0, 255)
-            return low + (high - low) * levels / 255
+            return low + level * tf.clip_by_value(tf.round((x - low) / level), 0, 255)
 
         def step(t, x, rows, images, iterations, trace):  # type: ignore[no-untyped-def]
             view = saved(x) if as_saved else x
@@ -296,7 +298,7 @@ def _build_loop(
             iterations = tf.tensor_scatter_nd_update(iterations, at, taken)
 
             x = (x + learning_rate * unit)[~leaves]
-            x = tf.clip_by_value(x, low, high) if as_saved else x
+            x = tf.minimum(tf.maximum(x, low), high) if as_saved else x
             return t + 1, x, rows[~leaves], images, iterations, trace
 
         trace = tf.TensorArray(x.dtype, 1, dynamic_size=True, element_shape=[None])

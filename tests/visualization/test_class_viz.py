@@ -82,33 +82,31 @@ def test_an_update_step_is_the_gradient_of_the_score_less_the_penalty():
     assert tf.is_tensor(class_visualization_update_step(x, model, 3, 0.02, 5))
 
 
-def by_hand(target, model, iterations, seed, normalize=False):
+def by_hand(target, model, iterations, seed, normalize):
     """The course's loop with its own helpers, one Python iteration at a time."""
     random = np.random.default_rng(seed)
     X = preprocess_image(255 * random.random((1, 224, 224, 3)))
     shifts = random.integers(0, 16, (iterations, 2), dtype=np.int32)
     for t, (ox, oy) in enumerate(shifts):
         before = jitter(X, ox, oy)
+        after = class_visualization_update_step(before, model, target, 1e-3, 25)
         if normalize:
-            step = class_visualization_update_step(before, model, target, 1e-3, 1) - before
-            after = before + 25 * step / np.linalg.norm(step)
-        else:
-            after = class_visualization_update_step(before, model, target, 1e-3, 25)
+            after = before + 25 * (after - before) / np.linalg.norm(after - before)
         X = jitter(after, -ox, -oy)
         X = np.clip(X, -SQUEEZENET_MEAN / SQUEEZENET_STD, (1 - SQUEEZENET_MEAN) / SQUEEZENET_STD)
-        if t % 10 == 0:
+        if t % 2 == 0:
             X = blur_image(X, sigma=0.5)
     return X
 
 
 @pytest.mark.parametrize("normalize", [False, True])
 def test_it_is_the_courses_loop(squeezenet, normalize):
-    expected = by_hand(TARANTULA, squeezenet, 12, seed=5, normalize=normalize)
+    """For a few steps, after which rounding decides which way it goes."""
+    expected = by_hand(TARANTULA, squeezenet, 4, seed=5, normalize=normalize)
     X = create_class_visualization(
-        TARANTULA, squeezenet, num_iterations=12, seed=5, normalize=normalize
+        TARANTULA, squeezenet, num_iterations=4, blur_every=2, seed=5, normalize=normalize
     )
-    assert np.median(np.abs(X - expected)) < 1e-3
-    assert np.mean(np.abs(X - expected) > 0.05) < 0.01
+    np.testing.assert_allclose(X, expected, atol=0.01)
 
 
 def test_classes_in_a_batch_are_drawn_as_alone_and_frames_change_nothing(squeezenet):
@@ -144,20 +142,26 @@ def test_painting_is_repeatable_valid_and_follows_its_seed(squeezenet):
     assert (first <= (1 - SQUEEZENET_MEAN) / SQUEEZENET_STD + 1e-5).all()
 
 
-def test_any_model_can_be_drawn_for_with_its_own_preprocessing():
+@pytest.mark.parametrize(
+    ("draw", "settings"),
+    [(create_class_visualization, {"normalize": True, "l2_reg": 0}), (paint_class, {})],
+)
+def test_any_model_can_be_drawn_for_with_its_own_preprocessing(draw, settings):
     model, _, _ = make("sequential that starts with Rescaling")
-    for draw in (create_class_visualization, paint_class):
-        frames = []
-        drawn = draw(
-            2,
-            model,
-            num_iterations=30,
-            preprocess=lambda pixels: pixels,
-            on_frame=lambda done, X, frames=frames: frames.append(X),
-        )
-        assert drawn.shape == (1, 16, 16, 3)
-        before, after = (predict_scores(model, X)[0, 2] for X in (frames[0], drawn))
-        assert after > before
+    frames = []
+    drawn = draw(
+        2,
+        model,
+        num_iterations=30,
+        preprocess=lambda pixels: pixels,
+        on_frame=lambda done, X: frames.append(X),
+        **settings,
+    )
+    assert drawn.shape == (1, 16, 16, 3)
+    assert drawn.min() >= 0
+    assert drawn.max() <= 255
+    before, after = (predict_scores(model, X)[0, 2] for X in (frames[0], drawn))
+    assert after > before
 
 
 def test_a_model_of_any_size_must_be_told_the_size():
