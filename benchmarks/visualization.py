@@ -1,5 +1,6 @@
 """Saliency, SmoothGrad, class visualisation and fooling beside what else does them."""
 
+import functools
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
@@ -51,7 +52,7 @@ def cases() -> Iterator[Case]:
         name: str, contenders: dict[str, Contender], promised: dict[str, float], work: int
     ) -> Case:
         promised = {peer: ratio for peer, ratio in promised.items() if peer in contenders}
-        return Case(name, contenders, promised, per_call=work, missing=missing, rounds=5)
+        return Case(name, contenders, promised, work, rounds=5, warmups=1, missing=missing)
 
     saliency = {"tfcap": lambda: compute_saliency_maps(X, y, model), FLOOR: floor(model, X, 1)}
     smooth = {
@@ -155,7 +156,7 @@ def in_captum(X: np.ndarray) -> dict[str, tuple[Contender, Contender]]:
 
     from .pytorch import layouts
 
-    made = {}
+    made: dict[str, tuple[Contender, Contender]] = {}
     for name, (network, layout) in zip(CAPTUM, layouts().values(), strict=True):
         saliency = Saliency(network)
         tunnel = NoiseTunnel(saliency)
@@ -222,11 +223,8 @@ def in_pytorch(X: np.ndarray) -> dict[str, tuple[Contender, Contender]]:
         return x.detach().numpy()
 
     return {
-        name: (
-            lambda network=network, layout=layout: draw(network, layout),
-            lambda network=network, layout=layout: fool(network, layout),
-        )
-        for name, (network, layout) in layouts().items()
+        name: (functools.partial(draw, *peer), functools.partial(fool, *peer))
+        for name, peer in layouts().items()
     }
 
 

@@ -9,6 +9,7 @@ TensorFlow is imported inside the functions that compute, so that ``--help`` ans
 import argparse
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import command
@@ -250,12 +251,16 @@ def main(argv: list[str] | None = None) -> int:
         metavar="RATE",
         help="default: 0.05; the course's: 25",
     )
-    parser.add_argument("--gif", metavar="NAME", help="also write the run, as a GIF of this name")
+    parser.add_argument(
+        "--gif", metavar="NAME", help="also write the run into --out, as a GIF of this name"
+    )
     parser.add_common_arguments()
     return command.run(parser, argv, _draw)
 
 
 def _draw(arguments: argparse.Namespace) -> int:
+    if arguments.gif and Path(arguments.gif).name != arguments.gif:
+        raise ValueError(f"--gif {arguments.gif}: give a name only, the folder is what --out says")
     network = Network(arguments)
     if network.names:
         for text in arguments.target:

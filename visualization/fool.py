@@ -114,9 +114,9 @@ def make_fooling_images(
 
     As `make_fooling_image`, with two changes. Every score and gradient is taken at the image as it
     would be saved, clipped to valid pixels and rounded, while the steps add up unrounded (a
-    straight-through estimator). And what each step raises is the target's lead over the highest other
-    score, so that a class much like the target does not rise with it. An image that fools leaves the
-    batch, so that the work shrinks.
+    straight-through estimator). And what each step raises is the target's score and its lead over the
+    highest other score, so that a class much like the target does not rise with it. An image that
+    fools leaves the batch, so that the work shrinks.
 
     Args:
         images: uint8 (N, H, W, C), 0..255.
@@ -234,18 +234,19 @@ def _build_loop(
     """The ascent of a batch as one graph.
 
     With `as_saved`, scores and gradients are taken at the image that 8 bits can hold, and what is
-    raised is the target's lead; with `away`, what is lowered.
+    raised is the target's score and its lead; with `away`, what is lowered.
     """
     from .backend import tf
     from .gradients import l2_norm, score_of, scores_and_gradients
 
     def lead_of(targets: "tf.Tensor") -> "Callable[[tf.Tensor], tf.Tensor]":
-        """The objective that is how far the target's score lies above the highest other one."""
+        """The objective that is the target's score and its lead over the highest other score."""
 
         def lead(scores: "tf.Tensor") -> "tf.Tensor":
             is_target = tf.one_hot(targets, scores.shape[1], on_value=True, off_value=False)
             others = tf.where(is_target, scores.dtype.min, scores)
-            return score_of(targets)(scores) - tf.reduce_max(others, axis=1)
+            score = score_of(targets)(scores)
+            return score + (score - tf.reduce_max(others, axis=1))
 
         return lead
 
