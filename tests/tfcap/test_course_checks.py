@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from gradient_check import central_differences, relative_error
 
 from tfcap.functional import (
     affine_backward,
@@ -21,6 +20,8 @@ from tfcap.functional import (
     word_embedding_backward,
     word_embedding_forward,
 )
+
+from .gradient_check import central_differences, relative_error
 
 AGREES_TO = 1e-7
 

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from gradient_check import relative_error
 
 from tfcap import functional, ops
 from visualization.backend import keras, tf
+
+from .gradient_check import relative_error
 
 N, T, D, H, V = 3, 4, 2, 5, 7
 
