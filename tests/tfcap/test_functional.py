@@ -5,10 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gradient_check import central_differences, relative_error
 
 from tfcap import functional
 from visualization.backend import tf
+
+from .gradient_check import central_differences, relative_error
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import given, settings  # noqa: E402

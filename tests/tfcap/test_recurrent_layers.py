@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from gradient_check import relative_error
 
 from tfcap import functional
 from tfcap.layers import (
@@ -16,6 +15,8 @@ from tfcap.layers import (
     swap_o_and_g,
 )
 from visualization.backend import keras, tf
+
+from .gradient_check import relative_error
 
 N, T, D, H, V = 4, 6, 3, 5, 7
 MASK = np.array([[1] * 6, [1, 1, 1, 0, 0, 0], [0, 1, 1, 0, 1, 0], [0] * 6], bool)
