@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
-from gradient_check import relative_error
 
 from tfcap import functional, ops
 from visualization.backend import keras, tf
+
+from .gradient_check import relative_error
 
 N, T, D, H, V = 3, 4, 2, 5, 7
 
@@ -475,6 +476,32 @@ def test_steps_that_are_padding_for_all_are_left_out_of_the_gradients_too(op, ji
 
     run = compiled(lambda: outputs_and_gradients(padded, arguments), jit_compile=jit)
     assert_agree(run(), outputs_and_gradients(short, arguments), 1e-12)
+
+
+@pytest.mark.parametrize("name", ["masked rnn", "masked lstm"])
+@pytest.mark.parametrize("surroundings", ["eager", "graph", "jit"])
+def test_leaving_out_rows_that_have_ended_changes_no_result(name, surroundings, monkeypatch):
+    ours, plain, shapes = CASES[name]
+    arguments = draw(*shapes)
+    expected = outputs_and_gradients(plain, arguments), second_derivatives(plain, arguments)
+    monkeypatch.setattr(functional, "ROW_BLOCKS", N)
+
+    def both():
+        return outputs_and_gradients(ours, arguments), second_derivatives(ours, arguments)
+
+    run = both
+    if surroundings != "eager":
+        run = compiled(both, jit_compile=surroundings == "jit")
+    for mine, theirs in zip(run(), expected, strict=True):
+        assert_agree(mine, theirs, 1e-10)
+
+
+def test_rows_after_the_last_that_counts_are_not_multiplied():
+    v = tf.constant([[1.0], [1.0], [np.nan], [np.nan]] * 4)
+    keep = tf.constant([[True] + [False] * 15, [True] * 2 + [False] * 14])[:, :, tf.newaxis]
+    for t in range(2):
+        product = functional._product(v, tf.ones((1, 1)), keep, tf.constant(t))
+        np.testing.assert_array_equal(product[:, 0], [1, 1] + [0] * 14)
 
 
 @pytest.mark.parametrize("op", [ops.rnn, ops.lstm])
