@@ -272,12 +272,13 @@ def lstm_sequence_forward(
     keep, steps = _counted(mask, x)  # (T, N, 1), ()
 
     def step(t: Tensor, h: Tensor, c: Tensor, hs: Tensor, cs: Tensor, gates: Tensor) -> tuple:
-        next_h, next_c, gate = _lstm_cell(projected[t] + _product(h, Wh, keep, t), c)
+        next_h, next_c, gate = _lstm_cell(gates.read(t) + _product(h, Wh, keep, t), c)
         h = _where(keep, t, next_h, h)  # (N, H)
         c = _where(keep, t, next_c, c)  # (N, H)
         return h, c, hs.write(t, h), cs.write(t, c), gates.write(t, gate)
 
-    arrays = (_array(x, H), _array(x, H), _array(x, 4 * H))
+    gates = _array(x, 4 * H).unstack(projected)  # each step's gates take the place of its input
+    arrays = _array(x, H), _array(x, H), gates
     h_last, c_last, hs, cs, gates = _loop(step, steps, x.shape[1], (h0, c0, *arrays))
     hs, cs = _stack(hs, x, H), _stack(cs, x, H)  # (T, N, H)
     gates = _stack(gates, x, 4 * H)  # (T, N, 4H)

@@ -177,6 +177,15 @@ def test_a_layer_large_enough_to_be_compiled_by_itself_agrees_too(name):
     assert_agree(in_graph(), expected, 1e-5)
 
 
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+def test_layers_of_several_sizes_are_compiled_each_for_itself(mask):
+    for d, h in ((2, 128), (3, 160), (4, 192)):
+        arguments = draw((N, T, d), (N, h), (d, h), (h, h), (h,), dtype="float32")
+        x, h0, *weights = [0.1 * a for a in arguments]
+        expected, *_ = functional.rnn_sequence_forward(x, h0, *weights, mask)
+        np.testing.assert_allclose(ops.rnn(x, h0, *weights, mask=mask)[0], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["rnn", "masked rnn", "lstm", "masked lstm"])
 def test_a_long_sequence_is_worked_on_in_parts_with_the_same_result(name, monkeypatch):
     ours, plain, shapes = CASES[name]
