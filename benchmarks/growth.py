@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
 from .recurrent import FLOOR, in_torch, ours, products, theirs, torch
 from .timing import Case, measure
@@ -19,7 +20,8 @@ def main() -> None:
     parser.add_argument("file", type=Path, help="where the picture goes")
     file = parser.parse_args().file
     figure = Figure(figsize=(12, 4), layout="constrained")
-    for panel, (letter, values) in zip(figure.subplots(1, 3), GROWTH.items(), strict=True):
+    panels = figure.subplots(1, 3, sharey=True)
+    for panel, (letter, values) in zip(panels, GROWTH.items(), strict=True):
         times: dict[str, list[float]] = {}
         for value in values:
             n, t, d, h = {**START, letter: value}.values()
@@ -28,9 +30,14 @@ def main() -> None:
         for contender, milliseconds in times.items():
             panel.loglog(values, milliseconds, marker="o", label=contender)
         others = ", ".join(f"{key} {size}" for key, size in START.items() if key != letter)
-        panel.set(xlabel=f"{letter} ({others})", ylabel="milliseconds", xticks=values)
+        panel.set(xlabel=f"{letter} ({others})", xticks=values)
         panel.set_xticklabels([str(value) for value in values])
-    panel.legend()
+        panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        panel.yaxis.set_major_formatter("{x:g}")
+        panel.minorticks_off()
+        panel.grid(alpha=0.3)
+    panels[0].set_ylabel("milliseconds")
+    panels[0].legend(frameon=False)
     figure.suptitle("LSTM, forward and all gradients")
     figure.savefig(file)
 

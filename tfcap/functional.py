@@ -34,6 +34,8 @@ from .signatures import takes
 Tensor = Any  # a tf.Tensor, or a NumPy array at the edge
 Cache = tuple  # what a backward function needs of its forward function
 
+ROW_BLOCKS = 8  # a masked batch leaves out whole blocks of rows that have ended
+
 
 # ------------------------------------------------------------------------------------------ affine
 
@@ -122,23 +124,27 @@ def rnn_sequence_forward(
 
     The inputs of all steps meet Wx in one product before the loop. Where mask is False a step is
     skipped: the state, and the h that is shown for it, stay as they were (zeros are shown before
-    the first step that counts). The loop ends with the last step that counts for anyone.
+    the first step that counts). The loop ends with the last step that counts for anyone, and takes
+    the sequences longest first, so that those that have ended are left out of its products.
 
     x (N, T, D), h0 (N, H), Wx (D, H), Wh (H, H), b (H,), mask (N, T) or None
     -> h (N, T, H), final h (N, H), cache
     """
     H = Wh.shape[0]
+    order = _longest_first(mask)  # (N,)
+    x, h0, mask = _sorted(order, x, h0, mask)
     projected = _project(x, Wx, b)  # (T, N, H)
     keep, steps = _counted(mask, x)  # (T, N, 1), ()
 
     def step(t: Tensor, h: Tensor, hs: Tensor) -> tuple:
-        next_h = tf.tanh(projected[t] + h @ Wh)  # (N, H)
+        next_h = tf.tanh(projected[t] + _product(h, Wh, keep, t))  # (N, H)
         h = _where(keep, t, next_h, h)  # (N, H)
         return h, hs.write(t, h)
 
     h_last, hs = _loop(step, steps, x.shape[1], (h0, _array(x, H)))
     hs = _stack(hs, x, H)  # (T, N, H)
-    return _shown(hs, h_last, keep, steps), h_last, (x, h0, Wx, Wh, hs, mask)
+    h = _shown(hs, h_last, keep, steps)  # (N, T, H)
+    return *_put_back(order, h, h_last), (x, h0, Wx, Wh, hs, mask, order)
 
 
 @takes(dh="N T H", dh_last="N H")
@@ -153,8 +159,9 @@ def rnn_sequence_backward(
 
     dh (N, T, H), dh_last (N, H), cache -> dx (N, T, D), dh0 (N, H), dWx (D, H), dWh (H, H), db (H,)
     """
-    x, h0, Wx, Wh, hs, mask = cache
+    x, h0, Wx, Wh, hs, mask, order = cache
     H = Wh.shape[0]
+    dh, dh_last = _sorted(order, dh, dh_last)
     keep, steps = _counted(mask, x)  # (T, N, 1), ()
     dhs, dh_last = _shown_backward(dh, dh_last, keep, steps)  # (T, N, H), (N, H)
     Wh_transposed = tf.transpose(Wh)
@@ -164,11 +171,12 @@ def rnn_sequence_backward(
         dh = dh + dhs[t]  # (N, H)
         da = dh * (1 - hs[t] ** 2)  # (N, H)
         da = _where(keep, t, da, tf.zeros_like(da))  # (N, H)
-        dh = _where(keep, t, da @ Wh_transposed, dh)  # (N, H)
+        dh = _where(keep, t, _product(da, Wh_transposed, keep, t), dh)  # (N, H)
         return dh, das.write(t, da)
 
     dh0, das = _loop(step, steps, x.shape[1], (dh_last, _array(x, H)))
-    return _gradients(_stack(das, x, H), dh0, x, h0, Wx, hs)
+    dx, dWx, dWh, db = _gradients(_stack(das, x, H), x, h0, Wx, hs)
+    return *_put_back(order, dx, dh0), dWx, dWh, db
 
 
 # -------------------------------------------------------------------------------------------- LSTM
@@ -258,21 +266,25 @@ def lstm_sequence_forward(
     -> h (N, T, H), final h (N, H), final c (N, H), cache
     """
     H = Wh.shape[0]
+    order = _longest_first(mask)  # (N,)
+    x, h0, c0, mask = _sorted(order, x, h0, c0, mask)
     projected = _project(x, Wx, b)  # (T, N, 4H)
     keep, steps = _counted(mask, x)  # (T, N, 1), ()
 
     def step(t: Tensor, h: Tensor, c: Tensor, hs: Tensor, cs: Tensor, gates: Tensor) -> tuple:
-        next_h, next_c, gate = _lstm_cell(projected[t] + h @ Wh, c)
+        next_h, next_c, gate = _lstm_cell(gates.read(t) + _product(h, Wh, keep, t), c)
         h = _where(keep, t, next_h, h)  # (N, H)
         c = _where(keep, t, next_c, c)  # (N, H)
         return h, c, hs.write(t, h), cs.write(t, c), gates.write(t, gate)
 
-    arrays = (_array(x, H), _array(x, H), _array(x, 4 * H))
+    gates = _array(x, 4 * H).unstack(projected)  # each step's gates take the place of its input
+    arrays = _array(x, H), _array(x, H), gates
     h_last, c_last, hs, cs, gates = _loop(step, steps, x.shape[1], (h0, c0, *arrays))
     hs, cs = _stack(hs, x, H), _stack(cs, x, H)  # (T, N, H)
     gates = _stack(gates, x, 4 * H)  # (T, N, 4H)
     h = _shown(hs, h_last, keep, steps)  # (N, T, H)
-    return h, h_last, c_last, (x, h0, c0, Wx, Wh, hs, cs, gates, mask)
+    cache = x, h0, c0, Wx, Wh, hs, cs, gates, mask, order
+    return *_put_back(order, h, h_last, c_last), cache
 
 
 @takes(dh="N T H", dh_last="N H", dc_last="N H")
@@ -287,8 +299,9 @@ def lstm_sequence_backward(
     dh (N, T, H), dh_last and dc_last (N, H), cache
     -> dx (N, T, D), dh0 (N, H), dc0 (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,)
     """
-    x, h0, c0, Wx, Wh, hs, cs, gates, mask = cache
+    x, h0, c0, Wx, Wh, hs, cs, gates, mask, order = cache
     H = Wh.shape[0]
+    dh, dh_last, dc_last = _sorted(order, dh, dh_last, dc_last)
     keep, steps = _counted(mask, x)  # (T, N, 1), ()
     dhs, dh_last = _shown_backward(dh, dh_last, keep, steps)  # (T, N, H), (N, H)
     prev_cs = tf.concat([c0[tf.newaxis], cs[:-1]], axis=0)  # (T, N, H)
@@ -299,13 +312,13 @@ def lstm_sequence_backward(
         dh = dh + dhs[t]  # (N, H)
         da, dprev_c = _lstm_cell_backward(dh, dc, gates[t], prev_cs[t], cs[t])
         da = _where(keep, t, da, tf.zeros_like(da))  # (N, 4H)
-        dh = _where(keep, t, da @ Wh_transposed, dh)  # (N, H)
+        dh = _where(keep, t, _product(da, Wh_transposed, keep, t), dh)  # (N, H)
         dc = _where(keep, t, dprev_c, dc)  # (N, H)
         return dh, dc, das.write(t, da)
 
     dh0, dc0, das = _loop(step, steps, x.shape[1], (dh_last, dc_last, _array(x, 4 * H)))
-    dx, dh0, dWx, dWh, db = _gradients(_stack(das, x, 4 * H), dh0, x, h0, Wx, hs)
-    return dx, dh0, dc0, dWx, dWh, db
+    dx, dWx, dWh, db = _gradients(_stack(das, x, 4 * H), x, h0, Wx, hs)
+    return *_put_back(order, dx, dh0, dc0), dWx, dWh, db
 
 
 def _lstm_cell(a: Tensor, prev_c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -350,9 +363,9 @@ def _project(x: Tensor, Wx: Tensor, b: Tensor) -> Tensor:
 
 
 def _gradients(
-    das: Tensor, dh0: Tensor, x: Tensor, h0: Tensor, Wx: Tensor, hs: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """dx, dh0, dWx, dWh, db from the da of all steps, (T, N, H) or (T, N, 4H); one product each."""
+    das: Tensor, x: Tensor, h0: Tensor, Wx: Tensor, hs: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """dx, dWx, dWh, db from the da of all steps, (T, N, H) or (T, N, 4H); one product each."""
     da = _rows(das)  # (TN, 4H)
     prev_h = _rows(tf.concat([h0[tf.newaxis], hs[:-1]], axis=0))  # (TN, H)
     dxs = tf.reshape(
@@ -360,7 +373,7 @@ def _gradients(
     )
     dWx = tf.matmul(_rows(_time_first(x)), da, transpose_a=True)  # (D, 4H)
     dWh = tf.matmul(prev_h, da, transpose_a=True)  # (H, 4H)
-    return _time_first(dxs), dh0, dWx, dWh, tf.reduce_sum(da, axis=0)
+    return _time_first(dxs), dWx, dWh, tf.reduce_sum(da, axis=0)
 
 
 def _loop(step: Callable, steps: Tensor, at_most: int | None, state: tuple) -> Any:
@@ -394,6 +407,38 @@ def _counted(mask: Tensor | None, x: Tensor) -> tuple[Tensor | None, Tensor]:
     anyone = tf.cast(tf.reduce_any(mask, axis=0), tf.int32)  # (T,)
     last = tf.reduce_max(anyone * tf.range(1, tf.shape(x)[1] + 1))
     return tf.transpose(mask)[:, :, tf.newaxis], tf.maximum(last, 1)
+
+
+def _longest_first(mask: Tensor | None) -> Tensor | None:
+    """The rows in the order of their last steps that count, the latest first: (N,)."""
+    if mask is None:
+        return None
+    last = tf.reduce_max(tf.cast(mask, tf.int32) * tf.range(1, tf.shape(mask)[1] + 1), axis=1)
+    return tf.argsort(last, direction="DESCENDING")
+
+
+def _sorted(order: Tensor | None, *arrays: Tensor) -> list[Tensor]:
+    """The arrays' rows in that order."""
+    return [array if order is None else tf.gather(array, order) for array in arrays]
+
+
+def _put_back(order: Tensor | None, *arrays: Tensor) -> list[Tensor]:
+    """The opposite of `_sorted`."""
+    return _sorted(None if order is None else tf.argsort(order), *arrays)
+
+
+def _product(v: Tensor, W: Tensor, keep: Tensor | None, t: Tensor) -> Tensor:
+    """v @ W in the rows up to the last one for which step t counts, zeros in most rows after it.
+
+    XLA needs products of fixed sizes: the number of rows is rounded up to whole blocks.
+    """
+    N = v.shape[0]
+    if keep is None or N is None or N < ROW_BLOCKS:
+        return v @ W  # (N, 4H)
+    rows = tf.reduce_max(tf.cast(keep[t, :, 0], tf.int32) * tf.range(1, N + 1))
+    sizes = [N * k // ROW_BLOCKS for k in range(1, ROW_BLOCKS + 1)]
+    products = [lambda n=n: tf.pad(v[:n] @ W, [[0, N - n], [0, 0]]) for n in sizes]
+    return tf.switch_case(tf.searchsorted(sizes, [rows])[0], products)  # (N, 4H)
 
 
 def _where(keep: Tensor | None, t: Tensor, new: Tensor, old: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from .signatures import check
 
 Tensor = Any
 
-PART = 64  # steps of a sequence that are worked on at once
+PART = 32  # steps of a sequence that are worked on at once
 COMPILED_FROM = 128
 
 
@@ -138,12 +138,12 @@ def _sequence(
     compiled = _worth_compiling(x, states[0])
     if mask is not None or x.shape[1] is None or x.shape[1] <= PART:
         return _op(forward, backward, [x, *states, *weights], mask, compiled=compiled)
-    parts = []
-    for start in range(0, x.shape[1], PART):
-        inputs = [x[:, start : start + PART], *states, *weights]
-        h, *states = _op(forward, backward, inputs, mask, compiled=compiled)
-        parts.append(h)
-    return tf.concat(parts, axis=1), *states
+    steps = [min(PART, x.shape[1] - start) for start in range(0, x.shape[1], PART)]
+    hs = []
+    for part in tf.split(x, steps, axis=1):
+        h, *states = _op(forward, backward, [part, *states, *weights], mask, compiled=compiled)
+        hs.append(h)
+    return tf.concat(hs, axis=1), *states
 
 
 def _op(
@@ -161,7 +161,10 @@ def _op(
     forward, backward = inspect.unwrap(forward), inspect.unwrap(backward)
     run_forward, run_backward = (forward, backward)
     if compiled:
-        run_forward, run_backward = _compiled(forward), _compiled(backward)
+        masked = any(constant is not None for constant in constants)
+        widths = tuple(value.shape[-1] for value in inputs)
+        run_forward = _compiled_forward(forward, masked, widths)
+        run_backward = _compiled(backward, widths)
 
     @tf.custom_gradient
     def op(*inputs: Tensor) -> tuple[Any, Callable]:
@@ -191,8 +194,32 @@ def _op(
 
 
 @functools.cache
-def _compiled(function: Callable) -> Callable:
+def _compiled(function: Callable, widths: tuple[int, ...]) -> Callable:
+    """`widths` because one `tf.function` for layers of several sizes would forget all of them."""
     return tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
+
+
+@functools.cache
+def _compiled_forward(forward: Callable, masked: bool, widths: tuple[int, ...]) -> Callable:
+    """The same, but what the cache only repeats of the inputs does not pass through XLA: it copies.
+
+    `masked` because a forward function that is given a mask keeps other things.
+    """
+    repeated: dict[int, int] = {}  # a place in the cache -> the input that stands there
+
+    def run(*inputs: Tensor) -> tuple[list, list]:
+        *outputs, cache = forward(*inputs)
+        places = {id(value): place for place, value in enumerate(inputs)}
+        repeated.update({k: places[id(v)] for k, v in enumerate(cache) if id(v) in places})
+        return outputs, [None if k in repeated else value for k, value in enumerate(cache)]
+
+    def whole(*inputs: Tensor) -> tuple:
+        outputs, kept = compiled(*inputs)
+        cache = (inputs[repeated[k]] if k in repeated else v for k, v in enumerate(kept))
+        return *outputs, tuple(cache)
+
+    compiled = _compiled(run, widths)
+    return whole
 
 
 def _worth_compiling(x: Tensor, h0: Tensor) -> bool:

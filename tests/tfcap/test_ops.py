@@ -177,6 +177,15 @@ def test_a_layer_large_enough_to_be_compiled_by_itself_agrees_too(name):
     assert_agree(in_graph(), expected, 1e-5)
 
 
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+def test_layers_of_several_sizes_are_compiled_each_for_itself(mask):
+    for d, h in ((2, 128), (3, 160), (4, 192)):
+        arguments = draw((N, T, d), (N, h), (d, h), (h, h), (h,), dtype="float32")
+        x, h0, *weights = [0.1 * a for a in arguments]
+        expected, *_ = functional.rnn_sequence_forward(x, h0, *weights, mask)
+        np.testing.assert_allclose(ops.rnn(x, h0, *weights, mask=mask)[0], expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["rnn", "masked rnn", "lstm", "masked lstm"])
 def test_a_long_sequence_is_worked_on_in_parts_with_the_same_result(name, monkeypatch):
     ours, plain, shapes = CASES[name]
@@ -476,6 +485,32 @@ def test_steps_that_are_padding_for_all_are_left_out_of_the_gradients_too(op, ji
 
     run = compiled(lambda: outputs_and_gradients(padded, arguments), jit_compile=jit)
     assert_agree(run(), outputs_and_gradients(short, arguments), 1e-12)
+
+
+@pytest.mark.parametrize("name", ["masked rnn", "masked lstm"])
+@pytest.mark.parametrize("surroundings", ["eager", "graph", "jit"])
+def test_leaving_out_rows_that_have_ended_changes_no_result(name, surroundings, monkeypatch):
+    ours, plain, shapes = CASES[name]
+    arguments = draw(*shapes)
+    expected = outputs_and_gradients(plain, arguments), second_derivatives(plain, arguments)
+    monkeypatch.setattr(functional, "ROW_BLOCKS", N)
+
+    def both():
+        return outputs_and_gradients(ours, arguments), second_derivatives(ours, arguments)
+
+    run = both
+    if surroundings != "eager":
+        run = compiled(both, jit_compile=surroundings == "jit")
+    for mine, theirs in zip(run(), expected, strict=True):
+        assert_agree(mine, theirs, 1e-10)
+
+
+def test_rows_after_the_last_that_counts_are_not_multiplied():
+    v = tf.constant([[1.0], [1.0], [np.nan], [np.nan]] * 4)
+    keep = tf.constant([[True] + [False] * 15, [True] * 2 + [False] * 14])[:, :, tf.newaxis]
+    for t in range(2):
+        product = functional._product(v, tf.ones((1, 1)), keep, tf.constant(t))
+        np.testing.assert_array_equal(product[:, 0], [1, 1] + [0] * 14)
 
 
 @pytest.mark.parametrize("op", [ops.rnn, ops.lstm])
