@@ -18,8 +18,6 @@ from visualization import (
 from visualization.backend import keras, tf
 from visualization.fool import main
 
-from .models import make
-
 STINGRAY = 6
 
 
@@ -222,7 +220,7 @@ def test_the_smallest_change_still_fools_and_is_smaller(squeezenet, imagenet):
 
 
 def test_models_with_other_preprocessing_are_fooled_as_they_are_saved():
-    model, _, _ = make("nested in another")
+    model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.GlobalAveragePooling2D()])
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
     caffe = np.array([103.939, 116.779, 123.68])
     for preprocess, bounds in (
@@ -231,7 +229,7 @@ def test_models_with_other_preprocessing_are_fooled_as_they_are_saved():
     ):
         model_input = preprocess(images / 255 * bounds[1]).astype(np.float32)
         seen = predict_scores(model, model_input).argmax(axis=1)
-        targets = (seen + 1) % 5
+        targets = (seen + 1) % 3  # the classes are the channels, the brightest wins
         found = make_fooling_images(images, targets, model, preprocess=preprocess, bounds=bounds)
         assert found.success.all()
         again = preprocess(found.images / 255 * bounds[1]).astype(np.float32)
