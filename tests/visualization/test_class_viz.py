@@ -99,14 +99,15 @@ def by_hand(target, model, iterations, seed, normalize):
     return X
 
 
-@pytest.mark.parametrize(("normalize", "steps"), [(False, 2), (True, 4)])
-def test_it_is_the_courses_loop(squeezenet, normalize, steps):
-    """For a few steps, after which rounding decides which way it goes."""
-    expected = by_hand(TARANTULA, squeezenet, steps, seed=5, normalize=normalize)
+@pytest.mark.parametrize("normalize", [False, True])
+def test_it_is_the_courses_loop(squeezenet, normalize):
+    """For a few steps; later ones make much of the last digit."""
+    expected = by_hand(TARANTULA, squeezenet, 3, seed=5, normalize=normalize)
     X = create_class_visualization(
-        TARANTULA, squeezenet, num_iterations=steps, blur_every=2, seed=5, normalize=normalize
+        TARANTULA, squeezenet, num_iterations=3, blur_every=2, seed=5, normalize=normalize
     )
-    assert np.quantile(np.abs(X - expected), 0.999) < 0.01
+    assert np.median(np.abs(X - expected)) < 1e-3
+    assert np.quantile(np.abs(X - expected), 0.95) < 0.02
 
 
 def test_classes_in_a_batch_are_drawn_as_alone_and_frames_change_nothing(squeezenet):
@@ -114,13 +115,13 @@ def test_classes_in_a_batch_are_drawn_as_alone_and_frames_change_nothing(squeeze
     together = create_class_visualization(
         [TARANTULA, GORILLA],
         squeezenet,
-        num_iterations=7,
+        num_iterations=4,
         show_every=3,
         on_frame=lambda done, X: frames.append((done, X)),
     )
-    assert [done for done, _ in frames] == [1, 3, 6, 7]
+    assert [done for done, _ in frames] == [1, 3, 4]
     np.testing.assert_array_equal(frames[-1][1], together)
-    alone = create_class_visualization(GORILLA, squeezenet, num_iterations=7)
+    alone = create_class_visualization(GORILLA, squeezenet, num_iterations=4)
     assert np.median(np.abs(alone[0] - together[1])) < 1e-3
 
 
