@@ -42,7 +42,8 @@ def cases() -> Iterator[Case]:
     """Every line of the table. The floor is a compiled forward and backward pass as often as needed."""
     image = photograph()
     model = SqueezeNet()
-    X = preprocess_image(np.stack([np.roll(image, 4 * n, axis=1) for n in range(BATCH)]))
+    images = np.stack([np.roll(image, 4 * n, axis=1) for n in range(BATCH)])
+    X = preprocess_image(images)
     y = np.full(BATCH, LABEL)
     peers = {name: importlib.util.find_spec(name) for name in ("torch", "captum", "tf_keras_vis")}
     peers["foolbox"] = importlib.util.find_spec("foolbox")
@@ -63,7 +64,6 @@ def cases() -> Iterator[Case]:
         "tfcap": lambda: create_class_visualization(LABEL, model, num_iterations=ITERATIONS),
         FLOOR: floor(model, X[:1], ITERATIONS),
     }
-    images = np.stack([np.roll(image, 4 * n, axis=1) for n in range(BATCH)])
     fooling = {
         "tfcap": lambda: make_fooling_images(images, TARGET, model, RATE, STEPS),
         FLOOR: floor(model, X, STEPS),

@@ -409,12 +409,10 @@ def _verify(arguments: argparse.Namespace) -> int:
 
 def _seen(scores: "np.ndarray") -> tuple[str, bool]:
     """The two classes with the highest scores in words, and whether they are the right ones."""
-    import numpy as np
-
     from .classes import class_names, short_name
+    from .gradients import softmax
 
-    exponentials = np.exp(scores[0] - scores[0].max())
-    probabilities = exponentials / exponentials.sum()
+    probabilities = softmax(scores[0])
     first, second = probabilities.argsort()[:-3:-1]
     names = class_names()
     text = ", then ".join(
