@@ -254,6 +254,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--gif", metavar="NAME", help="also write the run into --out, as a GIF of this name"
     )
+    parser.add_network_arguments()
     parser.add_common_arguments()
     return command.run(parser, argv, _draw)
 

@@ -28,9 +28,9 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", "
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser to which the arguments that every command takes can be added."""
+    """An argument parser to which the arguments that several commands take can be added."""
 
-    def add_common_arguments(self) -> None:
+    def add_network_arguments(self) -> None:
         self.add_argument(
             "--weights",
             default="imagenet",
@@ -43,6 +43,8 @@ class Parser(argparse.ArgumentParser):
             help="your own Keras model: a function that returns (model, preprocess, bounds, names); "
             "the file is run",
         )
+
+    def add_common_arguments(self) -> None:
         self.add_argument("--seed", type=int, default=0, help="default: %(default)s")
         self.add_argument(
             "--out",

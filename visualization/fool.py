@@ -356,6 +356,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--minimal", action="store_true", help="go back to the smallest change that still fools"
     )
+    parser.add_network_arguments()
     parser.add_common_arguments()
     return command.run(parser, argv, _fool)
 

@@ -95,6 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="also test the maps: deletion, insertion, and weights turned to noise",
     )
+    parser.add_network_arguments()
     parser.add_common_arguments()
     return command.run(parser, argv, _show)
 
