@@ -146,9 +146,9 @@ def beam_search(
         length: Tensor,
         ended: Tensor,
         said: Tensor,
-        *states,
+        *before: Tensor,
     ) -> tuple:
-        scores, states = step(tf.reshape(words, [-1]), list(states))  # (N * B, V)
+        scores, states = step(tf.reshape(words, [-1]), list(before))  # (N * B, V)
         if block_trigrams:
             flat = tf.reshape(tf.transpose(said, [2, 0, 1]), [max_length, -1])  # (T, N * B)
             scores = _without_repeated_trigrams(scores, flat, t)
