@@ -142,40 +142,66 @@ class CaptioningRNN(keras.Model):
         features (N, D), captions int (N, T) -> loss (), gradients of the parameters' shapes
         """
         with tf.GradientTape() as tape:
-            loss = self._summed_loss(features, captions) / _count(captions, self.variable_dtype)
+            loss = self.summed_loss(features, captions) / _count(captions, self.variable_dtype)
         values = {name: variable.value for name, variable in self.parameters.items()}
         return loss, tape.gradient(loss, values)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        """One step of the optimizer on (features, captions), alone or as one of several replicas.
-
-        Replicas, each with rows of its own of one batch, do together what one does with all rows.
-        """
         features, captions, _ = keras.utils.unpack_x_y_sample_weight(data)
+        loss, share = self.optimize(features, captions)
+        self._mean_loss.update_state(loss / share, sample_weight=_count(captions, loss.dtype))
+        return {"loss": self._mean_loss.result()}
+
+    def optimize(self, features: Tensor, captions: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the optimizer on a batch, alone or as one of several replicas.
+
+        Replicas, each with rows of its own, do together what one does with all rows. Returns what
+        these rows give to the batch's loss, (), and their share of its rows.
+        """
         replicas = tf.distribute.get_replica_context()
         count = _count(captions, self.variable_dtype)
         whole = replicas.all_reduce(tf.distribute.ReduceOp.SUM, count)
         variables = self.trainable_variables
         with tf.GradientTape() as tape:
-            loss = self._summed_loss(features, captions, training=True) / whole
+            loss = self.summed_loss(features, captions, training=True) / whole
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [variable.value for variable in variables])
         if replicas.num_replicas_in_sync > 1:
             gradients = self._of_all_replicas(gradients, replicas)
         self.optimizer.apply(gradients, variables)
-        self._mean_loss.update_state(loss * whole / count, sample_weight=count)
-        return {"loss": self._mean_loss.result()}
+        return loss, count / whole
 
     def test_step(self, data: Any) -> dict[str, Tensor]:
         features, captions, _ = keras.utils.unpack_x_y_sample_weight(data)
         count = _count(captions, self.variable_dtype)
-        loss = self._summed_loss(features, captions) / count
+        loss = self.summed_loss(features, captions) / count
         self._mean_loss.update_state(loss, sample_weight=count)
         return {"loss": self._mean_loss.result()}
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
         return [self._mean_loss]
+
+    def summed_loss(self, features: Tensor, captions: Tensor, training: bool = False) -> Tensor:
+        """The sum over all words; scores are computed only for those that are not ``<NULL>``."""
+        captions = tf.convert_to_tensor(captions)
+        if len(captions.shape) != 2 or (captions.shape[1] or 2) < 2:
+            raise ValueError(
+                f"captions have shape {tuple(captions.shape)}, expected (N, T) with T at least 2"
+            )
+        h = self._hidden(features, captions[:, :-1], training)  # (N, T - 1, H)
+        places = tf.where(captions[:, 1:] != self.ids.null)  # (P, 2)
+        words = tf.gather_nd(captions[:, 1:], places)[tf.newaxis]  # (1, P)
+        scores = self.vocab(tf.gather_nd(h, places)[tf.newaxis])  # (1, P, V)
+        scores = tf.cast(scores, self.variable_dtype)
+        loss = temporal_softmax_loss(scores, words, tf.ones_like(words, tf.bool))
+        if training and self.label_smoothing:
+            right = tf.gather(scores, words, batch_dims=2)  # (1, P)
+            more = tf.reduce_sum(right - tf.reduce_mean(scores, axis=2))
+            loss += (
+                self.label_smoothing * more
+            )  # -log p of every word alike, less that of the right
+        return loss
 
     def _of_all_replicas(self, gradients: list[Tensor], replicas: Any) -> list[Tensor]:
         """The whole batch's gradients, clipped as such, for an optimizer that adds replicas up."""
@@ -200,27 +226,6 @@ class CaptioningRNN(keras.Model):
         features = (features - self.feature_mean) / self.feature_std  # (N, D)
         h0 = self.project(features[:, tf.newaxis])[:, 0]  # (N, H)
         return [h0] if self.cell_type == "rnn" else [h0, tf.zeros_like(h0)]
-
-    def _summed_loss(self, features: Tensor, captions: Tensor, training: bool = False) -> Tensor:
-        """The sum over all words; scores are computed only for those that are not ``<NULL>``."""
-        captions = tf.convert_to_tensor(captions)
-        if len(captions.shape) != 2 or (captions.shape[1] or 2) < 2:
-            raise ValueError(
-                f"captions have shape {tuple(captions.shape)}, expected (N, T) with T at least 2"
-            )
-        h = self._hidden(features, captions[:, :-1], training)  # (N, T - 1, H)
-        places = tf.where(captions[:, 1:] != self.ids.null)  # (P, 2)
-        words = tf.gather_nd(captions[:, 1:], places)[tf.newaxis]  # (1, P)
-        scores = self.vocab(tf.gather_nd(h, places)[tf.newaxis])  # (1, P, V)
-        scores = tf.cast(scores, self.variable_dtype)
-        loss = temporal_softmax_loss(scores, words, tf.ones_like(words, tf.bool))
-        if training and self.label_smoothing:
-            right = tf.gather(scores, words, batch_dims=2)  # (1, P)
-            more = tf.reduce_sum(right - tf.reduce_mean(scores, axis=2))
-            loss += (
-                self.label_smoothing * more
-            )  # -log p of every word alike, less that of the right
-        return loss
 
     # ---- sentences
 
