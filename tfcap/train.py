@@ -68,6 +68,11 @@ def main(argv: list[str] | None = None) -> int:
         help="how often the state for --resume is saved, beside each epoch's end "
         "(default: %(default)s; 0: after every step)",
     )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="also write the figures of each epoch for TensorBoard (needs pip install tensorboard)",
+    )
     parser.add_common_arguments()
     parser.set_defaults(seed=None, out=Path("captioner"))
     return command.run(parser, argv, _train)
@@ -136,7 +141,8 @@ def _train(arguments: argparse.Namespace) -> int:
     trainer = training.Trainer(settings, data, out, strategy, arguments.save_every)
     if state:
         trainer.load(state)
-    run = Run(trainer, out, arguments.quiet or not trainer.is_chief, arguments.overfit)
+    quiet = arguments.quiet or not trainer.is_chief
+    run = Run(trainer, out, quiet, arguments.overfit, arguments.tensorboard)
     try:
         return run.to_the_end()
     except training.DivergedError as error:
@@ -174,7 +180,7 @@ def _settings(arguments: argparse.Namespace, state: "State | None") -> "Settings
         for name, value in given.items():
             if name != "epochs" and value != state.settings[name]:
                 raise ValueError(
-                    f"--{name.replace('_', '-')} {value}: the run in {state.path.parent} has "
+                    f"--{str(name).replace('_', '-')} {value}: the run in {state.path.parent} has "
                     f"{state.settings[name]}; leave it away, or begin another run with another --out"
                 )
         return Settings(**state.settings | given)
@@ -193,7 +199,7 @@ def _load(arguments: argparse.Namespace, settings: "Settings", out: command.Outp
             raise ValueError(
                 "--data names no folder: make one with python -m tfcap.datasets, or try --overfit"
             )
-        from .shapes import make_shapes
+        from .datasets import make_shapes
 
         folder = out.path / "shapes"
         if not folder.exists():
@@ -224,16 +230,19 @@ class Run:
     """A training run as the command shows and writes it: epochs, scores, the best weights, a curve."""
 
     def __init__(
-        self, trainer: "Trainer", out: command.OutputFolder, quiet: bool, overfit: bool
+        self,
+        trainer: "Trainer",
+        out: command.OutputFolder,
+        quiet: bool,
+        overfit: bool,
+        tensorboard: bool,
     ) -> None:
         self.trainer, self.out, self.quiet, self.overfit = trainer, out, quiet, overfit
         self.references: dict[int, list[str]] = {}
-        self.writer: Any = None
+        self.summaries: Any = None
         if trainer.is_chief:
-            from visualization.backend import tf
-
             self.references = {} if overfit else _references(trainer.data, quiet)
-            self.writer = tf.summary.create_file_writer(str(out.path / "tensorboard"))
+            self.summaries = _summaries(out.path / "tensorboard") if tensorboard else None
 
     def to_the_end(self) -> int:
         """Trains the epochs that are left; returns the command's status."""
@@ -275,7 +284,8 @@ class Run:
                 show(f"{heading}, validating ...")
                 results |= self._validated()
                 self._keep_if_best(results)
-                self._summarize(results)
+                if self.summaries:
+                    self.summaries(results)
         results["seconds"] = time.monotonic() - begun
         trainer.end_epoch(results)
         self._say(
@@ -311,14 +321,6 @@ class Run:
     def _has_stalled(self) -> bool:
         patience, progress = self.trainer.settings.patience, self.trainer.progress
         return bool(patience) and progress.epoch - progress.best_epoch >= patience
-
-    def _summarize(self, results: dict[str, float]) -> None:
-        from visualization.backend import tf
-
-        with self.writer.as_default():
-            for name in results.keys() - {"epoch"}:
-                tf.summary.scalar(name, results[name], step=int(results["epoch"]))
-        self.writer.flush()
 
     def _write_results(self) -> None:
         from visualization.plotting import png
@@ -370,6 +372,25 @@ def loss_figure(losses: Sequence[float], history: Sequence[Mapping[str, float]])
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     return figure
+
+
+def _summaries(folder: Path) -> Any:
+    """Writes what TensorBoard shows; raises ImportError where it is not installed."""
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        raise ImportError("--tensorboard needs TensorBoard: pip install tensorboard") from None
+    from visualization.backend import tf
+
+    writer = tf.summary.create_file_writer(str(folder))
+
+    def write(results: Mapping[str, float]) -> None:
+        with writer.as_default():
+            for name, value in results.items():
+                tf.summary.scalar(name, value, step=int(results["epoch"]))
+        writer.flush()
+
+    return write
 
 
 def _references(data: Mapping[str, Any], quiet: bool) -> dict[int, list[str]]:
