@@ -173,14 +173,14 @@ def _settings(arguments: argparse.Namespace, state: "State | None") -> "Settings
     """Those given, else those of the run that goes on, else the defaults."""
     from .training import Settings
 
-    names: list[str] = [field.name for field in dataclasses.fields(Settings)]
-    given = {name: getattr(arguments, name, None) for name in names}
-    given = {name: value for name, value in given.items() if value is not None}
+    names = {field.name for field in dataclasses.fields(Settings)}
+    said: dict[str, Any] = vars(arguments)
+    given = {name: said[name] for name in names & said.keys() if said[name] is not None}
     if state:
         for name, value in given.items():
             if name != "epochs" and value != state.settings[name]:
                 raise ValueError(
-                    f"--{str(name).replace('_', '-')} {value}: the run in {state.path.parent} has "
+                    f"--{name.replace('_', '-')} {value}: the run in {state.path.parent} has "
                     f"{state.settings[name]}; leave it away, or begin another run with another --out"
                 )
         return Settings(**state.settings | given)
