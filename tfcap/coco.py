@@ -195,6 +195,7 @@ def caption_dataset(
     from visualization.backend import tf
 
     captions, image_idxs, features = _split(data, split)
+    image_idxs = np.asarray(image_idxs)
     worker, workers = shard
     if not 0 <= worker < workers:
         raise ValueError(f"shard is {shard}, expected (k, n) with 0 <= k < n")
