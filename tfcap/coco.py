@@ -203,6 +203,8 @@ def caption_dataset(
         raise ValueError(
             f"batch_size is {batch_size}, expected at least one for each worker, {workers}"
         )
+    if seed < 0 or epoch < 0:
+        raise ValueError(f"seed is {seed} and epoch {epoch}, expected 0 or more")
     rows, starts, columns = _plan(
         _lengths(captions), batch_size, (seed, epoch) if shuffle else None
     )
