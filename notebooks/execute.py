@@ -16,6 +16,7 @@ import hashlib
 import math
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,6 +32,7 @@ TOLERANCE, ZERO = 0.01, 1e-5  # relative; what is smaller than the second counts
 NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?")
 ADDRESS = re.compile(r"\bat 0x[0-9a-f]+")
 ANSI = re.compile(r"\x1b\[[0-9;]*m")  # colours
+CHATTER = re.compile(r"^(WARNING: All log messages before absl|[IW]\d{4} ).*\n", re.MULTILINE)
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -157,7 +159,7 @@ def _content(cell: Notebook) -> tuple[str, str, str, list[str]]:
 def execute(notebook: Notebook, folder: Path) -> list[str]:
     """Fills in the outputs, from a kernel of its own started in `folder`; returns why it failed."""
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellControlSignal, CellExecutionError, CellTimeoutError
+    from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
     client = NotebookClient(
         notebook,
@@ -169,15 +171,15 @@ def execute(notebook: Notebook, folder: Path) -> list[str]:
     )
     with tempfile.TemporaryDirectory() as profile:
         try:
-            client.execute(env=environment(profile))
-        except (CellExecutionError, CellTimeoutError, CellControlSignal) as error:
+            client.execute(env=environment(profile), stderr=subprocess.DEVNULL)  # has it twice
+        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             return [ANSI.sub("", str(error)).strip()]
     notebook.metadata = METADATA
     for cell in notebook.cells:
         if cell.cell_type == "code":
             for output in cell.outputs:
                 if output.get("name") == "stderr":
-                    print(output.text.strip(), file=sys.stderr)
+                    print(CHATTER.sub("", output.text), end="", file=sys.stderr)
             cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
             cell.metadata.pop("execution", None)
     return []
