@@ -18,7 +18,7 @@ from visualization.command import OutputFolder
 from .timing import FEWEST, NOISY, Case, Row, measure
 
 # each a module of this package with a function cases()
-NAMES = ("startup", "checkpoints", "fool", "visualization", "recurrent", "growth")
+NAMES = ("startup", "checkpoints", "fool", "visualization", "recurrent", "growth", "captioning")
 PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 
 

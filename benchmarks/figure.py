@@ -60,8 +60,8 @@ def draw_ratios(axes: Axes, rows: Sequence[Row]) -> None:
     _plain(axes.xaxis)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(
-        "times as long, or as much memory, as this project takes   (black mark: promised; green: kept; "
-        f"red: missed; grey: no promise; pale: spread above {NOISY:.0%})",
+        "times as long, or as much memory, as this project takes\n"
+        f"(mark: promised; green: kept; red: missed; grey: no promise; pale: spread above {NOISY:.0%})",
         fontsize=8,
     )
 

@@ -16,7 +16,7 @@ def cases() -> Iterator[Case]:
         fool = ["-m", "visualization.fool", "--target", "6", "--quiet", "--out", folder]
         tensorflow = _python("-c", "import tensorflow")
         yield Case(
-            "startup: the whole command, from the shell's prompt to the written pictures",
+            "startup: the whole command, until its pictures are written",
             {"visualization.fool --target 6": _python(*fool), IMPORT: tensorflow},
             at_least={IMPORT: 1 / 3},
             rounds=5,
