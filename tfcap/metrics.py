@@ -15,13 +15,15 @@ import shutil
 import subprocess
 import tempfile
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from visualization.command import OutputFolder
+
+from .coco import decode_captions
 
 METRICS = ("BLEU", "ROUGE-L", "CIDEr")
 METEOR_SECONDS = 600
@@ -93,8 +95,8 @@ def tokenize(sentence: str) -> list[str]:
 
 
 def score_captions(
-    predictions: Mapping[Hashable, str],
-    references: Mapping[Hashable, Sequence[str]],
+    predictions: Mapping[Any, str],
+    references: Mapping[Any, Sequence[str]],
     metrics: Iterable[str] = METRICS,
 ) -> dict[str, float]:
     """Scores the sentences of a whole set of images, on the words that `tokenize` finds.
@@ -139,7 +141,7 @@ def score_captions(
     return scores
 
 
-def distinct_share(predictions: Mapping[Hashable, str]) -> float:
+def distinct_share(predictions: Mapping[Any, str]) -> float:
     """How many different sentences there are, as a share of the predictions: near 0 for a parrot.
 
     Raises:
@@ -149,7 +151,7 @@ def distinct_share(predictions: Mapping[Hashable, str]) -> float:
     return len(spoken) / spoken.total()
 
 
-def copied_share(predictions: Mapping[Hashable, str], training_captions: Iterable[str]) -> float:
+def copied_share(predictions: Mapping[Any, str], training_captions: Iterable[str]) -> float:
     """The share of the predictions that stand word for word in the training set.
 
     Args:
@@ -164,8 +166,8 @@ def copied_share(predictions: Mapping[Hashable, str], training_captions: Iterabl
 
 
 def shuffled_cider(
-    predictions: Mapping[Hashable, str],
-    references: Mapping[Hashable, Sequence[str]],
+    predictions: Mapping[Any, str],
+    references: Mapping[Any, Sequence[str]],
     seed: int = 0,
 ) -> float:
     """CIDEr when every image gets the sentence of another image: what remains needed no looking.
@@ -238,14 +240,7 @@ def read_coco_results(path: str | Path) -> dict[int | str, str]:
         ValueError: it is not such a file; the sentence says where.
         OSError: it cannot be read.
     """
-    try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}: is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, absurd numbers, absurd depth
-        raise ValueError(f"{path}: is not a COCO result file: {error}") from error
+    entries = _read_json(Path(path))
     if not isinstance(entries, list):
         like_annotations = isinstance(entries, dict) and "annotations" in entries
         held = "COCO annotations" if like_annotations else f"a JSON {type(entries).__name__}"
@@ -292,36 +287,81 @@ def write_coco_results(path: str | Path, predictions: Mapping[Any, str]) -> None
 def references_by_image(data: Mapping[str, Any], split: str) -> dict[int, list[str]]:
     """The sentences of each image of a split that has any, by its row in the features.
 
-    Args:
-        data: what `load_coco_data` gives. Sentences are the original ones where the folder keeps
-            them (`SPLIT_sentences`), else the captions decoded, in which rare words are `<UNK>` and
-            long sentences cut.
-    """
-    from .coco import decode_captions  # which loads TensorFlow
+    They are the sentences as they were written, from the annotations ``NAME_SPLIT_captions.json`` that
+    `tfcap.datasets` keeps beside the captions. Where there are none, as in the course's folder, they
+    are the captions decoded, in which rare words are ``<UNK>`` and long sentences cut.
 
-    sentences = data.get(f"{split}_sentences")
-    if sentences is None:
+    Args:
+        data: what `load_coco_data` gives.
+
+    Raises:
+        ValueError: there is no such split, or the annotations are damaged or of other images.
+        OSError: they cannot be read.
+    """
+    if f"{split}_captions" not in data:
+        there = [key.removesuffix("_captions") for key in data if key.endswith("_captions")]
+        raise ValueError(f"the data hold no split {split!r}, only {', '.join(there) or 'none'}")
+    file = annotations_file(data, split)
+    pairs: Iterable[tuple[int, str]]
+    if file is None:
+        images = np.asarray(data[f"{split}_image_idxs"]).tolist()
         sentences = decode_captions(np.asarray(data[f"{split}_captions"]), data["idx_to_word"])
+        pairs = zip(images, sentences, strict=True)
+    else:
+        pairs = _annotations(file, len(data[f"{split}_features"]))
     references: dict[int, list[str]] = {}
-    images = np.asarray(data[f"{split}_image_idxs"]).tolist()
-    for image, sentence in zip(images, sentences, strict=True):
+    for image, sentence in pairs:
         references.setdefault(image, []).append(sentence)
     return references
+
+
+def annotations_file(data: Mapping[str, Any], split: str) -> Path | None:
+    """The file of a split's sentences as they were written, if the folder keeps one."""
+    lines = getattr(data[f"{split}_urls"], "path", None)
+    if lines is None or not lines.name.endswith("_images.txt"):
+        return None
+    file = lines.with_name(lines.name.removesuffix("images.txt") + "captions.json")
+    return file if file.is_file() else None
+
+
+def _annotations(path: Path, images: int) -> Iterator[tuple[int, str]]:
+    """Image and sentence of each of COCO's annotations."""
+    content = _read_json(path)
+    entries = content.get("annotations") if isinstance(content, dict) else None
+    for number, entry in enumerate(entries if isinstance(entries, list) else [None]):
+        image, caption = _result(entry) or (None, "")
+        if not isinstance(image, int) or not 0 <= image < images:
+            raise ValueError(
+                f"{path}: annotation {number} is not the caption of an image from 0 to {images - 1}: "
+                "build the folder again"
+            )
+        yield image, caption
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}: is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, absurd numbers, absurd depth
+        raise ValueError(f"{path}: is not JSON: {error}") from error
 
 
 def _joined(sentence: str) -> str:
     return " ".join(tokenize(sentence))
 
 
-def _spoken(predictions: Mapping[Hashable, str]) -> Counter[str]:
+def _spoken(predictions: Mapping[Any, str]) -> Counter[str]:
     if not predictions:
         raise ValueError("there is no prediction to judge")
     return Counter(map(_joined, predictions.values()))
 
 
 def _words(
-    predictions: Mapping[Hashable, str], references: Mapping[Hashable, Sequence[str]]
-) -> tuple[dict[Hashable, list[str]], dict[Hashable, list[str]]]:
+    predictions: Mapping[Any, str], references: Mapping[Any, Sequence[str]]
+) -> tuple[dict[Any, list[str]], dict[Any, list[str]]]:
     """References and predictions as pycocoevalcap takes them: {id: [words joined by blanks, ...]}."""
     if not references:
         raise ValueError("there are no references to score against")
@@ -332,7 +372,7 @@ def _words(
             raise TypeError(
                 f"the prediction for image {image!r} is {sentence!r}, expected a string"
             )
-    truths: dict[Hashable, list[str]] = {}
+    truths: dict[Any, list[str]] = {}
     for image, sentences in references.items():
         if isinstance(sentences, str) or not all(isinstance(one, str) for one in sentences):
             raise TypeError(
@@ -358,9 +398,7 @@ def _scorers() -> dict[str, Any]:
     return {"BLEU": Bleu(4), "ROUGE-L": Rouge(), "CIDEr": Cider()}
 
 
-def _meteor(
-    truths: Mapping[Hashable, Sequence[str]], candidates: Mapping[Hashable, Sequence[str]]
-) -> float:
+def _meteor(truths: Mapping[Any, Sequence[str]], candidates: Mapping[Any, Sequence[str]]) -> float:
     """METEOR 1.5 by its own program, in one run that ends; pycocoevalcap's way leaves Java waiting."""
     from pycocoevalcap.meteor import meteor
 

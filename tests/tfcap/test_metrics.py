@@ -14,6 +14,7 @@ from tfcap.metrics import (
     distinct_share,
     nearest_neighbour_captions,
     read_coco_results,
+    references_by_image,
     score_captions,
     shuffled_cider,
     tokenize,
@@ -429,8 +430,8 @@ def test_results_of_other_types_are_not_written(wrong, tmp_path):
             '[{"image_id": 1, "caption": "a"}, {"image_id": 1, "caption": "b"}]',
             "image_id 1 has two",
         ),
-        ("[" * 100_000, "is not a COCO result file"),
-        ('[{"image_id": ' + "9" * 5000 + ', "caption": "a"}]', "is not a COCO result file"),
+        ("[" * 100_000, "is not JSON"),
+        ('[{"image_id": ' + "9" * 5000 + ', "caption": "a"}]', "is not JSON"),
     ],
 )
 def test_a_broken_result_file_is_described_in_one_sentence(text, says, tmp_path):
@@ -445,7 +446,62 @@ def test_a_broken_result_file_is_described_in_one_sentence(text, says, tmp_path)
 def test_a_result_file_that_is_no_text_is_described(tmp_path):
     file = tmp_path / "results.json"
     file.write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(ValueError, match="is not a COCO result file"):
+    with pytest.raises(ValueError, match="is not JSON"):
         read_coco_results(file)
     with pytest.raises(FileNotFoundError):
         read_coco_results(tmp_path / "missing.json")
+
+
+class Lines(list):
+    """The image names of a split, which know their file."""
+
+    path: Path
+
+
+def built(folder, annotations):
+    data = {
+        "val_captions": np.array([[1, 4, 2, 0], [1, 5, 3, 2], [1, 5, 4, 2]], np.int32),
+        "val_image_idxs": np.array([2, 0, 2], np.int32),
+        "val_features": np.zeros((4, 3), np.float32),
+        "val_urls": Lines("abcd"),
+        "idx_to_word": ["<NULL>", "<START>", "<END>", "<UNK>", "a", "dog"],
+    }
+    data["val_urls"].path = folder / "x_val_images.txt"
+    if annotations is not None:
+        (folder / "x_val_captions.json").write_text(annotations)
+    return data
+
+
+def test_references_are_the_captions_decoded_where_only_ids_are_kept(tmp_path):
+    data = built(tmp_path, None)
+    assert references_by_image(data, "val") == {2: ["a", "dog a"], 0: ["dog <UNK>"]}
+    data["val_urls"] = np.array(list("abcd"))
+    assert references_by_image(data, "val") == {2: ["a", "dog a"], 0: ["dog <UNK>"]}
+
+
+def test_references_are_the_sentences_as_written_where_these_are_kept(tmp_path):
+    sentences = [(2, "A."), (0, "A dog, caf\u00e9!"), (2, "a dog")]
+    entries = [{"image_id": image, "caption": text} for image, text in sentences]
+    data = built(tmp_path, json.dumps({"images": [], "annotations": entries}))
+    assert references_by_image(data, "val") == {2: ["A.", "a dog"], 0: ["A dog, caf\u00e9!"]}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "says"),
+    [
+        ("{", "line 1, column 2"),
+        ("[]", "annotation 0 is not the caption of an image from 0 to 3"),
+        ('{"annotations": 3}', "annotation 0 is not"),
+        ('{"annotations": [{"image_id": 4, "caption": "a"}]}', "annotation 0 is not"),
+        ('{"annotations": [{"image_id": "2", "caption": "a"}]}', "annotation 0 is not"),
+        ('{"annotations": [{"image_id": 2, "caption": 5}]}', "annotation 0 is not"),
+    ],
+)
+def test_damaged_annotations_are_named(annotations, says, tmp_path):
+    with pytest.raises(ValueError, match=rf"x_val_captions\.json: .*{says}"):
+        references_by_image(built(tmp_path, annotations), "val")
+
+
+def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    with pytest.raises(ValueError, match="no split 'test', only val"):
+        references_by_image(built(tmp_path, None), "test")
