@@ -14,10 +14,12 @@ import re
 import shutil
 import subprocess
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,7 +29,7 @@ from .coco import decode_captions
 
 METRICS = ("BLEU", "ROUGE-L", "CIDEr")
 METEOR_SECONDS = 600
-CHUNK = 2048  # rows of features that are compared with as many others at a time
+CHUNK = 1024  # rows of features that are compared with as many others at a time
 
 _WRITTEN_AS = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}  # curved quotes
@@ -188,47 +190,57 @@ def shuffled_cider(
 
 
 def nearest_neighbour_captions(
-    features: Any, training_features: Any, training_captions: Mapping[int, Sequence[str]]
+    features: Any,
+    training_features: Any,
+    training_captions: Mapping[int, Sequence[str]],
+    neighbours: int = 60,
 ) -> list[str]:
-    """For each image the first caption of the training image that is most like it.
+    """What looking up says: for each image a caption of the training images that are most like it.
 
-    A captioner that does not beat this has learnt no more than to look up. (Devlin et al. 2015,
-    "Exploring Nearest Neighbor Approaches for Image Captioning", choose among the captions of many
-    neighbours; this takes one.) Likeness is the cosine of the feature vectors; of equals the first
-    counts.
+    It is, of all captions of these neighbours, the one that is most like all of them (Devlin et al.
+    2015, "Exploring Nearest Neighbor Approaches for Image Captioning"). Images are alike by the cosine
+    of their features, captions by that of their words and pairs of words, each weighed by the logarithm
+    of how few training images have it. A captioner that does not beat this has learnt little more.
 
     Args:
         features: (N, D), an array or one that is read from a file as it is indexed.
         training_features: (M, D), likewise.
         training_captions: the sentences of the training images that have any, by their row.
+        neighbours: how many training images are looked up, at most all of them.
 
     Raises:
-        ValueError: the widths differ, there is no training caption, or a row is not among the features.
+        ValueError: the widths differ, there is no training caption, a row is not among the features, or
+            `neighbours` is below 1.
     """
-    rows = np.array(sorted(training_captions), dtype=np.int64)
+    if neighbours < 1:
+        raise ValueError(f"neighbours is {neighbours}, expected 1 or more")
     if len(features.shape) != 2 or features.shape[1:] != training_features.shape[1:]:
         raise ValueError(
             f"the features have shape {tuple(features.shape)} and the training features "
             f"{tuple(training_features.shape)}, expected (N, D) and (M, D)"
         )
-    if not len(rows) or rows[0] < 0 or rows[-1] >= len(training_features):
+    captions = [
+        (row, caption, words)
+        for row in sorted(training_captions)
+        for caption in training_captions[row]
+        if (words := tokenize(caption))
+    ]
+    if not captions or captions[0][0] < 0 or captions[-1][0] >= len(training_features):
         raise ValueError(
-            f"{len(rows)} training images have captions, expected some of the rows 0 to "
+            f"there are {len(captions)} training captions, expected some, all of the rows 0 to "
             f"{len(training_features) - 1} of the training features"
         )
-    nearest = []
+    rows, first = np.unique([row for row, _, _ in captions], return_index=True)
+    vectors = _caption_vectors([(row, words) for row, _, words in captions])
+    # where the captions of each image lie in the vectors
+    bounds = np.searchsorted(vectors.caption, [*first, len(captions)])
+    found = []
     for start in range(0, len(features), CHUNK):
-        mine = _unit(features[start : start + CHUNK])  # (n, D)
-        best = np.full(len(mine), -np.inf, dtype=np.float32)
-        row = np.full(len(mine), rows[0])
-        for chunk in np.split(rows, range(CHUNK, len(rows), CHUNK)):
-            likeness = mine @ _unit(training_features[chunk]).T  # (n, m)
-            top = likeness.argmax(axis=1)
-            value = likeness[np.arange(len(mine)), top]
-            row = np.where(value > best, chunk[top], row)
-            best = np.maximum(value, best)
-        nearest += row.tolist()
-    return [training_captions[row][0] for row in nearest]
+        some = features[start : start + CHUNK]
+        for near in _most_alike(some, training_features, rows, neighbours):
+            parts = [slice(bounds[image], bounds[image + 1]) for image in near]
+            found.append(captions[vectors.most_central(parts)][1])
+    return found
 
 
 def read_coco_results(path: str | Path) -> dict[int | str, str]:
@@ -449,3 +461,54 @@ def _result(entry: Any) -> tuple[int | str, str] | None:
     if not isinstance(image, int | str) or isinstance(image, bool) or not isinstance(caption, str):
         return None
     return image, caption
+
+
+def _most_alike(
+    features: np.ndarray, training_features: Any, rows: np.ndarray, count: int
+) -> np.ndarray:
+    """For each image the places in `rows` of the most similar training images: (n, count), rising."""
+    mine = _unit(features)  # (n, D)
+    likeness = np.empty((len(mine), 0), np.float32)
+    place = np.empty((len(mine), 0), np.int64)
+    for start in range(0, len(rows), CHUNK):
+        theirs = _unit(training_features[rows[start : start + CHUNK]])  # (m, D)
+        likeness = np.concatenate([likeness, mine @ theirs.T], axis=1)
+        new = np.broadcast_to(np.arange(start, start + len(theirs)), (len(mine), len(theirs)))
+        place = np.concatenate([place, new], axis=1)
+        if likeness.shape[1] > count:
+            best = np.argpartition(-likeness, count - 1, axis=1)[:, :count]
+            likeness = np.take_along_axis(likeness, best, axis=1)
+            place = np.take_along_axis(place, best, axis=1)
+    return np.sort(place, axis=1)
+
+
+class _Vectors(NamedTuple):
+    """Sparse vectors of length 1, one a caption: entry e of caption[e] at gram[e] is weight[e]."""
+
+    caption: np.ndarray  # rising
+    gram: np.ndarray
+    weight: np.ndarray
+
+    def most_central(self, parts: Sequence[slice]) -> int:
+        """The caption with the largest mean cosine to all captions of the parts."""
+        caption, gram, weight = (np.concatenate([a[part] for part in parts]) for a in self)
+        _, gram = np.unique(gram, return_inverse=True)
+        captions, caption = np.unique(caption, return_inverse=True)
+        total = np.bincount(gram, weight)
+        return int(captions[np.bincount(caption, weight * total[gram]).argmax()])
+
+
+def _caption_vectors(captions: Sequence[tuple[int, list[str]]]) -> _Vectors:
+    """The vectors of captions, given by their image's row and their words."""
+    numbers: dict[Any, int] = {}
+    grams, counts = array("q"), array("q")
+    for _, words in captions:
+        once = dict.fromkeys([*words, *pairwise(words)])
+        grams.extend(numbers.setdefault(gram, len(numbers)) for gram in once)
+        counts.append(len(once))
+    caption, gram = np.repeat(np.arange(len(captions)), counts), np.array(grams)
+    rows, image = np.unique([row for row, _ in captions], return_inverse=True)
+    seen = np.unique(gram * len(rows) + image[caption]) // len(rows)  # once an image that has it
+    weight = np.log((1 + len(rows)) / np.bincount(seen))[gram]
+    length = np.sqrt(np.bincount(caption, weight**2))
+    return _Vectors(caption, gram, weight / length[caption])
