@@ -122,6 +122,7 @@ def sentences() -> Iterator[Case]:
     model.parameters["b_vocab"].assign(np.where(np.arange(1004) == 2, -100.0, 0.0))
     features, captions = batch(IMAGES, 1004)
     forward = tf.function(lambda f, c: model((f, c)), autograph=False)
+
     def greedy() -> np.ndarray:
         return model.sample(features, T)
 
@@ -129,7 +130,7 @@ def sentences() -> Iterator[Case]:
         return forward(features, captions[:, :-1]).numpy()
 
     name = f"{IMAGES:,} images, {T} words each"
-    beside = {"greedy": greedy, "teacher-forced forward pass": forward_pass}
+    beside: dict[str, Contender] = {"greedy": greedy, "teacher-forced forward pass": forward_pass}
     yield Case(f"greedy, {name}", beside, {"teacher-forced forward pass": 1 / 3})
     beside = {"beam 3": lambda: model.beam_search(features, 3, 1, T), "greedy": greedy}
     yield Case(f"beam 3, {name}", beside, {"greedy": 1 / 4})
@@ -160,6 +161,6 @@ def growing_data() -> Case:
         return run
 
     contenders = {f"{times} times the data": epoch(times) for times in (8, 4, 2, 1)}
-    flat = {name: 0.9 for name in contenders}
+    flat = dict.fromkeys(contenders, 0.9)
     name = "training, microseconds an example"
     return Case(name, contenders, flat, rounds=3, warmups=1, unit="us")

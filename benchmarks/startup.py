@@ -19,12 +19,14 @@ def cases() -> Iterator[Case]:
             "startup: the whole command, from the shell's prompt to the written pictures",
             {"visualization.fool --target 6": _python(*fool), IMPORT: tensorflow},
             at_least={IMPORT: 1 / 3},
+            rounds=5,
             warmups=1,
         )
         yield Case(
             "startup: --help",
             {"visualization.fool --help": _python(*fool[:2], "--help"), IMPORT: tensorflow},
             at_least={IMPORT: 10},
+            rounds=5,
             warmups=1,
         )
 

@@ -197,6 +197,7 @@ def caption_dataset(
     from visualization.backend import tf
 
     captions, image_idxs, features = _split(data, split)
+    image_idxs = np.asarray(image_idxs)
     worker, workers = shard
     if not 0 <= worker < workers:
         raise ValueError(f"shard is {shard}, expected (k, n) with 0 <= k < n")
@@ -204,6 +205,8 @@ def caption_dataset(
         raise ValueError(
             f"batch_size is {batch_size}, expected at least one for each worker, {workers}"
         )
+    if seed < 0 or epoch < 0:
+        raise ValueError(f"seed is {seed} and epoch {epoch}, expected 0 or more")
     rows, starts, columns = _plan(
         _lengths(captions), batch_size, (seed, epoch) if shuffle else None
     )

@@ -7,9 +7,11 @@ beside them ``NAME_SPLIT_captions.json``, the sentences as they were written, as
 TensorFlow is imported inside the functions that compute, so that ``--help`` answers at once.
 """
 
+import argparse
 import hashlib
 import io
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +22,7 @@ import numpy as np
 from visualization import command
 
 from . import shapes
-from .caption_sources import CaptionSource, Photograph
+from .caption_sources import VAL_SHARE, CaptionSource, Photograph, read_source
 from .vocabulary import UNK, build_vocabulary, encode_captions, tokenize
 
 MIN_COUNT = 5
@@ -65,6 +67,7 @@ def build_dataset(
 
     if not source.splits.get("train"):
         raise ValueError(f"{name}: there is no photograph with a caption in the training split")
+    start = time.monotonic()
     out = command.OutputFolder(Path(folder))
     left_out = list(source.left_out)
     features: dict[str, FeatureFiles] = {}
@@ -116,6 +119,7 @@ def build_dataset(
             for split, photographs in kept.items()
         },
         "left_out": len(left_out),
+        "seconds": round(time.monotonic() - start, 1),
         "files": {path.name: _sha256(path) for path in written},
     }
     out.write_json(f"{name}_build.json", record)
@@ -222,9 +226,157 @@ def _reporter(report: Callable[[str], None], what: str, total: int) -> Callable[
     first: list[int] = []
 
     def tell(done: int) -> None:
-        first.append(done) if not first else None
+        if not first:
+            first.append(done)
         speed = (done - first[0]) / max(1e-9, time.monotonic() - start)
         left = f", {(total - done) / speed:.0f} s left" if speed else ""
         report(f"{what}: {done:,} of {total:,}{left}")
 
     return tell
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``python -m tfcap.datasets build|shapes|inspect``."""
+    parser = command.Parser(
+        prog="python -m tfcap.datasets",
+        description="Builds, draws and inspects photographs with captions to train on.",
+        epilog="example: python -m tfcap.datasets build Flickr8k --out data/flickr8k",
+    )
+    commands = parser.add_subparsers(dest="job", required=True, metavar="build|shapes|inspect")
+    _add_build(commands)
+    _add_shapes(commands)
+    jobs = {"build": _build, "shapes": _shapes}
+    return command.run(parser, argv, lambda arguments: jobs[arguments.job](arguments))
+
+
+def _add_build(commands: Any) -> None:
+    build = commands.add_parser(
+        "build",
+        help="from Flickr8k, Flickr30k, COCO, Karpathy's json, or images and a CSV",
+        description="Builds the course's layout from Flickr8k or Flickr30k (images, token file, files "
+        "that list the splits), COCO's captions_*.json, Karpathy's dataset_*.json, or a CSV with the "
+        "columns image and caption, and perhaps split. Interrupted, the same command goes on.",
+        epilog="example: python -m tfcap.datasets build Flickr8k --out data/flickr8k",
+    )
+    build.add_argument(
+        "source", type=Path, metavar="FOLDER|FILE", help="the data set, or its file of captions"
+    )
+    build.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="where the images are, if not there"
+    )
+    build.add_argument("--name", help="NAME in the files' names (default: the source's name)")
+    build.add_argument(
+        "--min-count",
+        type=command.positive_int,
+        default=MIN_COUNT,
+        metavar="N",
+        help="words that the training captions have less often become <UNK> (default: %(default)s)",
+    )
+    build.add_argument(
+        "--max-words",
+        type=command.positive_int,
+        default=MAX_WORDS,
+        metavar="N",
+        help="longer captions are cut after so many words (default: %(default)s)",
+    )
+    build.add_argument(
+        "--val-share",
+        type=command.positive_float,
+        default=VAL_SHARE,
+        metavar="SHARE",
+        help="of the images, drawn at random, if nothing says the splits (default: %(default)s)",
+    )
+    build.add_argument(
+        "--grid",
+        action="store_true",
+        help="also write the features of the 13x13 positions, in float16: 173 kB an image",
+    )
+    build.add_common_arguments()
+
+
+def _add_shapes(commands: Any) -> None:
+    drawn = commands.add_parser(
+        "shapes",
+        help="a small set of coloured shapes, drawn here",
+        description="Draws coloured shapes of two sizes, one above, left of or inside another, with "
+        "captions that say which. Eight pairs of colour and shape are shown in val only.",
+        epilog="example: python -m tfcap.datasets shapes --out data/shapes",
+    )
+    drawn.add_argument("--name", default="shapes", help="NAME in the files' names")
+    for split, count in (("train", 2000), ("val", 400)):
+        drawn.add_argument(
+            f"--{split}",
+            type=command.positive_int,
+            default=count,
+            metavar="N",
+            help=f"pictures in {split} (default: %(default)s)",
+        )
+    drawn.add_common_arguments()
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    name = arguments.name or command.file_stem(arguments.source.resolve().stem)
+    _check_name(name)
+    source = read_source(
+        arguments.source, arguments.images, val_share=arguments.val_share, seed=arguments.seed
+    )
+    command.OutputFolder(arguments.out)
+    with command.loading_tensorflow(arguments.quiet):
+        from visualization.backend import tf  # noqa: F401
+    with command.progress("", arguments.quiet) as report:
+        record = build_dataset(
+            source,
+            arguments.out,
+            name,
+            min_count=arguments.min_count,
+            max_words=arguments.max_words,
+            grid=arguments.grid,
+            report=report,
+        )
+    return _tell(arguments, record)
+
+
+def _shapes(arguments: argparse.Namespace) -> int:
+    _check_name(arguments.name)
+    command.OutputFolder(arguments.out)
+    with command.loading_tensorflow(arguments.quiet):
+        from visualization.backend import tf  # noqa: F401
+    with command.progress("", arguments.quiet) as report:
+        record = make_shapes(
+            arguments.out,
+            arguments.name,
+            train=arguments.train,
+            val=arguments.val,
+            seed=arguments.seed,
+            report=report,
+        )
+    return _tell(arguments, record)
+
+
+def _check_name(name: str) -> None:
+    if command.file_stem(name) != name:
+        raise ValueError(
+            f"--name {name}: expected letters, digits and hyphens, as {command.file_stem(name)}"
+        )
+
+
+def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> int:
+    if arguments.quiet:
+        return 0
+    name = record["name"]
+    for split, found in record["splits"].items():
+        print(
+            f"{split:6}{found['images']:8,} images {found['captions']:9,} captions, "
+            f"{found['share_unknown']:.1%} of their words <UNK>"
+        )
+    print(f"{record['vocabulary']:,} words in the vocabulary, the four special ones included")
+    if record["left_out"]:
+        print(
+            f"{record['left_out']:,} left out: {arguments.out / name}_left_out.txt says what and why"
+        )
+    print(f"written  {arguments.out / name}_*  ({record['seconds']:.0f} s)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

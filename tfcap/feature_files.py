@@ -1,6 +1,6 @@
 """Features of many image files, written to HDF5 so that an interrupted run goes on where it was.
 
-While a file is being filled it is called ``FILE.partial``, and ``FILE.progress.json`` says how far it is.
+While a file is being filled it is ``FILE.partial``, and ``FILE.progress.json`` says how far it is.
 """
 
 import contextlib

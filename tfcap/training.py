@@ -269,7 +269,7 @@ class Trainer:
         step = self.progress.step + 1
         features = self.strategy.experimental_local_results(batch[0])
         if not all(np.isfinite(rows).all() for rows in features):
-            return f"step {step}: the loss is no number, nor are features in its batch: build them again"
+            return f"step {step}: the loss is no number, nor are its features: build them again"
         return (
             f"step {step}: the loss is no number, most likely because steps are too long: begin "
             f"again with a --learning-rate below {rate:g}"
