@@ -222,7 +222,8 @@ class CaptioningRNN(keras.Model):
     def _of_all_replicas(self, gradients: list[Tensor], replicas: Any) -> list[Tensor]:
         """The whole batch's gradients, clipped as such, for an optimizer that adds replicas up."""
         gradients = replicas.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        optimizer = getattr(self.optimizer, "inner_optimizer", self.optimizer)  # of scaled losses
+        # The optimizer of scaled losses wraps the one that clips.
+        optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
         if optimizer.global_clipnorm:
             norm = self.optimizer.scale_loss(optimizer.global_clipnorm)
             gradients, _ = tf.clip_by_global_norm(gradients, norm)
