@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .folder_kinds import no_captions
-from .stored import StoredLines, StoredRows, blocks, hdf5_names, shown
+from .stored import StoredPaths, StoredRows, blocks, hdf5_names, shown
 from .vocabulary import END, NULL, SPECIAL, START, check_vocabulary
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def load_coco_data(
         data[f"{split}_captions"] = StoredRows(captions, f"{split}_captions", 2)
         data[f"{split}_image_idxs"] = StoredRows(captions, f"{split}_image_idxs", 1)
         data[f"{split}_features"] = StoredRows(features, "features", 2)
-        data[f"{split}_urls"] = StoredLines(lines)
+        data[f"{split}_urls"] = StoredPaths(lines)
         _check_captions(data[f"{split}_captions"], len(words), vocabulary)
         _check_images(*(data[f"{split}_{key}"] for key in _PARTS))
     if len(set(encoders.values())) > 1:
@@ -397,7 +397,7 @@ def _check_captions(captions: StoredRows, size: int, vocabulary: Path) -> None:
 
 
 def _check_images(
-    captions: StoredRows, image_idxs: StoredRows, features: StoredRows, urls: StoredLines
+    captions: StoredRows, image_idxs: StoredRows, features: StoredRows, urls: StoredPaths
 ) -> None:
     """Looks at whether every caption has an image, and every image features and a line."""
     if len(image_idxs) != len(captions):
