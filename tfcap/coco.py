@@ -121,7 +121,9 @@ def sample_coco_minibatch(
     return captions[rows], features[images], data[f"{split}_urls"][images]
 
 
-def decode_captions(captions: Any, idx_to_word: Sequence[str]) -> str | list[str]:
+def decode_captions(
+    captions: Any, idx_to_word: Sequence[str] | Mapping[int, str]
+) -> str | list[str]:
     """The words of captions, joined by spaces.
 
     Stops before <END>, leaves out <NULL> and a leading <START>.
@@ -152,7 +154,7 @@ def decode_captions(captions: Any, idx_to_word: Sequence[str]) -> str | list[str
     return [_decode(caption, idx_to_word) for caption in captions]
 
 
-def _decode(caption: np.ndarray, idx_to_word: Sequence[str]) -> str:
+def _decode(caption: np.ndarray, idx_to_word: Sequence[str] | Mapping[int, str]) -> str:
     words = [idx_to_word[index] for index in caption.tolist()]
     if SPECIAL[END] in words:
         words = words[: words.index(SPECIAL[END])]
