@@ -130,7 +130,7 @@ def decode_captions(
 
     Args:
         captions: integers (T,) or (N, T).
-        idx_to_word: the words by their ids.
+        idx_to_word: the words by their ids, a list or a dict.
 
     Returns:
         One string for (T,), a list of N for (N, T).
@@ -144,11 +144,13 @@ def decode_captions(
         raise ValueError(f"the captions have shape {captions.shape}, expected (T,) or (N, T)")
     if captions.size and not np.issubdtype(captions.dtype, np.integer):
         raise TypeError(f"the captions are {captions.dtype}, expected integers")
-    if captions.size and not 0 <= captions.min() <= captions.max() < len(idx_to_word):
-        bad = captions.min() if captions.min() < 0 else captions.max()
-        raise ValueError(
-            f"the captions hold the id {bad}, but the vocabulary has {len(idx_to_word):,} words"
-        )
+    known = idx_to_word if isinstance(idx_to_word, Mapping) else range(len(idx_to_word))
+    for index in np.unique(captions).tolist():
+        if index not in known:
+            raise ValueError(
+                f"the captions hold the id {index}, which none of the vocabulary's {len(known):,} "
+                "words has"
+            )
     if captions.ndim == 1:
         return _decode(captions, idx_to_word)
     return [_decode(caption, idx_to_word) for caption in captions]

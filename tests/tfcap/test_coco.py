@@ -350,6 +350,7 @@ def test_sentences_stop_before_end_and_leave_out_null_and_a_leading_start():
         "",
         "a <START> dog",
     ]
+    assert decode_captions([0, 3, 5], {0: "<NULL>", 3: "a", 5: "dog"}) == "a dog"
     assert decode_captions(np.zeros((0, 4), int), words) == []
     assert decode_captions(np.zeros((2, 0), int), words) == ["", ""]
 
@@ -357,7 +358,7 @@ def test_sentences_stop_before_end_and_leave_out_null_and_a_leading_start():
 @pytest.mark.parametrize(
     ("captions", "error", "said"),
     [
-        ([4, 6], ValueError, "hold the id 6, but the vocabulary has 6 words"),
+        ([4, 6], ValueError, "hold the id 6, which none of the vocabulary's 6 words has"),
         ([[4, -1]], ValueError, "hold the id -1"),
         ([4.0], TypeError, "are float64, expected integers"),
         (4, ValueError, r"shape \(\), expected \(T,\) or \(N, T\)"),
