@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import command
+from .bundle import BUNDLE, how_to_restore
 from .weight_names import SQUEEZENET, TOP, match, shown, some
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from .backend import keras
     from .weight_formats import WeightFile
 
-BUNDLE = Path(__file__).resolve().parent.parent / "weights"
 IMAGENET = "squeezenet_v1_1.weights.h5"
 CONVENTIONS = ("course", "caffe")
 CAFFE_MEAN = (104.006, 116.669, 122.679)  # BGR, 0..255
@@ -217,7 +217,7 @@ def read_bundled(name: str) -> bytes:
     """
     entry = manifest()[name]
     path = BUNDLE / name
-    restore = f"restore it with 'git checkout weights/{name}' or 'python -m weights.build'"
+    restore = how_to_restore(name)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing, which this project ships: {restore}")
     size = path.stat().st_size
@@ -242,7 +242,7 @@ def manifest() -> dict[str, Any]:
         ValueError: it is damaged.
     """
     path = BUNDLE / "manifest.json"
-    restore = "restore it with 'git checkout weights/manifest.json'"
+    restore = how_to_restore("manifest.json")
     try:
         files = json.loads(path.read_text(encoding="utf-8"))["files"]
         for name in (IMAGENET,):

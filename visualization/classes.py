@@ -3,22 +3,21 @@
 import difflib
 import functools
 from collections.abc import Sequence
-from pathlib import Path
+
+from .bundle import BUNDLE, how_to_restore
 
 CLASSES = "imagenet_classes.txt"
 
 
 @functools.cache
 def _bundled() -> tuple[str, ...]:
-    path = Path(__file__).resolve().parent.parent / "weights" / CLASSES
+    path = BUNDLE / CLASSES
     try:
         names = tuple(path.read_text(encoding="utf-8").splitlines())
     except FileNotFoundError:
         names = ()
     if len(names) != 1000:
-        raise OSError(
-            f"{path} is missing or damaged: restore it with 'git checkout weights/{CLASSES}'"
-        )
+        raise OSError(f"{path} is missing or damaged: {how_to_restore(CLASSES)}")
     return names
 
 

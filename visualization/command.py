@@ -6,6 +6,7 @@ Needs neither TensorFlow nor NumPy until a command has something to compute.
 import argparse
 import contextlib
 import hashlib
+import importlib
 import importlib.metadata
 import io
 import json
@@ -15,8 +16,9 @@ import platform
 import re
 import sys
 import tempfile
+import textwrap
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -98,6 +100,44 @@ def run(
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
+
+
+def overview(package: str, commands: Sequence[str], names: Mapping[str, Sequence[str]]) -> str:
+    """What ``python -m PACKAGE`` prints: the commands, by their own --help, and the public names.
+
+    Args:
+        package: its name.
+        commands: the modules that are commands, in the order in which to list them.
+        names: module -> the public names in it.
+    """
+    lines = []
+    for command in commands:
+        said = _help(f"{package}.{command}").split("\n\n")
+        lines += [f"python -m {package}.{command}", *_indented(said[1]), *_indented(said[-1]), ""]
+    lines.append(f"from {package} import ...")
+    for public in names.values():
+        lines += _indented(", ".join(public))
+    lines += ["", f"More: --help after a command; in Python, help({package}.NAME)"]
+    return "\n".join(lines)
+
+
+def _help(module: str) -> str:
+    """What ``python -m module --help`` prints, on a wide terminal."""
+    shown, columns = io.StringIO(), os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = "1000"
+    try:
+        with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+            importlib.import_module(module).main(["--help"])
+    finally:
+        del os.environ["COLUMNS"]
+        if columns is not None:
+            os.environ["COLUMNS"] = columns
+    return shown.getvalue()
+
+
+def _indented(text: str) -> list[str]:
+    prefix = "    "
+    return textwrap.wrap(text, 100, initial_indent=prefix, subsequent_indent=prefix)
 
 
 def image_sources(given: list[str]) -> list[str]:

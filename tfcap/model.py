@@ -1,0 +1,478 @@
+"""The captioner: features of an image become the first hidden state, and a recurrent network then
+says one word after another."""
+
+import functools
+import os
+from collections.abc import Iterator, Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from visualization.backend import keras, tf
+
+from . import decoding, pretrained
+from .layers import LSTM, RNN, TemporalAffine, WordEmbedding
+from .ops import temporal_softmax_loss
+from .vocabulary import check_vocabulary
+
+Tensor = Any
+
+CELLS = {"rnn": RNN, "lstm": LSTM}
+ROWS_AT_ONCE = 512  # sentences that are made at once; more is slower, as caches overflow
+
+
+@keras.saving.register_keras_serializable("tfcap")
+class CaptioningRNN(keras.Model):
+    """CS231n's captioner; the LSTM is that of O. Vinyals et al. (2015), Show and tell, except that
+    the image sets the first hidden state.
+
+        h0 = features @ W_proj + b_proj, c0 = 0
+        h_t = cell(h_{t-1}, W_embed[word_t]), scores_t = h_t @ W_vocab + b_vocab
+
+    Training: ``model.compile(optimizer)``, then ``model.fit(features, captions)``, or ``fit`` on a
+    `tfcap.caption_dataset`. Weights begin as the course's, all zero means, biases zero.
+
+    Args:
+        word_to_idx: the vocabulary, V words and their ids; ``<NULL>`` is padding.
+        input_dim: D, the numbers in an image's features.
+        wordvec_dim: W, the numbers in a word's vector.
+        hidden_dim: H, the numbers in the hidden state.
+        cell_type: "rnn" or "lstm".
+        dropout: the fraction of features, word vectors and hidden states that training drops.
+        label_smoothing: the probability that training takes from the right word and gives to all V
+            alike (C. Szegedy et al. 2016, Rethinking the Inception architecture, section 7).
+        feature_mean, feature_std: features are first shifted and scaled by these, numbers or (D,).
+        encoder: what the features are of, such as "squeezenet".
+
+    Attributes:
+        decoding: how the commands make sentences unless told otherwise; kept by `save_pretrained`.
+
+    Call arguments:
+        inputs: features (N, D) and the words so far, int (N, T).
+
+    Returns the scores of the next words, (N, T, V). Raises ValueError for arguments that do not
+    fit.
+    """
+
+    def __init__(
+        self,
+        word_to_idx: Mapping[str, int],
+        input_dim: int = 512,
+        wordvec_dim: int = 256,
+        hidden_dim: int = 512,
+        cell_type: str = "lstm",
+        *,
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        feature_mean: Any = 0.0,
+        feature_std: Any = 1.0,
+        encoder: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if cell_type not in CELLS:
+            raise ValueError(f'cell_type must be "rnn" or "lstm", received {cell_type!r}')
+        for name, value in (("dropout", dropout), ("label_smoothing", label_smoothing)):
+            if not isinstance(value, Real) or not 0 <= value < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, received {value!r}")
+        check_vocabulary(word_to_idx)
+        if "<NULL>" not in word_to_idx:
+            raise ValueError('word_to_idx has no "<NULL>", the id of padding')
+        self.word_to_idx = {word: int(idx) for word, idx in word_to_idx.items()}
+        self.input_dim = _at_least_one("input_dim", input_dim)
+        self.wordvec_dim = _at_least_one("wordvec_dim", wordvec_dim)
+        self.hidden_dim = _at_least_one("hidden_dim", hidden_dim)
+        self.cell_type, self.label_smoothing = cell_type, label_smoothing
+        self.encoder = encoder
+        self.decoding = {"beam_size": 3, "max_length": 30, "length_penalty": 0.0}
+        self.feature_mean = self._per_feature("feature_mean", feature_mean)
+        self.feature_std = self._per_feature("feature_std", feature_std)
+        if not (self.feature_std > 0).all():
+            raise ValueError("feature_std must be above 0 in every place")
+
+        words, dtype = len(self.word_to_idx), self.dtype_policy
+        self.project = TemporalAffine(self.hidden_dim, dtype=dtype, name="project")
+        self.embed = WordEmbedding(words, self.wordvec_dim, dtype=dtype, name="embed")
+        self.recurrent = CELLS[cell_type](
+            self.hidden_dim, return_sequences=True, dtype=dtype, name="recurrent"
+        )
+        self.vocab = TemporalAffine(words, dtype=dtype, name="vocab")
+        self.drop = keras.layers.Dropout(dropout, dtype=dtype, name="drop")
+        self.project.build((None, 1, input_dim))
+        self.embed.build((None, None))
+        self.recurrent.build((None, None, wordvec_dim))
+        self.vocab.build((None, None, hidden_dim))
+        self.built = True
+        self.supports_jit = False  # how many words a batch has is not known before it runs
+        self._mean_loss = keras.metrics.Mean("loss")
+
+    @functools.cached_property
+    def ids(self) -> decoding.SpecialIds:
+        others = map(self.word_to_idx.get, ("<START>", "<END>", "<UNK>"))
+        return decoding.SpecialIds(self.word_to_idx["<NULL>"], *others)
+
+    @functools.cached_property
+    def idx_to_word(self) -> list[str]:
+        return check_vocabulary(self.word_to_idx)
+
+    @property
+    def parameters(self) -> dict[str, keras.Variable]:
+        """The weights under the course's names."""
+        cell = self.recurrent.cell
+        return {
+            "W_proj": self.project.w,  # (D, H)
+            "b_proj": self.project.b,  # (H,)
+            "W_embed": self.embed.W,  # (V, W)
+            "Wx": cell.Wx,  # (W, H) or (W, 4H)
+            "Wh": cell.Wh,  # (H, H) or (H, 4H)
+            "b": cell.b,  # (H,) or (4H,)
+            "W_vocab": self.vocab.w,  # (H, V)
+            "b_vocab": self.vocab.b,  # (V,)
+        }
+
+    # ---- training
+
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """``keras.Model.fit`` on features and captions, or on a dataset of batches of them."""
+        if y is not None:
+            self._check(x, y)
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """``keras.Model.evaluate``, for what `fit` takes: the mean loss."""
+        if y is not None:
+            self._check(x, y)
+        return super().evaluate(x, y, *args, **kwargs)
+
+    def call(self, inputs: tuple[Tensor, Tensor], training: bool = False) -> Tensor:
+        return self.vocab(self._hidden(*inputs, training))
+
+    def loss_and_gradients(
+        self, features: Tensor, captions: Tensor
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The course's loss and its gradients by the names of `parameters`, without dropout.
+
+        The cross entropy of each word but the first, given those before it, is summed over time,
+        leaving out ``<NULL>``, and divided by N.
+
+        features (N, D), captions int (N, T) -> loss (), gradients of the parameters' shapes
+        """
+        if tf.executing_eagerly():
+            self._check(features, captions)
+        with tf.GradientTape() as tape:
+            loss = self.summed_loss(features, captions) / _count(captions, self.variable_dtype)
+        values = {name: variable.value for name, variable in self.parameters.items()}
+        return loss, tape.gradient(loss, values)
+
+    def train_step(self, data: Any) -> dict[str, Tensor]:
+        features, captions = _unpacked(data)
+        loss, share = self.optimize(features, captions)
+        self._mean_loss.update_state(loss / share, sample_weight=_count(captions, loss.dtype))
+        return {"loss": self._mean_loss.result()}
+
+    def optimize(self, features: Tensor, captions: Tensor) -> tuple[Tensor, Tensor]:
+        """One step of the optimizer on a batch, alone or as one of several replicas.
+
+        Replicas, each with rows of its own, do together what one does with all rows. Returns what
+        these rows give to the batch's loss, (), and their share of its rows.
+        """
+        replicas = tf.distribute.get_replica_context()
+        count = _count(captions, self.variable_dtype)
+        whole = replicas.all_reduce(tf.distribute.ReduceOp.SUM, count)
+        variables = self.trainable_variables
+        with tf.GradientTape() as tape:
+            loss = self.summed_loss(features, captions, training=True) / whole
+            scaled = self.optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, [variable.value for variable in variables])
+        if replicas.num_replicas_in_sync > 1:
+            gradients = self._of_all_replicas(gradients, replicas)
+        self.optimizer.apply(gradients, variables)
+        return loss, count / whole
+
+    def test_step(self, data: Any) -> dict[str, Tensor]:
+        features, captions = _unpacked(data)
+        count = _count(captions, self.variable_dtype)
+        loss = self.summed_loss(features, captions) / count
+        self._mean_loss.update_state(loss, sample_weight=count)
+        return {"loss": self._mean_loss.result()}
+
+    @property
+    def metrics(self) -> list[keras.metrics.Metric]:
+        return [self._mean_loss]
+
+    def summed_loss(self, features: Tensor, captions: Tensor, training: bool = False) -> Tensor:
+        """The sum over all words; scores are computed only for those that are not ``<NULL>``."""
+        captions = tf.convert_to_tensor(captions)
+        _check_captions(captions)
+        h = self._hidden(features, captions[:, :-1], training)  # (N, T - 1, H)
+        places = tf.where(captions[:, 1:] != self.ids.null)  # (P, 2)
+        words = tf.gather_nd(captions[:, 1:], places)[:, tf.newaxis]  # (P, 1)
+        scores = self.vocab(tf.gather_nd(h, places)[:, tf.newaxis])  # (P, 1, V)
+        scores = tf.cast(scores, self.variable_dtype)
+        mean = temporal_softmax_loss(scores, words, tf.ones_like(words, tf.bool))
+        loss = mean * _count(words, self.variable_dtype)
+        if training and self.label_smoothing:
+            right = tf.gather(scores, words, batch_dims=2)  # (P, 1)
+            # -log p, the mean of all words' less that of the right word
+            more = tf.reduce_sum(right - tf.reduce_mean(scores, axis=2))
+            loss += self.label_smoothing * more
+        return loss
+
+    def _of_all_replicas(self, gradients: list[Tensor], replicas: Any) -> list[Tensor]:
+        """The whole batch's gradients, clipped as such, for an optimizer that adds replicas up."""
+        gradients = replicas.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+        # The optimizer of scaled losses wraps the one that clips.
+        optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if optimizer.global_clipnorm:
+            norm = self.optimizer.scale_loss(optimizer.global_clipnorm)
+            gradients, _ = tf.clip_by_global_norm(gradients, norm)
+        return [gradient / replicas.num_replicas_in_sync for gradient in gradients]
+
+    def _hidden(self, features: Tensor, words: Tensor, training: bool = False) -> Tensor:
+        """The hidden states after each of the words (N, T): (N, T, H)."""
+        x = self.drop(self.embed(words), training=training)  # (N, T, W)
+        h = self.recurrent(x, initial_state=self._first_states(features), training=training)
+        return self.drop(h, training=training)
+
+    def _first_states(self, features: Tensor) -> list[Tensor]:
+        features = tf.cast(features, self.variable_dtype)
+        self._check_features(features)
+        features = (features - self.feature_mean) / self.feature_std  # (N, D)
+        h0 = self.project(features[:, tf.newaxis])[:, 0]  # (N, H)
+        return [h0] if self.cell_type == "rnn" else [h0, tf.zeros_like(h0)]
+
+    def _check(self, features: Any, captions: Any) -> None:
+        """Looks at arrays, of which a graph could only tell less clearly what is wrong."""
+        features, captions = np.asarray(features), np.asarray(captions)
+        self._check_features(features)
+        _check_captions(captions)
+        if len(features) != len(captions):
+            raise ValueError(
+                f"there are features of {len(features)} images and {len(captions)} captions, expected "
+                "a row of features for each caption"
+            )
+        last = len(self.word_to_idx) - 1
+        if captions.size and not 0 <= captions.min() <= captions.max() <= last:
+            raise ValueError(
+                f"captions hold ids from {captions.min()} to {captions.max()}, expected 0 to {last}: "
+                "they belong to another vocabulary"
+            )
+
+    def _check_features(self, features: Any) -> None:
+        if len(features.shape) != 2 or features.shape[1] != self.input_dim:
+            raise ValueError(
+                f"features have shape {tuple(features.shape)}, but this captioner takes "
+                f"(N, {self.input_dim})" + (f" of {self.encoder}" if self.encoder else "")
+            )
+        if isinstance(features, np.ndarray) and not np.isfinite(features).all():
+            raise ValueError("features hold NaN or infinity: build them again")
+
+    # ---- sentences
+
+    def sample(
+        self,
+        features: Any,
+        max_length: int = 30,
+        *,
+        plain: bool = False,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        seed: int = 0,
+        block_trigrams: bool = False,
+    ) -> np.ndarray:
+        """One sentence for each image, the likeliest word at every step unless told otherwise.
+
+        Args:
+            features: (N, D).
+            max_length: the most words, ``<END>`` included.
+            plain: the course's bare arg max, which may say ``<NULL>``, ``<START>`` and ``<UNK>``
+                and goes on after ``<END>``.
+            temperature, top_k, top_p: above 0, words are drawn as `decoding.sampler` says.
+            seed: of the draws.
+            block_trigrams: no three words in a row occur twice in a sentence.
+
+        Returns ids, int32 (N, max_length), ``<NULL>`` after ``<END>``; `decode_captions` makes words
+        of them. Raises ValueError for arguments that do not fit.
+        """
+        max_length = _at_least_one("max_length", max_length)
+        if not 0 <= temperature < float("inf"):
+            raise ValueError(f"temperature must be a number from 0 on, received {temperature}")
+        if temperature == 0 and (top_k is not None or top_p is not None):
+            raise ValueError("top_k and top_p need a temperature above 0, such as temperature=1.0")
+        if top_k is not None:
+            top_k = _at_least_one("top_k", top_k)
+        if top_p is not None and not 0 < top_p <= 1:
+            raise ValueError(f"top_p must be above 0 and at most 1, received {top_p}")
+        run = self._sampling if temperature else self._greedy
+        options: dict[str, Any] = {"plain": plain, "block_trigrams": block_trigrams}
+        if temperature:
+            options["temperature"] = tf.constant(temperature, tf.float32)
+            options["top_k"] = None if top_k is None else tf.constant(top_k)
+            options["top_p"] = None if top_p is None else tf.constant(top_p, tf.float32)
+        found = []
+        for chunk, part in enumerate(self._chunks(features)):
+            if temperature:
+                options["seed"] = tf.constant([seed, chunk << 32], tf.int64)
+            found.append(run(part, tf.constant(max_length), **options).numpy())
+        return np.concatenate(found)
+
+    def beam_search(
+        self,
+        features: Any,
+        beam_size: int = 3,
+        n_best: int = 1,
+        max_length: int = 30,
+        *,
+        length_penalty: float = 0.0,
+        block_trigrams: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The likeliest sentences for each image that a beam of `beam_size` finds.
+
+        Args:
+            features: (N, D).
+            beam_size: how many beginnings are followed.
+            n_best: how many sentences to return, at most `beam_size`.
+            max_length: the most words, ``<END>`` included.
+            length_penalty: above 0 favours longer sentences; see `decoding.beam_search`.
+            block_trigrams: no three words in a row occur twice in a sentence.
+
+        Returns ids, int32 (N, n_best, max_length), the best first, and their log-probabilities,
+        float32 (N, n_best). Raises ValueError for arguments that do not fit.
+        """
+        max_length = _at_least_one("max_length", max_length)
+        beam_size, n_best = _at_least_one("beam_size", beam_size), _at_least_one("n_best", n_best)
+        if n_best > beam_size:
+            raise ValueError(
+                f"n_best must be at most beam_size, received {n_best} with a beam of {beam_size}"
+            )
+        if not np.isfinite(length_penalty):
+            raise ValueError(f"length_penalty must be a number, received {length_penalty}")
+        results = [
+            self._beams(
+                part,
+                tf.constant(max_length),
+                beam_size,
+                n_best,
+                tf.constant(length_penalty, tf.float32),
+                block_trigrams=block_trigrams,
+            )
+            for part in self._chunks(features, beam_size)
+        ]
+        words, log_p = zip(*results, strict=True)
+        return np.concatenate(words), np.concatenate(log_p)
+
+    def _chunks(self, features: Any, beams: int = 1) -> Iterator[np.ndarray]:
+        """The features in parts, so that memory is bounded however many images there are."""
+        if self.ids.start is None:
+            raise ValueError('the vocabulary has no "<START>", with which a sentence begins')
+        if len(np.shape(features)) != 2:
+            self._check_features(np.asarray(features))
+        images = max(ROWS_AT_ONCE // beams, 1)
+        for start in range(0, max(len(features), 1), images):
+            part = np.asarray(features[start : start + images])
+            self._check_features(part)
+            yield part
+
+    def _step(self, words: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        x = self.embed(words[:, tf.newaxis])[:, 0]  # (M, W)
+        h, states = self.recurrent.cell(x, states)
+        scores = self.vocab(h[:, tf.newaxis])[:, 0]  # (M, V)
+        return tf.cast(scores, tf.float32), states
+
+    @functools.cached_property
+    def _greedy(self) -> Any:
+        def run(features: Tensor, max_length: Tensor, **options: Any) -> Tensor:
+            states = self._first_states(features)
+            return decoding.decode(self._step, states, self.ids, max_length, **options)
+
+        return tf.function(run, reduce_retracing=True, autograph=False)
+
+    @functools.cached_property
+    def _sampling(self) -> Any:
+        def run(
+            features: Tensor,
+            max_length: Tensor,
+            temperature: Tensor,
+            top_k: Tensor | None,
+            top_p: Tensor | None,
+            seed: Tensor,
+            **options: Any,
+        ) -> Tensor:
+            choose = decoding.sampler(temperature, top_k, top_p, seed)
+            states = self._first_states(features)
+            return decoding.decode(self._step, states, self.ids, max_length, choose, **options)
+
+        return tf.function(run, reduce_retracing=True, autograph=False)
+
+    @functools.cached_property
+    def _beams(self) -> Any:
+        def run(features: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
+            states = self._first_states(features)
+            return decoding.beam_search(self._step, states, self.ids, *arguments, **options)
+
+        return tf.function(run, reduce_retracing=True, autograph=False)
+
+    # ---- files
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Writes the captioner into a folder; see `pretrained.save`."""
+        pretrained.save(self, folder)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> "CaptioningRNN":
+        """The captioner that lies in a folder; see `pretrained.load`."""
+        return pretrained.load(folder, cls)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "word_to_idx": dict(self.word_to_idx),
+            "input_dim": self.input_dim,
+            "wordvec_dim": self.wordvec_dim,
+            "hidden_dim": self.hidden_dim,
+            "cell_type": self.cell_type,
+            "dropout": self.drop.rate,
+            "label_smoothing": self.label_smoothing,
+            "feature_mean": self.feature_mean.tolist(),
+            "feature_std": self.feature_std.tolist(),
+            "encoder": self.encoder,
+        }
+
+    def _per_feature(self, name: str, value: Any) -> np.ndarray:
+        """A number for all features, (), or one for each, (D,)."""
+        value = np.asarray(value, self.variable_dtype)
+        if value.shape not in ((), (self.input_dim,)) or not np.isfinite(value).all():
+            raise ValueError(
+                f"{name} has shape {value.shape}, expected a number or ({self.input_dim},), all finite"
+            )
+        return value
+
+
+def _unpacked(data: Any) -> tuple[Tensor, Tensor]:
+    features, captions, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if captions is None:
+        raise ValueError("captions are missing: give fit and evaluate features and captions")
+    if weights is not None:
+        raise ValueError("sample weights and class weights are not supported: leave them out")
+    return features, captions
+
+
+def _check_captions(captions: Any) -> None:
+    if len(captions.shape) != 2 or captions.shape[1] in (0, 1):
+        raise ValueError(
+            f"captions have shape {tuple(captions.shape)}, expected (N, T) with T at least 2"
+        )
+    if np.dtype(getattr(captions.dtype, "name", captions.dtype)).kind not in "iu":
+        raise TypeError(f"captions must be integer ids, received {captions.dtype}: cast them")
+
+
+def _count(rows: Tensor, dtype: str) -> Tensor:
+    return tf.cast(tf.shape(rows)[0], dtype)
+
+
+def _at_least_one(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a whole number from 1 on, received {value!r}")
+    return int(value)

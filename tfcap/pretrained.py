@@ -1,0 +1,253 @@
+"""A captioner as a folder: how it is built in ``config.json``, its weights in ``model.weights.h5``.
+
+The architecture is built by code and the weights are read as arrays: nothing in a folder is run.
+"""
+
+import contextlib
+import errno
+import hashlib
+import io
+import json
+import os
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from .stored import shown
+
+if TYPE_CHECKING:
+    from .model import CaptioningRNN
+
+CONFIG = "config.json"
+WEIGHTS = "model.weights.h5"
+FORMAT = 1
+LARGEST_CONFIG = 64 * 2**20  # bytes; a vocabulary of 10,000 words takes 200,000
+LARGEST_NUMBER = 10**6  # of words, or of numbers in a vector
+ARCHITECTURE = {
+    "word_to_idx": dict,
+    "input_dim": int,
+    "wordvec_dim": int,
+    "hidden_dim": int,
+    "cell_type": str,
+    "dropout": int | float,
+    "label_smoothing": int | float,
+    "feature_mean": int | float | list,
+    "feature_std": int | float | list,
+    "encoder": str | None,
+    "dtype": str,
+}
+DECODING = {"beam_size": 1, "max_length": 1, "length_penalty": 0.0}  # the least of each
+DTYPES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+
+
+def save(model: "CaptioningRNN", folder: str | os.PathLike[str]) -> None:
+    """Writes `model` into `folder`, which is made if missing; older files there are replaced.
+
+    Raises OSError if that is not possible, ValueError for a dtype policy that cannot be kept; what
+    was there is then unchanged.
+    """
+    folder = Path(folder)
+    config = model.get_config()
+    architecture = {key: config[key] for key in ARCHITECTURE if key != "dtype"}
+    architecture["dtype"] = model.dtype_policy.name
+    if architecture["dtype"] not in DTYPES:
+        raise ValueError(
+            f"a captioner of dtype {architecture['dtype']!r} cannot be saved, expected one of "
+            f"{', '.join(DTYPES)}"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in (CONFIG, WEIGHTS):
+            if (folder / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{name} is a folder there")
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as unfinished:
+            weights, text = Path(unfinished, WEIGHTS), Path(unfinished, CONFIG)
+            with h5py.File(weights, "w") as file:
+                for name, variable in model.parameters.items():
+                    file[name] = _storable(np.asarray(variable))
+            content = {
+                "format": FORMAT,
+                "architecture": architecture,
+                "decoding": dict(model.decoding),
+                "weights": {"sha256": hashlib.sha256(weights.read_bytes()).hexdigest()},
+            }
+            text.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
+            os.replace(weights, folder / WEIGHTS)
+            os.replace(text, folder / CONFIG)
+    except OSError as error:
+        raise OSError(
+            f"{folder}: the captioner cannot be written ({error.strerror or error}): "
+            "name another folder"
+        ) from error
+
+
+def load(folder: str | os.PathLike[str], build: "type[CaptioningRNN]") -> "CaptioningRNN":
+    """The captioner in `folder`, as `build` makes it of the folder's config.
+
+    Raises OSError if files are missing, ValueError if they are damaged or do not belong together.
+    """
+    folder = Path(folder)
+    with _reading(folder):
+        size = _size(folder / CONFIG)
+        if size > LARGEST_CONFIG:
+            raise ValueError(
+                f"{folder / CONFIG} has {size:,} bytes, too many for a captioner's config"
+            )
+        text = (folder / CONFIG).read_text("utf-8", "replace")
+    config = _parsed(text, folder / CONFIG)
+    architecture = dict(config["architecture"])
+    expected = _shapes(architecture)
+    numbers = sum(int(np.prod(shape)) for shape in expected.values())
+    with _reading(folder):
+        size = _size(folder / WEIGHTS)
+        if size > 8 * numbers + 2**20:
+            raise ValueError(
+                f"{folder / WEIGHTS} has {size:,} bytes, but {CONFIG} tells of {numbers:,} weights: "
+                "they do not belong together; copy both files from one folder"
+            )
+        content = (folder / WEIGHTS).read_bytes()
+    if hashlib.sha256(content).hexdigest() != config["weights"]["sha256"]:
+        raise ValueError(
+            f"{folder / WEIGHTS} is damaged or belongs to another captioner: its sha256 is not the "
+            f"one in {CONFIG}; copy both files from one folder"
+        )
+    arrays = _arrays(content, expected, folder / WEIGHTS)
+    try:
+        model = build(**architecture)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{folder / CONFIG}: {shown(str(error), 300)}") from error
+    for name, variable in model.parameters.items():
+        variable.assign(arrays[name])
+        if not np.isfinite(np.asarray(variable, np.float64)).all():
+            raise ValueError(
+                f"{folder / WEIGHTS} holds NaN or infinity in {name}: train again from before that"
+            )
+    model.decoding.update(config["decoding"])
+    return model
+
+
+@contextlib.contextmanager
+def _reading(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        name = Path(error.filename).name
+        raise FileNotFoundError(
+            f"{folder}: is no captioner's folder, it has no {name}: name a folder that "
+            "python -m tfcap.train or save_pretrained wrote"
+        ) from None
+    except OSError as error:
+        raise OSError(f"{folder}: cannot be read ({error.strerror or error})") from error
+
+
+def _size(path: Path) -> int:
+    """The bytes of a file, which must be one: a pipe or a device never ends."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is not a regular file: name the folder of a captioner")
+    return status.st_size
+
+
+def _storable(array: np.ndarray) -> np.ndarray:
+    """The array in a dtype that HDF5 has: bfloat16 fits into float32."""
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
+def _parsed(text: str, path: Path) -> dict[str, Any]:
+    """The config, once it is sure to have what a captioner needs."""
+
+    def damaged(what: str) -> ValueError:
+        return ValueError(
+            f"{path} is damaged or not a captioner's: {shown(what, 200)}; get it again"
+        )
+
+    try:
+        config = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise damaged(f"{error}") from None
+    found = config.get("format") if isinstance(config, dict) else None
+    if type(found) is int and FORMAT < found < 1000:
+        raise ValueError(f"{path} has format {found}, which a later tfcap wrote: update tfcap")
+    if type(found) is not int or found != FORMAT:
+        raise damaged(f"its format is {found!r:.60}, expected {FORMAT}")
+    parts: dict[str, Any] = {
+        key: config.get(key) for key in ("architecture", "decoding", "weights")
+    }
+    for key, part in parts.items():
+        if not isinstance(part, dict):
+            raise damaged(f"it has no {key!r}")
+    architecture = parts["architecture"]
+    if set(architecture) != set(ARCHITECTURE):
+        wrong = sorted(set(architecture) ^ set(ARCHITECTURE))
+        raise damaged(f"its architecture lacks or does not know {', '.join(wrong)}")
+    for key, kind in ARCHITECTURE.items():
+        if not isinstance(architecture[key], kind) or isinstance(architecture[key], bool):
+            raise damaged(f"{key} is {architecture[key]!r:.60}")
+        if kind is int and not 1 <= architecture[key] <= LARGEST_NUMBER:
+            raise damaged(f"{key} is {architecture[key]!r:.60}")
+    if architecture["dtype"] not in DTYPES or architecture["cell_type"] not in ("rnn", "lstm"):
+        raise damaged(
+            f"dtype {architecture['dtype']!r:.60}, cell_type {architecture['cell_type']!r:.60}"
+        )
+    ids = architecture["word_to_idx"].values()
+    if not ids or len(ids) > LARGEST_NUMBER or any(type(idx) is not int for idx in ids):
+        raise damaged("word_to_idx does not give every word a number")
+    for key, value in parts["decoding"].items():
+        least = DECODING.get(key)
+        if least is None or type(value) not in (int, type(least)) or not least <= value <= 1000:
+            raise damaged(f"decoding has {key!r:.60}: {value!r:.60}")
+    if not isinstance(parts["weights"].get("sha256"), str):
+        raise damaged("it has no sha256 of the weights")
+    return config
+
+
+def _shapes(architecture: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """The weights' shapes, before anything of that size is made."""
+    D, W, H = (architecture[key] for key in ("input_dim", "wordvec_dim", "hidden_dim"))
+    V, gates = len(architecture["word_to_idx"]), 4 if architecture["cell_type"] == "lstm" else 1
+    return {
+        "W_proj": (D, H),
+        "b_proj": (H,),
+        "W_embed": (V, W),
+        "Wx": (W, gates * H),
+        "Wh": (H, gates * H),
+        "b": (gates * H,),
+        "W_vocab": (H, V),
+        "b_vocab": (V,),
+    }
+
+
+def _arrays(
+    content: bytes, expected: dict[str, tuple[int, ...]], path: Path
+) -> dict[str, np.ndarray]:
+    """The weights by name, of exactly the expected shapes."""
+    arrays = {}
+    try:
+        with h5py.File(io.BytesIO(content), "r") as file:
+            for name, shape in expected.items():
+                if not isinstance(file.get(name, getlink=True), h5py.HardLink):
+                    raise ValueError(f"{path} has no {name}, or only a link to it: get it again")
+                dataset = file[name]
+                if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+                    raise ValueError(
+                        f"{path} keeps {name} elsewhere, which is refused: get it again"
+                    )
+                whole = (
+                    dataset.id.get_storage_size() == dataset.nbytes
+                )  # nothing is left to fill in
+                if dataset.shape != shape or dataset.dtype.kind != "f" or not whole:
+                    raise ValueError(
+                        f"{path} holds {name} as {dataset.dtype} {dataset.shape}, but the "
+                        f"architecture in {CONFIG} needs {shape}: copy both files from one folder"
+                    )
+                arrays[name] = dataset[()]
+    except (OSError, RuntimeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"{path} is no HDF5 file that holds together ({error}): get it again"
+        ) from None
+    return arrays

@@ -1,0 +1,412 @@
+"""``python -m tfcap.train``: trains a captioner on a folder of captions and features."""
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visualization import command
+
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    from .training import Settings, State, Trainer
+
+# The course's job: it learns 50 captions by heart. Its learning rate decays by cell.
+OVERFIT = {
+    "epochs": 50,
+    "batch_size": 25,
+    "learning_rate": 5e-3,
+    "dropout": 0.0,
+    "clip_norm": 0.0,
+    "max_train": 50,
+    "patience": 0,
+}
+OVERFIT_DECAY = {"rnn": 0.95, "lstm": 0.995}
+OVERFITTED = 0.1  # the loss that the course asks of it
+SCORED_IMAGES = 1000  # of the validation set, for CIDEr after each epoch
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns 0, or 1 if the loss became no number or --overfit did not."""
+    parser = command.Parser(
+        prog="python -m tfcap.train",
+        description="Trains a captioner. What it writes is a folder for python -m tfcap.caption.",
+        epilog="example: python -m tfcap.train --data flickr8k --out captioner",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        metavar="FOLDER",
+        help="what python -m tfcap.datasets wrote, or the course's coco_captioning "
+        "(default with --overfit: drawn shapes)",
+    )
+    parser.add_argument(
+        "--overfit",
+        action="store_true",
+        help="the course's job: learn 50 captions of 50 images by heart",
+    )
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with the run in --out, exactly where it was"
+    )
+    _add_settings(parser)
+    parser.add_argument(
+        "--strategy",
+        choices=("mirrored", "multi-worker"),
+        help="train on all devices of this machine, or on the machines that TF_CONFIG names",
+    )
+    parser.add_argument(
+        "--save-every",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="how often the state for --resume is saved, beside each epoch's end "
+        "(default: %(default)s; 0: after every step)",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="also write the figures of each epoch for TensorBoard (needs pip install tensorboard)",
+    )
+    parser.add_common_arguments()
+    parser.set_defaults(seed=None, out=Path("captioner"))
+    return command.run(parser, argv, _train)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    """Settings are None unless given, so that --resume can tell."""
+    add = parser.add_argument
+    count, positive = command.positive_int, command.positive_float
+    add("--cell", choices=("rnn", "lstm"), help="default: lstm")
+    add("--hidden-dim", type=count, metavar="H", help="default: 512")
+    add("--wordvec-dim", type=count, metavar="W", help="default: 256")
+    add("--epochs", type=count, help="default: 15")
+    add("--batch-size", type=count, help="captions in a step, over all devices (default: 128)")
+    add("--learning-rate", type=positive, help="of Adam (default: 0.001)")
+    add("--decay", type=positive, help="the learning rate's factor an epoch (default: 1)")
+    add("--dropout", type=_fraction, help="default: 0.5")
+    add("--weight-decay", type=_at_least_0, help="default: 0")
+    add("--clip-norm", type=_at_least_0, help="of all gradients together (default: 5; 0: none)")
+    add("--label-smoothing", type=_fraction, help="default: 0")
+    add("--max-train", type=count, metavar="N", help="train on N captions, drawn by the seed")
+    add(
+        "--patience",
+        type=int,
+        metavar="EPOCHS",
+        help="stop after so many without improvement (default: 5; 0: never)",
+    )
+    add(
+        "--precision",
+        choices=("float32", "mixed_bfloat16", "mixed_float16"),
+        help="default: float32",
+    )
+
+
+def _fraction(text: str) -> float:
+    value = _at_least_0(text)
+    if value >= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not below 1")
+    return value
+
+
+def _at_least_0(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
+    return value
+
+
+def _train(arguments: argparse.Namespace) -> int:
+    out = command.OutputFolder(arguments.out)
+    with command.loading_tensorflow(arguments.quiet):
+        from . import training
+    # Collective ops of several workers must be set up before TensorFlow does anything else.
+    strategy = _strategy(arguments.strategy)
+    state = training.State.read(out.path) if arguments.resume else None
+    if not state and (out.path / training.STATE).exists():
+        raise ValueError(
+            f"--out {out.path} holds a training run already: go on with it by --resume, or name "
+            "another folder"
+        )
+    settings = _settings(arguments, state)
+    data = _load(arguments, settings, out)
+    trainer = training.Trainer(settings, data, out, strategy, arguments.save_every)
+    if state:
+        trainer.load(state)
+    quiet = arguments.quiet or not trainer.is_chief
+    run = Run(trainer, out, quiet, arguments.overfit, arguments.tensorboard)
+    try:
+        return run.to_the_end()
+    except training.DivergedError as error:
+        print(f"stopped at {error}", file=sys.stderr)
+        return 1
+
+
+def _strategy(name: str | None) -> Any:
+    from visualization.backend import tf
+
+    if name is None:
+        return None
+    if name == "mirrored":
+        return tf.distribute.MirroredStrategy()
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"TF_CONFIG names no cluster that this process is in ({error}): see --strategy in README"
+        ) from error
+
+
+def _settings(arguments: argparse.Namespace, state: "State | None") -> "Settings":
+    """Those given, else those of the run that goes on, else the defaults."""
+    from .training import Settings
+
+    names = {field.name for field in dataclasses.fields(Settings)}
+    said: dict[str, Any] = vars(arguments)
+    given = {name: said[name] for name in names & said.keys() if said[name] is not None}
+    if state:
+        for name, value in given.items():
+            if name != "epochs" and value != state.settings[name]:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} {value}: the run in {state.path.parent} has "
+                    f"{state.settings[name]}; leave it away, or begin another run with another --out"
+                )
+        return Settings(**state.settings | given)
+    if arguments.overfit:
+        given = OVERFIT | {"decay": OVERFIT_DECAY[given.get("cell", "lstm")]} | given
+    return Settings(**given)
+
+
+def _load(arguments: argparse.Namespace, settings: "Settings", out: command.OutputFolder) -> dict:
+    """The data; with --overfit, captions of as many images."""
+    from . import coco
+
+    folder = arguments.data
+    if folder is None:
+        if not arguments.overfit:
+            raise ValueError(
+                "--data names no folder: make one with python -m tfcap.datasets, or try --overfit"
+            )
+        from .datasets import make_shapes
+
+        folder = out.path / "shapes"
+        if not folder.exists():
+            make_shapes(folder, train=100, val=20)
+    if not arguments.overfit:
+        return coco.load_coco_data(folder, settings.max_train, seed=settings.seed)
+    data = coco.load_coco_data(folder)
+    rows = _of_distinct_images(data, settings.max_train or 50, settings.seed)
+    for key in ("train_captions", "train_image_idxs"):
+        data[key] = data[key][rows]
+    return data
+
+
+def _of_distinct_images(data: dict, count: int, seed: int) -> "np.ndarray":
+    """Places of `count` training captions, no two of one image, drawn by the seed."""
+    import numpy as np
+
+    images = np.asarray(data["train_image_idxs"])
+    order = np.random.default_rng(seed).permutation(len(images))
+    _, first = np.unique(images[order], return_index=True)
+    rows = order[np.sort(first)[:count]]
+    if len(rows) < count:
+        raise ValueError(f"--overfit needs {count} images, but the data has {len(rows)}")
+    return np.sort(rows)
+
+
+class Run:
+    """A training run as the command shows and writes it: epochs, scores, the best weights, a curve."""
+
+    def __init__(
+        self,
+        trainer: "Trainer",
+        out: command.OutputFolder,
+        quiet: bool,
+        overfit: bool,
+        tensorboard: bool,
+    ) -> None:
+        self.trainer, self.out, self.quiet, self.overfit = trainer, out, quiet, overfit
+        self.references: dict[int, list[str]] = {}
+        self.summaries: Any = None
+        if trainer.is_chief:
+            self.references = {} if overfit else _references(trainer.data, quiet)
+            self.summaries = _summaries(out.path / "tensorboard") if tensorboard else None
+
+    def to_the_end(self) -> int:
+        """Trains the epochs that are left; returns the command's status."""
+        trainer, settings = self.trainer, self.trainer.settings
+        self._say(
+            f"{len(trainer.data['train_captions']):,} captions, {len(trainer.data['word_to_idx']):,} "
+            f"words, {trainer.steps_per_epoch()} steps an epoch, "
+            f"{trainer.model.count_params():,} weights"
+        )
+        while trainer.progress.epoch < settings.epochs:
+            self._epoch()
+            if trainer.agree(self._has_stalled()):
+                self._say(f"stopped: no improvement in {settings.patience} epochs")
+                break
+        if not trainer.is_chief:
+            return 0
+        losses = trainer.progress.losses
+        self._write_results()
+        if self.overfit and not losses[-1] < OVERFITTED:
+            print(f"the loss is {losses[-1]:.3f}, not below {OVERFITTED}", file=sys.stderr)
+            return 1
+        return 0
+
+    def _epoch(self) -> None:
+        trainer, progress = self.trainer, self.trainer.progress
+        steps, first, begun = trainer.steps_per_epoch(), progress.batch, time.monotonic()
+        heading = f"epoch {progress.epoch + 1} of {trainer.settings.epochs}"
+        with command.progress(f"{heading} ...", self.quiet) as show:
+
+            def shown(batch: int, loss: float, speed: float) -> None:
+                left = (time.monotonic() - begun) / (batch - first) * (steps - batch)
+                show(
+                    f"{heading}, step {batch} of {steps}, loss {loss:.3f}, {speed:,.0f} words/s, "
+                    f"{left:.0f} s left"
+                )
+
+            results = {"epoch": progress.epoch + 1, "loss": trainer.train_epoch(shown)}
+            if trainer.is_chief:
+                show(f"{heading}, validating ...")
+                results |= self._validated()
+                self._keep_if_best(results)
+                if self.summaries:
+                    self.summaries(results)
+        results["seconds"] = time.monotonic() - begun
+        trainer.end_epoch(results)
+        self._say(
+            "  ".join(
+                f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value:3d}"
+                for name, value in results.items()
+            )
+        )
+
+    def _validated(self) -> dict[str, float]:
+        """Loss and CIDEr on the validation set; --overfit has none."""
+        if self.overfit:
+            return {}
+        results = {"val_loss": self.trainer.validation_loss()}
+        if self.references:
+            from .coco import decode_captions
+            from .metrics import score_captions
+
+            model, images = self.trainer.model, list(self.references)
+            words = model.sample(self.trainer.data["val_features"][images])
+            said = dict(zip(images, decode_captions(words, model.idx_to_word), strict=True))
+            results |= score_captions(said, self.references, metrics=("CIDEr",))
+        return results
+
+    def _keep_if_best(self, results: dict[str, float]) -> None:
+        """Keeps the weights of the highest CIDEr, or where there is none of the lowest loss."""
+        progress = self.trainer.progress
+        score = results.get("CIDEr", -results.get("val_loss", results["loss"]))
+        if progress.best is None or score > progress.best:
+            progress.best, progress.best_epoch = score, int(results["epoch"])
+            self.trainer.model.save_pretrained(self.out.path)
+
+    def _has_stalled(self) -> bool:
+        patience, progress = self.trainer.settings.patience, self.trainer.progress
+        return bool(patience) and progress.epoch - progress.best_epoch >= patience
+
+    def _write_results(self) -> None:
+        from visualization.plotting import png
+
+        trainer, progress = self.trainer, self.trainer.progress
+        lines = ["step,loss", *(f"{k + 1},{loss!r}" for k, loss in enumerate(progress.losses))]
+        self.out.write("losses.csv", "\n".join([*lines, ""]).encode())
+        figure = loss_figure(progress.losses, progress.history)
+        self.out.write("losses.png", png(figure))
+        record = {
+            "command": "tfcap.train",
+            "settings": dataclasses.asdict(trainer.settings),
+            "captions": len(trainer.data["train_captions"]),
+            "encoder": trainer.data.get("encoder"),
+            "history": progress.history,
+            "best_epoch": progress.best_epoch,
+            "steps": progress.step,
+        }
+        self.out.write_json("train.json", record)
+        self._say(
+            f"written  {self.out.path}: the captioner of epoch {progress.best_epoch}, losses.png"
+        )
+
+    def _say(self, text: str) -> None:
+        if not self.quiet:
+            print(text, flush=True)
+
+
+def loss_figure(losses: Sequence[float], history: Sequence[Mapping[str, float]]) -> "Figure":
+    """The loss of every training step, and after each epoch that of the validation set.
+
+    Args:
+        losses: one a step.
+        history: one an epoch, with "val_loss" where there is one.
+    """
+    import numpy as np
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="compressed")
+    axes = figure.subplots()
+    width = max(1, len(losses) // 100)
+    smooth = np.convolve(losses, np.full(width, 1 / width), "valid")
+    axes.plot(range(1, len(losses) + 1), losses, "C0", linewidth=1, alpha=1 if width == 1 else 0.3)
+    axes.plot(range(width, len(losses) + 1), smooth, "C0", label="training")
+    validated = [epoch["val_loss"] for epoch in history if "val_loss" in epoch]
+    if validated:
+        steps = [len(losses) * (k + 1) / len(validated) for k in range(len(validated))]
+        axes.plot(steps, validated, "C1o-", label="validation")
+        axes.legend()
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss: cross entropy of a caption")
+    axes.set_title("Training loss history")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def _summaries(folder: Path) -> Any:
+    """Writes what TensorBoard shows; raises ImportError where it is not installed."""
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        raise ImportError("--tensorboard needs TensorBoard: pip install tensorboard") from None
+    from visualization.backend import tf
+
+    writer = tf.summary.create_file_writer(str(folder))
+
+    def write(results: Mapping[str, float]) -> None:
+        with writer.as_default():
+            for name, value in results.items():
+                tf.summary.scalar(name, value, step=int(results["epoch"]))
+        writer.flush()
+
+    return write
+
+
+def _references(data: Mapping[str, Any], quiet: bool) -> dict[int, list[str]]:
+    """The captions of at most `SCORED_IMAGES` validation images; none where CIDEr cannot be had."""
+    from . import metrics
+
+    try:
+        metrics.score_captions({0: "a"}, {0: ["a"]}, metrics=("CIDEr",))
+    except ImportError as error:
+        if not quiet:
+            print(f"no CIDEr, the validation loss decides: {error}", flush=True)
+        return {}
+    references = metrics.references_by_image(data, "val")
+    images = sorted(references)
+    step = max(1, len(images) // SCORED_IMAGES)
+    return {image: references[image] for image in images[::step][:SCORED_IMAGES]}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
