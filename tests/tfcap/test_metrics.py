@@ -317,6 +317,10 @@ def test_shuffling_takes_the_captions_from_their_images_and_cider_with_them(pyco
     assert score_captions(predictions, references)["CIDEr"] == pytest.approx(10)
     assert shuffled_cider(predictions, references) < 5
     assert shuffled_cider(predictions, references, 3) == shuffled_cider(predictions, references, 3)
+    turned = dict(reversed(references.items()))
+    assert shuffled_cider(predictions, turned) == pytest.approx(
+        shuffled_cider(predictions, references)
+    )
     parrot = dict.fromkeys(references, "a red cat on ice here")
     assert shuffled_cider(parrot, references) == score_captions(parrot, references)["CIDEr"]
 
