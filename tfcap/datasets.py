@@ -245,7 +245,8 @@ def main(argv: list[str] | None = None) -> int:
     commands = parser.add_subparsers(dest="job", required=True, metavar="build|shapes|inspect")
     _add_build(commands)
     _add_shapes(commands)
-    jobs = {"build": _build, "shapes": _shapes}
+    _add_inspect(commands)
+    jobs = {"build": _build, "shapes": _shapes, "inspect": _inspect}
     return command.run(parser, argv, lambda arguments: jobs[arguments.job](arguments))
 
 
@@ -314,6 +315,26 @@ def _add_shapes(commands: Any) -> None:
     drawn.add_common_arguments()
 
 
+def _add_inspect(commands: Any) -> None:
+    inspect = commands.add_parser(
+        "inspect",
+        help="what a folder holds, with a figure of images and their captions",
+        description="Tells what a folder in the course's layout holds, the course's or one built here, "
+        "and draws some of its images with their captions.",
+        epilog="example: python -m tfcap.datasets inspect data/shapes",
+    )
+    inspect.add_argument("folder", type=Path, metavar="FOLDER", help="with NAME_captions.h5 in it")
+    inspect.add_argument("--split", help="whose images are drawn (default: val, if there is one)")
+    inspect.add_argument(
+        "--count",
+        type=command.positive_int,
+        default=8,
+        metavar="N",
+        help="images drawn (default: %(default)s)",
+    )
+    inspect.add_common_arguments()
+
+
 def _build(arguments: argparse.Namespace) -> int:
     name = arguments.name or command.file_stem(arguments.source.resolve().stem)
     _check_name(name)
@@ -351,6 +372,49 @@ def _shapes(arguments: argparse.Namespace) -> int:
             report=report,
         )
     return _tell(arguments, record)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from visualization import plotting
+
+    from . import inspection
+    from .coco import load_coco_data
+
+    data = load_coco_data(arguments.folder)
+    splits = inspection.describe(data)
+    split = arguments.split or ("val" if "val" in splits else next(iter(splits)))
+    if split not in splits:
+        raise ValueError(f"--split {split}: there is {', '.join(splits)}")
+    out = command.OutputFolder(arguments.out)
+    images, captions = inspection.draw_examples(data, split, arguments.count, arguments.seed)
+    sources = [str(data[f"{split}_urls"][image]) for image in images]
+    name = command.file_stem(arguments.folder.resolve().name)
+    found = splits[split]
+    title = f"{name}, {split}: {found['images']:,} images, {found['captions']:,} captions"
+    drawn = inspection.caption_figure(sources, captions, title)
+    figure = out.write(f"{name}-inspect.png", plotting.png(drawn))
+    record = {
+        "command": "tfcap.datasets inspect",
+        "folder": str(arguments.folder),
+        "files": {
+            path.name: _sha256(path)
+            for path in sorted(arguments.folder.glob("*.h5"))
+            if path.is_file()
+        },
+        "encoder": data["encoder"],
+        "vocabulary": len(data["idx_to_word"]),
+        "frequent_words": data["idx_to_word"][4:24],
+        "splits": splits,
+        "drawn": {"split": split, "seed": arguments.seed, "images": sources},
+        "figure": figure.name,
+    }
+    written = out.write_json(f"{name}-inspect.json", record)
+    if not arguments.quiet:
+        print(inspection.as_text(data, splits))
+        for source, texts in zip(sources[:3], captions, strict=False):
+            print(f"{source}: {texts[0]}")
+        print(f"written  {figure}\n         {written}")
+    return 0
 
 
 def _check_name(name: str) -> None:

@@ -147,10 +147,6 @@ def _train(arguments: argparse.Namespace) -> int:
     except training.DivergedError as error:
         print(f"stopped at {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        trainer.save()
-        print(f"stopped; --resume --out {out.path} goes on", file=sys.stderr)
-        return 130
 
 
 def _strategy(name: str | None) -> Any:
