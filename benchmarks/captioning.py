@@ -141,10 +141,10 @@ def growing_data() -> Case:
     from tfcap.coco import caption_dataset
 
     model = captioner(1004)
-    features, captions = batch(1280, 1004)
+    features, captions = batch(640, 1004)
 
     def epoch(times: int) -> Contender:
-        rows = np.arange(1280 * times) % 1280
+        rows = np.arange(640 * times) % 640
         data = {
             "train_captions": captions[rows],
             "train_image_idxs": rows.astype("int32"),
