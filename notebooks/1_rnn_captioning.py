@@ -227,7 +227,8 @@ caption_figure(
 # ## Fifty captions by heart
 #
 # A model that cannot learn fifty captions by heart has a fault. The course's settings: batches of 25,
-# Adam with a learning rate of 5e-3 that falls by 5 % an epoch, 50 epochs. The loss should end below 0.1.
+# Adam with a learning rate of 5e-3 that falls by 5 % an epoch, 50 epochs. The loss should end below
+# 0.1.
 
 # %%
 import keras
