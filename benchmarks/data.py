@@ -65,7 +65,7 @@ def opening(small: Path, large: Path) -> Case:
 
 def opening_memory(small: Path, large: Path) -> Case:
     """What opening takes; the reading of every caption in pieces is in it."""
-    pieces = 16
+    pieces = 32
     take = {folder: in_a_process(__name__, f"open {folder}") for folder in (small, large)}
     beside = f"{SMALL:,} captions, and {pieces} MB"
     contenders = {"tfcap": take[large], beside: lambda: take[small]() + pieces}
