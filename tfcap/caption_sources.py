@@ -49,12 +49,14 @@ class CaptionSource:
         splits: "train", "val" and "test", as far as they are there -> their photographs.
         files: what was read, without the images.
         left_out: (what, why) of all that does not fit together.
+        settings: with what it was made, for the record.
     """
 
     kind: str
     splits: Mapping[str, Sequence[Photograph]]
     files: Sequence[Path] = ()
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -114,7 +116,7 @@ def read_source(
     root = _image_folder(path, images)
     photographs = _match(entries, root, left_out)
     splits = _split(photographs, entries, val_share, seed)
-    return CaptionSource(kind, splits, files, left_out)
+    return CaptionSource(kind, splits, files, left_out, {"val_share": val_share, "seed": seed})
 
 
 # ---- which kind it is
