@@ -27,6 +27,7 @@ _SPLITS = {"train": "train", "restval": "train", "val": "val", "valid": "val", "
 _SPLITS |= {"dev": "val", "test": "test"}
 _IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "file", "image_path", "path")
 _CAPTION_COLUMNS = ("caption", "comment", "text", "sentence", "description")
+_OTHERS = r"lemma|_(vocab|build|(train|val|test)_captions)\.json$"  # the last are those built here
 _MAX_BYTES = 2**30
 _MAX_DEPTH = 3
 _MAX_BROKEN = 0.1  # of the lines; more mean that the file is another kind
@@ -130,7 +131,7 @@ def _find(folder: Path) -> tuple[str, list[Path]]:
         likely = path.suffix.lower() in (".json", ".csv", ".token") or re.search(
             r"token\.txt$|^captions?\.txt$", name
         )
-        if likely and "lemma" not in name and (kind := _kind_of(path)):
+        if likely and not re.search(_OTHERS, name) and (kind := _kind_of(path)):
             found.setdefault(kind, []).append(path)
     several = [kind for kind, paths in found.items() if len(paths) > 1 and kind != "COCO"]
     if len(found) == 1 and not several:

@@ -232,6 +232,14 @@ def test_the_command_builds_and_inspects_own_photographs(csv_folder, tmp_path, c
     assert load_image(tmp_path / "seen" / "out-inspect.png").std() > 10
 
 
+def test_a_set_may_be_built_into_the_folder_of_its_photographs_again_and_again(csv_folder, capsys):
+    for _ in range(2):
+        assert main(["build", str(csv_folder), "--out", str(csv_folder), "--quiet"]) == 0
+    assert capsys.readouterr() == ("", "")
+    lines = (csv_folder / "my-photos_train_images.txt").read_text().splitlines()
+    assert all((csv_folder / line).is_file() and "/" not in line for line in lines)
+
+
 def test_a_figure_says_where_an_image_cannot_be_shown(tmp_path):
     from tfcap.inspection import caption_figure
 
