@@ -18,7 +18,16 @@ from visualization.command import OutputFolder
 from .timing import FEWEST, NOISY, Case, Row, measure
 
 # each a module of this package with a function cases()
-NAMES = ("startup", "checkpoints", "fool", "visualization", "recurrent", "growth", "captioning")
+NAMES = (
+    "startup",
+    "checkpoints",
+    "fool",
+    "visualization",
+    "recurrent",
+    "growth",
+    "captioning",
+    "data",
+)
 PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 
 

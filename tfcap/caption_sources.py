@@ -236,6 +236,10 @@ def _text(path: Path) -> str:
         raise ValueError(f"{path}: line {line} is not UTF-8 text: save the file as UTF-8") from None
 
 
+def _lines(path: Path) -> list[str]:
+    return _text(path).replace("\r\n", "\n").split("\n")
+
+
 def _json(path: Path, lists: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
     """A json file's content, in which these keys hold lists of objects."""
     try:
@@ -287,23 +291,22 @@ def _read_coco(path: Path, entries: _Entries, left_out: _LeftOut) -> None:
 def _read_karpathy(path: Path, entries: _Entries, left_out: _LeftOut) -> None:
     for number, image in enumerate(_json(path, ("images",))["images"]):
         where = f"images[{number}]"
-        split = _SPLITS.get(image.get("split", ""))
-        if split is None:
+        given = _get(path, where, image, "split", str)
+        if given not in _SPLITS:
             raise ValueError(
-                f"{path}: {where} is in the split {image.get('split')!r}, expected one of "
-                f"{', '.join(_SPLITS)}"
+                f"{path}: {where} is in the split {given!r}, expected one of {', '.join(_SPLITS)}"
             )
         sentences = _get(path, where, image, "sentences", list)
         if not all(isinstance(one, dict) for one in sentences):
             raise ValueError(f"{path}: {where} has sentences that are no objects: it is broken")
         captions = [_get(path, where, one, "raw", str) for one in sentences]
         name = _get(path, where, image, "filename", str)
-        entries[name] = _Entry(captions, str(image.get("filepath", "")), split)
+        entries[name] = _Entry(captions, str(image.get("filepath", "")), _SPLITS[given])
 
 
 def _read_flickr(path: Path, entries: _Entries, left_out: _LeftOut) -> None:
     broken: dict[int, str] = {}
-    lines = _text(path).splitlines()
+    lines = _lines(path)
     for number, line in enumerate(lines, 1):
         found = re.fullmatch(r"([^\t]+?)#\d+\t(.*)", line)
         if found:
@@ -324,7 +327,7 @@ def _read_flickr_splits(path: Path, entries: _Entries, left_out: _LeftOut) -> li
             if not re.search(rf"(^|[^a-z]){split}(images)?\.txt$", file.name.lower()):
                 continue
             files.append(file)
-            for line in filter(None, map(str.strip, _text(file).splitlines())):
+            for line in filter(None, map(str.strip, _lines(file))):
                 name = line if line in entries else stems.get(line)
                 if name is None:
                     left_out.append((line, f"{file.name} lists it, but it has no caption"))
@@ -368,10 +371,11 @@ def _read_csv(path: Path, entries: _Entries, left_out: _LeftOut) -> None:
         quoting=csv.QUOTE_NONE if delimiter == "|" else csv.QUOTE_MINIMAL,  # as Flickr30k's is
         strict=True,
     )
-    width, count, broken = len(next(rows)), 0, {}
+    broken: dict[int, str] = {}
+    width, count, good = len(next(rows)), 0, 1
     try:
         for fields in rows:
-            count += 1
+            count, good = count + 1, rows.line_num
             if len(fields) == width:
                 name = fields[image].strip()
                 entry = entries.setdefault(name, _Entry())
@@ -381,7 +385,9 @@ def _read_csv(path: Path, entries: _Entries, left_out: _LeftOut) -> None:
             elif fields:
                 broken[rows.line_num] = f"has {len(fields)} fields, expected {width}"
     except csv.Error as error:
-        raise ValueError(f"{path}: is broken at line {rows.line_num}: {error}") from None
+        raise ValueError(
+            f"{path}: is broken in what begins at line {good + 1}: {error}: look at its quotes"
+        ) from None
     _leave_out_lines(path, broken, count, left_out)
 
 
@@ -441,34 +447,46 @@ def _match(entries: _Entries, root: Path, left_out: _LeftOut) -> dict[str, Photo
     for file in _files(root, _MAX_DEPTH):
         if file.suffix.lower() in SUFFIXES:
             there.setdefault(file.name, []).append(file.relative_to(root).as_posix())
-    photographs = {}
+    photographs: dict[str, Photograph] = {}
+    used: dict[str, str] = {}
     for name, entry in entries.items():
         captions = _usable_captions(name, entry.captions, left_out)
-        wanted = name.replace("\\", "/")
-        found = there.get(wanted.rpartition("/")[2], [])
-        exact = [file for file in found if file == wanted]
-        beside = [file for file in found if f"/{file}".endswith(f"/{entry.folder}/{wanted}")]
-        chosen = exact or (beside if entry.folder else []) or found
+        found = _choose(name.replace("\\", "/"), entry.folder, there)
         if not captions:
             left_out.append((name, "has no caption"))
-        elif not chosen:
-            left_out.append((name, f"there is no such image in {root}; {len(captions)} captions"))
-        elif len(chosen) > 1:
-            left_out.append((name, f"there are several: {', '.join(chosen[:3])}"))
-        elif not chosen[0].isprintable():
+        elif not found:
+            told = f"there is no such image in {root}, so its captions are left out too: "
+            left_out.append((name, f"{told}{len(captions)}"))
+        elif len(found) > 1:
+            left_out.append((name, f"there are several: {', '.join(found[:3])}"))
+        elif found[0] in used:
+            left_out.append((name, f"is the same file as {used[found[0]]}"))
+        elif not found[0].isprintable():
             left_out.append((name, "its name has characters that cannot be printed"))
         else:
-            photographs[name] = Photograph(str(root / chosen[0]), captions)
-    used = {photograph.path for photograph in photographs.values()}
+            photographs[name] = Photograph(str(root / found[0]), captions)
+            used[found[0]] = name
     spare = sum(len(files) for files in there.values()) - len(used)
     if spare:
         left_out.append((str(root), f"{spare:,} images in it have no caption that is used"))
     if not photographs:
+        name, reason = next(one for one in left_out if one[0] in entries)
         raise ValueError(
-            f"{root}: has none of the {len(entries):,} images that have captions, such as "
-            f"{next(iter(entries))}: name their folder with --images"
+            f"{root}: none of the {len(entries):,} images that are named can be used ({name}: "
+            f"{reason}): name their folder with --images"
         )
     return photographs
+
+
+def _choose(wanted: str, folder: str, there: Mapping[str, Sequence[str]]) -> Sequence[str]:
+    """The files that a name can mean: one path must be the end of the other."""
+    files = [
+        file
+        for file in there.get(wanted.rpartition("/")[2], [])
+        if f"/{file}".endswith(f"/{wanted}") or f"/{wanted}".endswith(f"/{file}")
+    ]
+    beside = [file for file in files if folder and f"/{file}".endswith(f"/{folder}/{wanted}")]
+    return [file for file in files if file == wanted] or beside or files
 
 
 def _usable_captions(name: str, captions: Sequence[str], left_out: _LeftOut) -> list[str]:

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,10 @@ from . import shapes
 from .caption_sources import VAL_SHARE, CaptionSource, Photograph, read_source
 from .vocabulary import UNK, build_vocabulary, encode_captions, tokenize
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+_CAPTIONS = "_captions.h5"
 MIN_COUNT = 5
 MAX_WORDS = 20  # 98 of 100 captions of Flickr8k have no more
 
@@ -69,6 +73,12 @@ def build_dataset(
         raise ValueError(f"{name}: there is no photograph with a caption in the training split")
     start = time.monotonic()
     out = command.OutputFolder(Path(folder))
+    other = next((p for p in out.path.glob(f"*{_CAPTIONS}") if p.name != name + _CAPTIONS), None)
+    if other is not None:
+        raise ValueError(
+            f"--out {folder}: holds the set {other.name.removesuffix(_CAPTIONS)} already, and a folder "
+            "holds one: name another folder"
+        )
     left_out = list(source.left_out)
     features: dict[str, FeatureFiles] = {}
     kept: dict[str, list[Photograph]] = {}
@@ -91,12 +101,12 @@ def build_dataset(
     word_to_idx = build_vocabulary((one for many in words["train"] for one in many), min_count)
     captions, shares = _captions(words, word_to_idx)
     written = [
-        out.write(f"{name}_captions.h5", captions),
+        out.write(name + _CAPTIONS, captions),
         out.write(f"{name}_vocab.json", _vocabulary_json(word_to_idx)),
         out.write(f"{name}_left_out.txt", _lines(f"{what}\t{why}" for what, why in left_out)),
     ]
     for split, photographs in kept.items():
-        features[split].move_into_place()
+        written += features[split].move_into_place()
         paths = [_relative(photograph.path, out.path) for photograph in photographs]
         written.append(out.write(f"{name}_{split}_images.txt", _lines(paths)))
         written.append(out.write(f"{name}_{split}_captions.json", _coco_json(paths, photographs)))
@@ -143,8 +153,7 @@ def make_shapes(
     Returns, raises: as `build_dataset`.
     """
     out = command.OutputFolder(Path(folder))
-    pictures = out.path / f"{name}_images"
-    pictures.mkdir(exist_ok=True)
+    pictures = command.OutputFolder(out.path / f"{name}_images")
     held_out = shapes.held_out_pairs(seed)
     splits: dict[str, list[Photograph]] = {"train": [], "val": []}
     for number, (split, count) in enumerate({"train": train, "val": val}.items()):
@@ -153,8 +162,7 @@ def make_shapes(
             tell(index)
             rng = np.random.default_rng([seed, 1 + number, index])
             scene = shapes.random_scene(rng, held_out, show=split == "val" and index % 2 == 1)
-            path = pictures / f"{split}_{index:05}.jpg"
-            shapes.draw(scene, rng).save(path, quality=92)
+            path = _write_picture(pictures, f"{split}_{index:05}.jpg", shapes.draw(scene, rng))
             splits[split].append(Photograph(str(path), scene.captions(rng, 5)))
     record = build_dataset(
         CaptionSource("shapes", splits), out.path, name, min_count=1, report=report
@@ -162,6 +170,16 @@ def make_shapes(
     record |= {"seed": seed, "held_out": sorted(" ".join(pair) for pair in held_out)}
     out.write_json(f"{name}_build.json", record)
     return record
+
+
+def _write_picture(folder: command.OutputFolder, name: str, picture: "Image.Image") -> Path:
+    """Leaves a file as it is that holds this picture already, so that its features are still good."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=92)
+    path = folder.path / name
+    if path.is_file() and path.read_bytes() == buffer.getvalue():
+        return path
+    return folder.write(name, buffer.getvalue())
 
 
 def _captions(

@@ -95,9 +95,11 @@ def caption_figure(sources: Sequence[str], captions: Sequence[Sequence[str]], ti
     """
     columns = min(_COLUMNS, len(sources))
     rows = -(-len(sources) // columns)
-    figure = Figure(figsize=(3.7 * columns, 5.5 * rows + 0.4), layout="constrained")
-    figure.suptitle(title, fontsize=TITLE)
-    axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3.7, 1.8] * rows)
+    height = 5.6 * rows + 0.5  # inches, with the title
+    figure = Figure(figsize=(3.8 * columns, height))
+    figure.suptitle(title, x=0.01, y=1 - 0.08 / height, ha="left", fontsize=TITLE)
+    axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3.7, 1.9] * rows)
+    figure.subplots_adjust(0.01, 0, 0.99, 1 - 0.5 / height, wspace=0.05, hspace=0.03)
     pictures, below = axes[::2].ravel(), axes[1::2].ravel()
     for axis in axes.ravel():
         axis.set_axis_off()
@@ -108,7 +110,8 @@ def caption_figure(sources: Sequence[str], captions: Sequence[Sequence[str]], ti
         shown = [_wrapped(text) for text in texts[:_SHOWN_CAPTIONS]]
         if len(texts) > _SHOWN_CAPTIONS:
             shown.append(f"(and {len(texts) - _SHOWN_CAPTIONS} more)")
-        words.text(0, 1, "\n".join(shown), va="top", fontsize=12, transform=words.transAxes)
+        style = {"va": "top", "fontsize": 12, "parse_math": False}
+        words.text(0, 1, "\n".join(shown), transform=words.transAxes, **style)
     return figure
 
 

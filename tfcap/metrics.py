@@ -143,6 +143,18 @@ def score_captions(
     return scores
 
 
+def check_installed(metrics: Iterable[str] = METRICS) -> None:
+    """Finds out before long work whether `score_captions` can compute these metrics.
+
+    Raises:
+        ImportError: pycocoevalcap is not installed.
+        FileNotFoundError: METEOR is wanted and Java is missing.
+    """
+    _scorers()
+    if "METEOR" in metrics:
+        _java()
+
+
 def distinct_share(predictions: Mapping[Any, str]) -> float:
     """How many different sentences there are, as a share of the predictions: near 0 for a parrot.
 
@@ -179,7 +191,7 @@ def shuffled_cider(
     Raises:
         ValueError: there are fewer than two images; and as `score_captions`.
     """
-    images = list(references)
+    images = sorted(references, key=str)
     if len(images) < 2:
         raise ValueError(f"shuffling takes at least two images, received {len(images)}")
     order = np.random.default_rng(seed).permutation(len(images))
@@ -414,11 +426,6 @@ def _meteor(truths: Mapping[Any, Sequence[str]], candidates: Mapping[Any, Sequen
     """METEOR 1.5 by its own program, in one run that ends; pycocoevalcap's way leaves Java waiting."""
     from pycocoevalcap.meteor import meteor
 
-    java = shutil.which("java")
-    if java is None:
-        raise FileNotFoundError(
-            "METEOR needs Java, but no java is on the PATH: install it or do without"
-        )
     most = max(map(len, truths.values()))
     lines = []
     for sentences in truths.values():  # a repeated reference changes nothing
@@ -427,7 +434,7 @@ def _meteor(truths: Mapping[Any, Sequence[str]], candidates: Mapping[Any, Sequen
         said, true = Path(folder, "predictions"), Path(folder, "references")
         said.write_text("".join(f"{one}\n" for [one] in candidates.values()), encoding="utf-8")
         true.write_text("".join(f"{one}\n" for one in lines), encoding="utf-8")
-        command = [java, "-Xmx2G", "-Dfile.encoding=UTF-8", "-jar"]
+        command = [_java(), "-Xmx2G", "-Dfile.encoding=UTF-8", "-jar"]
         command += [str(Path(meteor.__file__).with_name(meteor.METEOR_JAR)), str(said), str(true)]
         command += ["-l", "en", "-norm", "-r", str(most)]
         try:
@@ -445,6 +452,15 @@ def _meteor(truths: Mapping[Any, Sequence[str]], candidates: Mapping[Any, Sequen
         last = (ran.stderr or ran.stdout).strip().splitlines()[-1:]
         raise OSError(f"METEOR's Java program failed (status {ran.returncode}): {''.join(last)}")
     return float(found[1])
+
+
+def _java() -> str:
+    java = shutil.which("java")
+    if java is None:
+        raise FileNotFoundError(
+            "METEOR needs Java, but no java is on the PATH: install it or do without"
+        )
+    return java
 
 
 def _unit(features: Any) -> np.ndarray:

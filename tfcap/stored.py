@@ -1,4 +1,4 @@
-"""Arrays that stay in their files: the rows of an HDF5 dataset, the lines of a text file.
+"""Arrays that stay in their files: the rows of an HDF5 dataset, the paths in a text file.
 
 They hold no data and no open file, so that they may be sent to other processes and read in any
 thread. Nothing is trusted: sizes are checked before memory is taken, and no file leads to another.
@@ -17,7 +17,7 @@ import numpy as np
 _HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 _BLOCK = 2**22  # bytes that are read at once where all rows are looked at
 _LARGEST_ROW = 2**20  # bytes
-_LARGEST_CHUNK = 2**25  # bytes; HDF5 unpacks a whole chunk for one row of it
+_LARGEST_UNPACKED = 2**25  # bytes; HDF5 unpacks whole chunks for one row
 _LONGEST_LINE = 2**16  # bytes
 _LINES_PER_MARK = 256
 
@@ -203,7 +203,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     try:
         if not h5py.is_hdf5(str(path)):
             raise _RefusedError(f"{path} {_what_else(start)}")
-        with h5py.File(str(path), "r", locking=False, rdcc_nbytes=_LARGEST_CHUNK) as opened:
+        with h5py.File(str(path), "r", locking=False, rdcc_nbytes=_LARGEST_UNPACKED) as opened:
             yield opened
     except _RefusedError as refusal:
         raise ValueError(str(refusal)) from None
@@ -250,13 +250,22 @@ def _checked(file: h5py.File, name: str, ndim: int, path: Path) -> h5py.Dataset:
             f"{path}: {name} is {dataset.dtype} {dataset.shape}, expected numbers with {ndim} axes"
         )
     row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
-    chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
-    if row > _LARGEST_ROW or chunk > _LARGEST_CHUNK:
+    unpacked = _unpacked_for_a_row(dataset)
+    if row > _LARGEST_ROW or unpacked > _LARGEST_UNPACKED:
         raise _RefusedError(
-            f"{path}: {name} has rows of {row:,} bytes in chunks of {chunk:,}, more than the "
-            f"{_LARGEST_ROW:,} and {_LARGEST_CHUNK:,} that are read: it is refused"
+            f"{path}: one row of {name} has {row:,} bytes, in chunks of {unpacked:,}, more than the "
+            f"{_LARGEST_ROW:,} and {_LARGEST_UNPACKED:,} that are read: it is refused"
         )
     return dataset
+
+
+def _unpacked_for_a_row(dataset: h5py.Dataset) -> int:
+    """The bytes of all chunks in which a row lies; 0 if there are no chunks."""
+    if dataset.chunks is None:
+        return 0
+    across = zip(dataset.shape[1:], dataset.chunks[1:], strict=True)
+    count = math.prod(-(-size // chunk) for size, chunk in across)
+    return count * math.prod(dataset.chunks) * dataset.dtype.itemsize
 
 
 def _offset(file: h5py.File, dataset: h5py.Dataset) -> int | None:
@@ -282,11 +291,12 @@ def shown(text: str, longest: int = 80) -> str:
 # ---- text files
 
 
-class StoredLines:
-    """The lines of a UTF-8 text file, read when they are asked for.
+class StoredPaths:
+    """The paths and URLs in a UTF-8 text file, one a line, read when they are asked for.
 
     ``x[index]`` takes what an array's first axis takes: an integer gives a string, all else an array
-    of strings. The place of every 256th line is kept, nothing more.
+    of strings. A relative path is joined to the folder in which the file lies. The place of every
+    256th line is kept, nothing more.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
@@ -308,7 +318,7 @@ class StoredLines:
         return self._count
 
     def __repr__(self) -> str:
-        return f"StoredLines({str(self.path)!r}, shape={self.shape})"
+        return f"StoredPaths({str(self.path)!r}, shape={self.shape})"
 
     def __getitem__(self, index: Any) -> Any:
         rows = select_rows(index, len(self))
@@ -335,7 +345,7 @@ class StoredLines:
                     line = file.readline(_LONGEST_LINE)
                     place += 1
                 found.append(line.strip().decode(errors="replace"))
-        return found
+        return [text if "://" in text else str(self.path.parent / text) for text in found]
 
 
 def _mark_lines(file: BinaryIO, path: Path) -> tuple[int, np.ndarray]:

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tfcap.coco import caption_dataset, decode_captions, load_coco_data, sample_coco_minibatch
-from tfcap.stored import StoredLines, StoredRows
+from tfcap.stored import StoredPaths, StoredRows
 from tfcap.vocabulary import END, NULL, START
 
 from . import caption_folders
@@ -155,10 +155,10 @@ def test_threads_read_the_same_rows(rows):
             np.testing.assert_array_equal(found, array[pick])
 
 
-def test_lines_are_indexed_as_an_array(tmp_path):
-    lines = [f"image {number} é" for number in range(1000)]
+def test_paths_are_indexed_as_an_array(tmp_path):
+    lines = [f"http://images.example/{number} é.jpg" for number in range(1000)]
     (tmp_path / "a.txt").write_text("\n".join(lines), encoding="utf-8")
-    stored, array = StoredLines(tmp_path / "a.txt"), np.array(lines)
+    stored, array = StoredPaths(tmp_path / "a.txt"), np.array(lines)
     assert (len(stored), stored.shape) == (1000, (1000,))
     assert stored[-1] == lines[-1]
     assert type(stored[0]) is str
@@ -175,15 +175,25 @@ def test_lines_are_indexed_as_an_array(tmp_path):
         stored[1000]
 
 
+def test_relative_paths_lead_from_the_folder_of_their_list(tmp_path):
+    here = str(tmp_path / "elsewhere" / "b.jpg")
+    (tmp_path / "a.txt").write_text(f"images/a.jpg\n{here}\nhttp://images.example/c.jpg\n")
+    stored = StoredPaths(tmp_path / "a.txt")
+    assert stored[:].tolist() == [
+        str(tmp_path / "images" / "a.jpg"),
+        here,
+        "http://images.example/c.jpg",
+    ]
+
+
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 512, 513])
 def test_lines_are_counted_with_and_without_a_last_break(tmp_path, monkeypatch, count, ending):
     monkeypatch.setattr("tfcap.stored._BLOCK", 64)
-    lines = [f"{'x' * (number % 50)}{number}" for number in range(count)]
-    (tmp_path / "a.txt").write_text(
-        ("\r\n" if "\r" in ending else "\n").join(lines) + ending, newline=""
-    )
-    stored = StoredLines(tmp_path / "a.txt")
+    lines = [f"a://{'x' * (number % 50)}{number}" for number in range(count)]
+    text = (ending or "\n").join(lines) + ending
+    (tmp_path / "a.txt").write_text(text, newline="")
+    stored = StoredPaths(tmp_path / "a.txt")
     assert len(stored) == count
     assert stored[:].tolist() == lines
 
@@ -340,6 +350,7 @@ def test_sentences_stop_before_end_and_leave_out_null_and_a_leading_start():
         "",
         "a <START> dog",
     ]
+    assert decode_captions([0, 3, 5], {0: "<NULL>", 3: "a", 5: "dog"}) == "a dog"
     assert decode_captions(np.zeros((0, 4), int), words) == []
     assert decode_captions(np.zeros((2, 0), int), words) == ["", ""]
 
@@ -347,7 +358,7 @@ def test_sentences_stop_before_end_and_leave_out_null_and_a_leading_start():
 @pytest.mark.parametrize(
     ("captions", "error", "said"),
     [
-        ([4, 6], ValueError, "hold the id 6, but the vocabulary has 6 words"),
+        ([4, 6], ValueError, "hold the id 6, which none of the vocabulary's 6 words has"),
         ([[4, -1]], ValueError, "hold the id -1"),
         ([4.0], TypeError, "are float64, expected integers"),
         (4, ValueError, r"shape \(\), expected \(T,\) or \(N, T\)"),

@@ -317,6 +317,10 @@ def test_shuffling_takes_the_captions_from_their_images_and_cider_with_them(pyco
     assert score_captions(predictions, references)["CIDEr"] == pytest.approx(10)
     assert shuffled_cider(predictions, references) < 5
     assert shuffled_cider(predictions, references, 3) == shuffled_cider(predictions, references, 3)
+    turned = dict(reversed(references.items()))
+    assert shuffled_cider(predictions, turned) == pytest.approx(
+        shuffled_cider(predictions, references)
+    )
     parrot = dict.fromkeys(references, "a red cat on ice here")
     assert shuffled_cider(parrot, references) == score_captions(parrot, references)["CIDEr"]
 
@@ -432,6 +436,8 @@ def test_results_are_read_as_they_were_written(tmp_path):
     assert json.loads(file.read_text())[1] == {"image_id": 7, "caption": ""}
     write_coco_results(file, {np.int64(3): "a"})
     assert read_coco_results(file) == {3: "a"}
+    file.write_text('[{"image_id": 3, "caption": "caf\u00e9"}]', encoding="utf-8-sig")
+    assert read_coco_results(file) == {3: "caf\u00e9"}
     write_coco_results(file, {})
     assert read_coco_results(file) == {}
 
@@ -501,7 +507,7 @@ def built(folder, annotations):
     }
     data["val_urls"].path = folder / "x_val_images.txt"
     if annotations is not None:
-        (folder / "x_val_captions.json").write_text(annotations)
+        (folder / "x_val_captions.json").write_text(annotations, encoding="utf-8")
     return data
 
 
@@ -515,7 +521,7 @@ def test_references_are_the_captions_decoded_where_only_ids_are_kept(tmp_path):
 def test_references_are_the_sentences_as_written_where_these_are_kept(tmp_path):
     sentences = [(2, "A."), (0, "A dog, caf\u00e9!"), (2, "a dog")]
     entries = [{"image_id": image, "caption": text} for image, text in sentences]
-    data = built(tmp_path, json.dumps({"images": [], "annotations": entries}))
+    data = built(tmp_path, json.dumps({"annotations": entries}, ensure_ascii=False))
     assert references_by_image(data, "val") == {2: ["A.", "a dog"], 0: ["A dog, caf\u00e9!"]}
 
 
