@@ -527,7 +527,7 @@ def test_captions_of_another_vocabulary_are_refused_for_validation_too():
 def test_what_training_would_overlook_is_refused():
     model = captioner()
     model.compile("sgd")
-    with pytest.raises(ValueError, match="sample weights .* not supported"):
+    with pytest.raises(ValueError, match=r"sample weights .* not supported"):
         model.fit(FEATURES, CAPTIONS, sample_weight=np.ones(6), verbose=0)
     model.compile("sgd")
     with pytest.raises(ValueError, match="captions are missing"):
