@@ -12,7 +12,7 @@ from visualization.backend import keras, tf
 
 NULL, START, END, UNK = range(4)
 D, V = 5, 7
-seeds = pytest.mark.parametrize("seed", range(3))
+seeds = pytest.mark.parametrize("seed", range(2))
 
 
 def captioner(seed=0, words=V - 4, cell="lstm", scale=3.0, vocabulary=None, **options):
@@ -209,8 +209,8 @@ def test_a_wide_beam_finds_the_best_of_all_sentences(seed, penalty):
 
 @seeds
 def test_a_length_penalty_changes_which_sentence_is_best(seed):
-    made, features = captioner(seed, scale=1.5), pictures(30, seed)
-    made.vocab.b.assign([0, 0, -1.5, 0, 0, 0, 0])
+    made, features = captioner(seed, scale=4.0), pictures(30, seed)
+    made.vocab.b.assign([0, 0, -2, 0, 0, 0, 0])
     mean = [
         lengths(made.beam_search(features, 121, max_length=4, length_penalty=penalty)[0]).mean()
         for penalty in (-3.0, 0.0, 3.0)
