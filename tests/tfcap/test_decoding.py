@@ -295,6 +295,14 @@ def test_the_shortest_sentences_are_the_beginnings_of_longer_ones(way, longest):
     np.testing.assert_array_equal(short, made.sample(features, 9, **options)[:, :longest])
 
 
+def test_three_words_repeat_nothing_even_if_they_are_all_null():
+    made = captioner()
+    made.vocab.b.assign([50, 0, 0, 0, 0, 0, 0])
+    words = made.sample(pictures(2), 4, plain=True, block_trigrams=True)
+    assert not words[:, :3].any()
+    assert words[:, 3].all()
+
+
 # ----------------------------------------------------------------------------------------- drawing
 
 
@@ -343,6 +351,15 @@ def test_draws_are_decided_by_the_seed():
     np.testing.assert_array_equal(made.sample(features, 9, temperature=2.0, seed=7), words)
     for seed in (8, -7, 2**40):
         assert (made.sample(features, 9, temperature=2.0, seed=seed) != words).any()
+
+
+def test_every_step_draws_anew():
+    made = captioner(words=20)
+    made.vocab.w.assign(0 * made.vocab.w)
+    made.vocab.b.assign(np.where(np.arange(24) == END, -50, 0))
+    words = made.sample(pictures(50), 20, temperature=1.0)
+    assert (words[:, 1:] == words[:, :-1]).mean() == pytest.approx(1 / 20, abs=0.03)
+    assert (words[1:] == words[:-1]).mean() == pytest.approx(1 / 20, abs=0.03)
 
 
 def test_a_cold_draw_is_greedy():
