@@ -23,7 +23,6 @@ OVERFIT = {
     "learning_rate": 5e-3,
     "dropout": 0.0,
     "clip_norm": 0.0,
-    "normalize": False,
     "max_train": 50,
     "patience": 0,
 }
@@ -67,6 +66,11 @@ def main(argv: list[str] | None = None) -> int:
         metavar="SECONDS",
         help="how often the state for --resume is saved, beside each epoch's end "
         "(default: %(default)s; 0: after every step)",
+    )
+    parser.add_argument(
+        "--tensorboard",
+        action="store_true",
+        help="also write the figures of each epoch for TensorBoard (needs pip install tensorboard)",
     )
     parser.add_common_arguments()
     parser.set_defaults(seed=None, out=Path("captioner"))
@@ -136,16 +140,13 @@ def _train(arguments: argparse.Namespace) -> int:
     trainer = training.Trainer(settings, data, out, strategy, arguments.save_every)
     if state:
         trainer.load(state)
-    run = Run(trainer, out, arguments.quiet or not trainer.is_chief, arguments.overfit)
+    quiet = arguments.quiet or not trainer.is_chief
+    run = Run(trainer, out, quiet, arguments.overfit, arguments.tensorboard)
     try:
         return run.to_the_end()
     except training.DivergedError as error:
         print(f"stopped at {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        trainer.save()
-        print(f"stopped; --resume --out {out.path} goes on", file=sys.stderr)
-        return 130
 
 
 def _strategy(name: str | None) -> Any:
@@ -167,9 +168,9 @@ def _settings(arguments: argparse.Namespace, state: "State | None") -> "Settings
     """Those given, else those of the run that goes on, else the defaults."""
     from .training import Settings
 
-    names: list[str] = [field.name for field in dataclasses.fields(Settings)]
-    given = {name: getattr(arguments, name, None) for name in names}
-    given = {name: value for name, value in given.items() if value is not None}
+    names = {field.name for field in dataclasses.fields(Settings)}
+    said: dict[str, Any] = vars(arguments)
+    given = {name: said[name] for name in names & said.keys() if said[name] is not None}
     if state:
         for name, value in given.items():
             if name != "epochs" and value != state.settings[name]:
@@ -193,7 +194,7 @@ def _load(arguments: argparse.Namespace, settings: "Settings", out: command.Outp
             raise ValueError(
                 "--data names no folder: make one with python -m tfcap.datasets, or try --overfit"
             )
-        from .shapes import make_shapes
+        from .datasets import make_shapes
 
         folder = out.path / "shapes"
         if not folder.exists():
@@ -224,16 +225,19 @@ class Run:
     """A training run as the command shows and writes it: epochs, scores, the best weights, a curve."""
 
     def __init__(
-        self, trainer: "Trainer", out: command.OutputFolder, quiet: bool, overfit: bool
+        self,
+        trainer: "Trainer",
+        out: command.OutputFolder,
+        quiet: bool,
+        overfit: bool,
+        tensorboard: bool,
     ) -> None:
         self.trainer, self.out, self.quiet, self.overfit = trainer, out, quiet, overfit
         self.references: dict[int, list[str]] = {}
-        self.writer: Any = None
+        self.summaries: Any = None
         if trainer.is_chief:
-            from visualization.backend import tf
-
             self.references = {} if overfit else _references(trainer.data, quiet)
-            self.writer = tf.summary.create_file_writer(str(out.path / "tensorboard"))
+            self.summaries = _summaries(out.path / "tensorboard") if tensorboard else None
 
     def to_the_end(self) -> int:
         """Trains the epochs that are left; returns the command's status."""
@@ -275,7 +279,8 @@ class Run:
                 show(f"{heading}, validating ...")
                 results |= self._validated()
                 self._keep_if_best(results)
-                self._summarize(results)
+                if self.summaries:
+                    self.summaries(results)
         results["seconds"] = time.monotonic() - begun
         trainer.end_epoch(results)
         self._say(
@@ -312,14 +317,6 @@ class Run:
         patience, progress = self.trainer.settings.patience, self.trainer.progress
         return bool(patience) and progress.epoch - progress.best_epoch >= patience
 
-    def _summarize(self, results: dict[str, float]) -> None:
-        from visualization.backend import tf
-
-        with self.writer.as_default():
-            for name in results.keys() - {"epoch"}:
-                tf.summary.scalar(name, results[name], step=int(results["epoch"]))
-        self.writer.flush()
-
     def _write_results(self) -> None:
         from visualization.plotting import png
 
@@ -354,15 +351,19 @@ def loss_figure(losses: Sequence[float], history: Sequence[Mapping[str, float]])
         losses: one a step.
         history: one an epoch, with "val_loss" where there is one.
     """
+    import numpy as np
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="compressed")
     axes = figure.subplots()
-    axes.plot(range(1, len(losses) + 1), losses, linewidth=1, label="training, each step")
+    width = max(1, len(losses) // 100)
+    smooth = np.convolve(losses, np.full(width, 1 / width), "valid")
+    axes.plot(range(1, len(losses) + 1), losses, "C0", linewidth=1, alpha=1 if width == 1 else 0.3)
+    axes.plot(range(width, len(losses) + 1), smooth, "C0", label="training")
     validated = [epoch["val_loss"] for epoch in history if "val_loss" in epoch]
     if validated:
         steps = [len(losses) * (k + 1) / len(validated) for k in range(len(validated))]
-        axes.plot(steps, validated, "o-", label="validation")
+        axes.plot(steps, validated, "C1o-", label="validation")
         axes.legend()
     axes.set_xlabel("step")
     axes.set_ylabel("loss: cross entropy of a caption")
@@ -370,6 +371,25 @@ def loss_figure(losses: Sequence[float], history: Sequence[Mapping[str, float]])
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     return figure
+
+
+def _summaries(folder: Path) -> Any:
+    """Writes what TensorBoard shows; raises ImportError where it is not installed."""
+    try:
+        import tensorboard  # noqa: F401
+    except ImportError:
+        raise ImportError("--tensorboard needs TensorBoard: pip install tensorboard") from None
+    from visualization.backend import tf
+
+    writer = tf.summary.create_file_writer(str(folder))
+
+    def write(results: Mapping[str, float]) -> None:
+        with writer.as_default():
+            for name, value in results.items():
+                tf.summary.scalar(name, value, step=int(results["epoch"]))
+        writer.flush()
+
+    return write
 
 
 def _references(data: Mapping[str, Any], quiet: bool) -> dict[int, list[str]]:

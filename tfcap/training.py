@@ -218,11 +218,11 @@ class Trainer:
 
     @functools.cached_property
     def _summed(self) -> Any:
-        return tf.function(self.model.summed_loss, autograph=False)
+        return tf.function(self.model.summed_loss, reduce_retracing=True, autograph=False)
 
     @functools.cached_property
     def _compiled(self) -> Any:
-        return tf.function(self._replicated, autograph=False)
+        return tf.function(self._replicated, reduce_retracing=True, autograph=False)
 
     def _replicated(self, features: Any, captions: Any) -> tuple[Any, Any]:
         """One step on every replica's rows: the batch's loss, and the words it had."""
@@ -269,7 +269,7 @@ class Trainer:
         step = self.progress.step + 1
         features = self.strategy.experimental_local_results(batch[0])
         if not all(np.isfinite(rows).all() for rows in features):
-            return f"step {step}: the loss is no number, nor are features in its batch: build them again"
+            return f"step {step}: the loss is no number, nor are its features: build them again"
         return (
             f"step {step}: the loss is no number, most likely because steps are too long: begin "
             f"again with a --learning-rate below {rate:g}"

@@ -1,0 +1,464 @@
+"""Builds caption data in the course's layout, and the command that builds, draws and inspects it.
+
+``NAME_captions.h5`` (SPLIT_captions, SPLIT_image_idxs), ``NAME_SPLIT_squeezenet.h5`` (features),
+``NAME_vocab.json``, ``NAME_SPLIT_images.txt`` (paths, relative to the folder where they lie in it), and
+beside them ``NAME_SPLIT_captions.json``, the sentences as they were written, as COCO writes them.
+
+TensorFlow is imported inside the functions that compute, so that ``--help`` answers at once.
+"""
+
+import argparse
+import hashlib
+import io
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visualization import command
+
+from . import shapes
+from .caption_sources import VAL_SHARE, CaptionSource, Photograph, read_source
+from .vocabulary import UNK, build_vocabulary, encode_captions, tokenize
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+_CAPTIONS = "_captions.h5"
+MIN_COUNT = 5
+MAX_WORDS = 20  # 98 of 100 captions of Flickr8k have no more
+
+
+def build_dataset(
+    source: CaptionSource,
+    folder: str | Path,
+    name: str,
+    *,
+    min_count: int = MIN_COUNT,
+    max_words: int = MAX_WORDS,
+    grid: bool = False,
+    report: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Writes captions, vocabulary and features of photographs into a folder.
+
+    The vocabulary has the words that occur `min_count` times in the training captions, by
+    `tfcap.vocabulary.tokenize`. Of longer captions the first `max_words` words are kept, and <END> set
+    after them. Photographs that cannot be read are left out, with their captions, and listed in
+    ``NAME_left_out.txt``.
+
+    If it is interrupted, the same call goes on where it was. An older set of that name stays as it was
+    until the new one is complete.
+
+    Args:
+        source: the photographs with their captions.
+        folder: where the set goes; made if missing.
+        name: NAME in the files' names.
+        grid: also write ``NAME_SPLIT_squeezenet_grid.h5``, float16 (images, 13, 13, 512).
+        report: is told what is being done.
+
+    Returns:
+        The record that is also written, as ``NAME_build.json``.
+
+    Raises:
+        ValueError: there is no training photograph that can be read.
+        OSError: the folder cannot be written to, or there is no room.
+    """
+    from .feature_files import FeatureFiles
+
+    if not source.splits.get("train"):
+        raise ValueError(f"{name}: there is no photograph with a caption in the training split")
+    start = time.monotonic()
+    out = command.OutputFolder(Path(folder))
+    other = next((p for p in out.path.glob(f"*{_CAPTIONS}") if p.name != name + _CAPTIONS), None)
+    if other is not None:
+        raise ValueError(
+            f"--out {folder}: holds the set {other.name.removesuffix(_CAPTIONS)} already, and a folder "
+            "holds one: name another folder"
+        )
+    left_out = list(source.left_out)
+    features: dict[str, FeatureFiles] = {}
+    kept: dict[str, list[Photograph]] = {}
+    for split, photographs in source.splits.items():
+        files = FeatureFiles(
+            out.path / f"{name}_{split}_squeezenet.h5",
+            [photograph.path for photograph in photographs],
+            out.path / f"{name}_{split}_squeezenet_grid.h5" if grid else None,
+        )
+        files.fill(_reporter(report, f"{split} features", len(photographs)))
+        features[split] = files
+        kept[split] = [p for p in photographs if p.path not in files.skipped]
+        left_out += files.skipped.items()
+
+    report("captions")
+    words = {
+        split: [[tokenize(text)[:max_words] for text in p.captions] for p in photographs]
+        for split, photographs in kept.items()
+    }
+    word_to_idx = build_vocabulary((one for many in words["train"] for one in many), min_count)
+    captions, shares = _captions(words, word_to_idx)
+    written = [
+        out.write(name + _CAPTIONS, captions),
+        out.write(f"{name}_vocab.json", _vocabulary_json(word_to_idx)),
+        out.write(f"{name}_left_out.txt", _lines(f"{what}\t{why}" for what, why in left_out)),
+    ]
+    for split, photographs in kept.items():
+        written += features[split].move_into_place()
+        paths = [_relative(photograph.path, out.path) for photograph in photographs]
+        written.append(out.write(f"{name}_{split}_images.txt", _lines(paths)))
+        written.append(out.write(f"{name}_{split}_captions.json", _coco_json(paths, photographs)))
+    record = {
+        "command": "tfcap.datasets",
+        "kind": source.kind,
+        "sources": {str(path): _sha256(path) for path in source.files},
+        "name": name,
+        "min_count": min_count,
+        "max_words": max_words,
+        "encoder": "squeezenet",
+        "grid": grid,
+        "vocabulary": len(word_to_idx),
+        "splits": {
+            split: {
+                "images": len(photographs),
+                "captions": sum(len(photograph.captions) for photograph in photographs),
+                "share_unknown": shares[split],
+            }
+            for split, photographs in kept.items()
+        },
+        "left_out": len(left_out),
+        "seconds": round(time.monotonic() - start, 1),
+        "files": {path.name: _sha256(path) for path in written},
+    }
+    out.write_json(f"{name}_build.json", record)
+    return record
+
+
+def make_shapes(
+    folder: str | Path,
+    name: str = "shapes",
+    *,
+    train: int = 2000,
+    val: int = 400,
+    seed: int = 0,
+    report: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """Draws a set of coloured shapes with captions, and builds it: the pictures are in NAME_images.
+
+    Every picture has five captions. The pairs of `shapes.held_out_pairs` are shown in every second
+    picture of val, and nowhere in train.
+
+    Returns, raises: as `build_dataset`.
+    """
+    out = command.OutputFolder(Path(folder))
+    pictures = command.OutputFolder(out.path / f"{name}_images")
+    held_out = shapes.held_out_pairs(seed)
+    splits: dict[str, list[Photograph]] = {"train": [], "val": []}
+    for number, (split, count) in enumerate({"train": train, "val": val}.items()):
+        tell = _reporter(report, f"{split} pictures", count)
+        for index in range(count):
+            tell(index)
+            rng = np.random.default_rng([seed, 1 + number, index])
+            scene = shapes.random_scene(rng, held_out, show=split == "val" and index % 2 == 1)
+            path = _write_picture(pictures, f"{split}_{index:05}.jpg", shapes.draw(scene, rng))
+            splits[split].append(Photograph(str(path), scene.captions(rng, 5)))
+    record = build_dataset(
+        CaptionSource("shapes", splits), out.path, name, min_count=1, report=report
+    )
+    record |= {"seed": seed, "held_out": sorted(" ".join(pair) for pair in held_out)}
+    out.write_json(f"{name}_build.json", record)
+    return record
+
+
+def _write_picture(folder: command.OutputFolder, name: str, picture: "Image.Image") -> Path:
+    """Leaves a file as it is that holds this picture already, so that its features are still good."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=92)
+    path = folder.path / name
+    if path.is_file() and path.read_bytes() == buffer.getvalue():
+        return path
+    return folder.write(name, buffer.getvalue())
+
+
+def _captions(
+    words: dict[str, list[list[list[str]]]], word_to_idx: dict[str, int]
+) -> tuple[bytes, dict[str, float]]:
+    """The content of NAME_captions.h5, and of each split the share of words that are <UNK>."""
+    import h5py
+
+    buffer = io.BytesIO()
+    shares = {}
+    longest = max(len(one) for split in words.values() for many in split for one in many)
+    with h5py.File(buffer, "w") as file:
+        for split, photographs in words.items():
+            counts = [len(captions) for captions in photographs]
+            ids = encode_captions(
+                [one for captions in photographs for one in captions], word_to_idx, longest + 2
+            )
+            file[f"{split}_captions"] = ids  # (M, T) int32
+            file[f"{split}_image_idxs"] = np.repeat(np.arange(len(counts), dtype=np.int32), counts)
+            shares[split] = float((ids == UNK).sum() / max(1, (ids >= UNK).sum()))
+    return buffer.getvalue(), shares
+
+
+def _vocabulary_json(word_to_idx: dict[str, int]) -> bytes:
+    vocabulary = {"idx_to_word": list(word_to_idx), "word_to_idx": word_to_idx}
+    return json.dumps(vocabulary, ensure_ascii=False).encode()
+
+
+def _coco_json(paths: Sequence[str], photographs: Sequence[Photograph]) -> bytes:
+    """The sentences as COCO's annotation files have them; an image's id is its row."""
+    texts = [(row, text) for row, one in enumerate(photographs) for text in one.captions]
+    content = {
+        "images": [{"id": row, "file_name": path} for row, path in enumerate(paths)],
+        "annotations": [
+            {"id": number, "image_id": row, "caption": text}
+            for number, (row, text) in enumerate(texts)
+        ],
+    }
+    return json.dumps(content, ensure_ascii=False).encode()
+
+
+def _relative(path: str, folder: Path) -> str:
+    absolute, inside = Path(path).absolute(), folder.absolute()
+    return (
+        absolute.relative_to(inside).as_posix()
+        if absolute.is_relative_to(inside)
+        else str(absolute)
+    )
+
+
+def _lines(lines: Any) -> bytes:
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reporter(report: Callable[[str], None], what: str, total: int) -> Callable[[int], None]:
+    start = time.monotonic()
+    first: list[int] = []
+
+    def tell(done: int) -> None:
+        if not first:
+            first.append(done)
+        speed = (done - first[0]) / max(1e-9, time.monotonic() - start)
+        left = f", {(total - done) / speed:.0f} s left" if speed else ""
+        report(f"{what}: {done:,} of {total:,}{left}")
+
+    return tell
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``python -m tfcap.datasets build|shapes|inspect``."""
+    parser = command.Parser(
+        prog="python -m tfcap.datasets",
+        description="Builds, draws and inspects photographs with captions to train on.",
+        epilog="example: python -m tfcap.datasets build Flickr8k --out data/flickr8k",
+    )
+    commands = parser.add_subparsers(dest="job", required=True, metavar="build|shapes|inspect")
+    _add_build(commands)
+    _add_shapes(commands)
+    _add_inspect(commands)
+    jobs = {"build": _build, "shapes": _shapes, "inspect": _inspect}
+    return command.run(parser, argv, lambda arguments: jobs[arguments.job](arguments))
+
+
+def _add_build(commands: Any) -> None:
+    build = commands.add_parser(
+        "build",
+        help="from Flickr8k, Flickr30k, COCO, Karpathy's json, or images and a CSV",
+        description="Builds the course's layout from Flickr8k or Flickr30k (images, token file, files "
+        "that list the splits), COCO's captions_*.json, Karpathy's dataset_*.json, or a CSV with the "
+        "columns image and caption, and perhaps split. Interrupted, the same command goes on.",
+        epilog="example: python -m tfcap.datasets build Flickr8k --out data/flickr8k",
+    )
+    build.add_argument(
+        "source", type=Path, metavar="FOLDER|FILE", help="the data set, or its file of captions"
+    )
+    build.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="where the images are, if not there"
+    )
+    build.add_argument("--name", help="NAME in the files' names (default: the source's name)")
+    build.add_argument(
+        "--min-count",
+        type=command.positive_int,
+        default=MIN_COUNT,
+        metavar="N",
+        help="words that the training captions have less often become <UNK> (default: %(default)s)",
+    )
+    build.add_argument(
+        "--max-words",
+        type=command.positive_int,
+        default=MAX_WORDS,
+        metavar="N",
+        help="longer captions are cut after so many words (default: %(default)s)",
+    )
+    build.add_argument(
+        "--val-share",
+        type=command.positive_float,
+        default=VAL_SHARE,
+        metavar="SHARE",
+        help="of the images, drawn at random, if nothing says the splits (default: %(default)s)",
+    )
+    build.add_argument(
+        "--grid",
+        action="store_true",
+        help="also write the features of the 13x13 positions, in float16: 173 kB an image",
+    )
+    build.add_common_arguments()
+
+
+def _add_shapes(commands: Any) -> None:
+    drawn = commands.add_parser(
+        "shapes",
+        help="a small set of coloured shapes, drawn here",
+        description="Draws coloured shapes of two sizes, one above, left of or inside another, with "
+        "captions that say which. Eight pairs of colour and shape are shown in val only.",
+        epilog="example: python -m tfcap.datasets shapes --out data/shapes",
+    )
+    drawn.add_argument("--name", default="shapes", help="NAME in the files' names")
+    for split, count in (("train", 2000), ("val", 400)):
+        drawn.add_argument(
+            f"--{split}",
+            type=command.positive_int,
+            default=count,
+            metavar="N",
+            help=f"pictures in {split} (default: %(default)s)",
+        )
+    drawn.add_common_arguments()
+
+
+def _add_inspect(commands: Any) -> None:
+    inspect = commands.add_parser(
+        "inspect",
+        help="what a folder holds, with a figure of images and their captions",
+        description="Tells what a folder in the course's layout holds, the course's or one built here, "
+        "and draws some of its images with their captions.",
+        epilog="example: python -m tfcap.datasets inspect data/shapes",
+    )
+    inspect.add_argument("folder", type=Path, metavar="FOLDER", help="with NAME_captions.h5 in it")
+    inspect.add_argument("--split", help="whose images are drawn (default: val, if there is one)")
+    inspect.add_argument(
+        "--count",
+        type=command.positive_int,
+        default=8,
+        metavar="N",
+        help="images drawn (default: %(default)s)",
+    )
+    inspect.add_common_arguments()
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    name = arguments.name or command.file_stem(arguments.source.resolve().stem)
+    _check_name(name)
+    source = read_source(
+        arguments.source, arguments.images, val_share=arguments.val_share, seed=arguments.seed
+    )
+    command.OutputFolder(arguments.out)
+    with command.loading_tensorflow(arguments.quiet):
+        from visualization.backend import tf  # noqa: F401
+    with command.progress("", arguments.quiet) as report:
+        record = build_dataset(
+            source,
+            arguments.out,
+            name,
+            min_count=arguments.min_count,
+            max_words=arguments.max_words,
+            grid=arguments.grid,
+            report=report,
+        )
+    return _tell(arguments, record)
+
+
+def _shapes(arguments: argparse.Namespace) -> int:
+    _check_name(arguments.name)
+    command.OutputFolder(arguments.out)
+    with command.loading_tensorflow(arguments.quiet):
+        from visualization.backend import tf  # noqa: F401
+    with command.progress("", arguments.quiet) as report:
+        record = make_shapes(
+            arguments.out,
+            arguments.name,
+            train=arguments.train,
+            val=arguments.val,
+            seed=arguments.seed,
+            report=report,
+        )
+    return _tell(arguments, record)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from visualization import plotting
+
+    from . import inspection
+    from .coco import load_coco_data
+
+    data = load_coco_data(arguments.folder)
+    splits = inspection.describe(data)
+    split = arguments.split or ("val" if "val" in splits else next(iter(splits)))
+    if split not in splits:
+        raise ValueError(f"--split {split}: there is {', '.join(splits)}")
+    out = command.OutputFolder(arguments.out)
+    images, captions = inspection.draw_examples(data, split, arguments.count, arguments.seed)
+    sources = [str(data[f"{split}_urls"][image]) for image in images]
+    name = command.file_stem(arguments.folder.resolve().name)
+    found = splits[split]
+    title = f"{name}, {split}: {found['images']:,} images, {found['captions']:,} captions"
+    drawn = inspection.caption_figure(sources, captions, title)
+    figure = out.write(f"{name}-inspect.png", plotting.png(drawn))
+    record = {
+        "command": "tfcap.datasets inspect",
+        "folder": str(arguments.folder),
+        "files": {
+            path.name: _sha256(path)
+            for path in sorted(arguments.folder.glob("*.h5"))
+            if path.is_file()
+        },
+        "encoder": data["encoder"],
+        "vocabulary": len(data["idx_to_word"]),
+        "frequent_words": data["idx_to_word"][4:24],
+        "splits": splits,
+        "drawn": {"split": split, "seed": arguments.seed, "images": sources},
+        "figure": figure.name,
+    }
+    written = out.write_json(f"{name}-inspect.json", record)
+    if not arguments.quiet:
+        print(inspection.as_text(data, splits))
+        for source, texts in zip(sources[:3], captions, strict=False):
+            print(f"{source}: {texts[0]}")
+        print(f"written  {figure}\n         {written}")
+    return 0
+
+
+def _check_name(name: str) -> None:
+    if command.file_stem(name) != name:
+        raise ValueError(
+            f"--name {name}: expected letters, digits and hyphens, as {command.file_stem(name)}"
+        )
+
+
+def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> int:
+    if arguments.quiet:
+        return 0
+    name = record["name"]
+    for split, found in record["splits"].items():
+        print(
+            f"{split:6}{found['images']:8,} images {found['captions']:9,} captions, "
+            f"{found['share_unknown']:.1%} of their words <UNK>"
+        )
+    print(f"{record['vocabulary']:,} words in the vocabulary, the four special ones included")
+    if record["left_out"]:
+        print(
+            f"{record['left_out']:,} left out: {arguments.out / name}_left_out.txt says what and why"
+        )
+    print(f"written  {arguments.out / name}_*  ({record['seconds']:.0f} s)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
