@@ -1,10 +1,10 @@
-# make fool | make test | make lint | make bench
+# make fool | make test | make lint | make notebooks | make bench
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 RUN := .venv/bin/python
 
-.PHONY: fool test lint bench clean
+.PHONY: fool test lint notebooks check-notebooks bench clean
 fool: .venv/run.stamp
 	$(RUN) -m visualization.fool --target 6
 
@@ -15,6 +15,12 @@ lint: .venv/test.stamp
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+notebooks: .venv/test.stamp
+	$(RUN) -m notebooks.execute
+
+check-notebooks: .venv/test.stamp
+	$(RUN) -m notebooks.execute --check
 
 bench: .venv/bench.stamp
 	$(RUN) -m benchmarks

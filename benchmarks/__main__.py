@@ -1,52 +1,76 @@
-"""``python -m benchmarks [NAME ...] [--json FILE]``: a table of ratios, and the same as JSON."""
+"""``python -m benchmarks [NAME ...] [--json FILE] [--figure FILE]``: a table of ratios."""
 
 import argparse
 import dataclasses
 import importlib
 import importlib.metadata
+import io
 import json
 import os
 import platform
 import sys
+import time
+from collections.abc import Iterable
 from pathlib import Path
 
-from .timing import NOISY, Case, Row, measure
+from visualization.command import OutputFolder
+
+from .timing import FEWEST, NOISY, Case, Row, measure
 
 # each a module of this package with a function cases()
-NAMES = ("startup", "checkpoints", "fool", "visualization", "recurrent")
+NAMES = (
+    "startup",
+    "checkpoints",
+    "fool",
+    "visualization",
+    "recurrent",
+    "growth",
+    "captioning",
+    "data",
+)
 PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Runs the named benchmarks; returns 1 if a promised ratio was missed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Times this project beside its peers and prints ratios of medians from one run.",
-        epilog="example: python -m benchmarks fool --json fool.json",
+        epilog="example: python -m benchmarks fool --json fool.json --figure fool.png",
     )
     parser.add_argument(
         "name", nargs="*", help=f"what to measure: {', '.join(NAMES)} (default: all)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures here")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "--figure", type=Path, metavar="FILE.png", help="also draw the ratios as a picture"
+    )
+    arguments = parser.parse_args(argv)
     unknown = sorted(set(arguments.name) - set(NAMES))
     if unknown:
         parser.error(f"no benchmark is called {', '.join(unknown)}; there are {', '.join(NAMES)}")
-    if arguments.json and not arguments.json.absolute().parent.is_dir():
-        parser.error(f"--json {arguments.json}: its folder does not exist; make it first")
+    for option in ("json", "figure"):
+        file = getattr(arguments, option)
+        if file and not file.absolute().parent.is_dir():
+            parser.error(f"--{option} {file}: its folder does not exist; make it first")
+    if arguments.figure and arguments.figure.suffix != ".png":
+        parser.error(f"--figure {arguments.figure}: the picture is a PNG; give it a name with .png")
 
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    start = time.monotonic()
     about = machine()
-    print(" | ".join(f"{key} {value}" for key, value in about.items()), flush=True)
+    print(" | ".join(f"{key} {value}" for key, value in about.items()))
+    print(f"\n  {'':36} {'':>12} {'spread':>8} {'ratio':>7}  promised", flush=True)
     rows: list[Row] = []
+    missing: set[str] = set()
     for name in arguments.name or NAMES:
         for case in importlib.import_module(f"{__package__}.{name}").cases():
             measured = measure(case)
-            print_table(case, measured)
+            print_case(case, measured)
             rows += measured
-    if arguments.json:
-        report = {"machine": about, "rows": [dataclasses.asdict(row) for row in rows]}
-        arguments.json.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+            missing |= set(case.missing)
+    print_summary(rows, missing, time.monotonic() - start)
+    write(arguments.json, arguments.figure, about, rows, missing)
     return int(any(row.missed for row in rows))
 
 
@@ -67,20 +91,56 @@ def machine() -> dict[str, str]:
     return about
 
 
-def print_table(case: Case, rows: list[Row]) -> None:
+def print_case(case: Case, rows: list[Row]) -> None:
     """One case: a line a contender, the promise beside the ratio, noisy lines marked."""
-    print(f"\n{case.name}")
-    print(f"  {'':36} {case.unit:>9} {'spread':>8} {'ratio':>7}  promised")
+    few = f"median of {case.rounds} rounds" if case.rounds < FEWEST else ""
+    print("\n" + "; ".join(filter(None, [case.name, case.note, few])))
     for row in rows:
         promise = "" if row.at_least is None else f"at least {row.at_least:.2f}"
-        flags = (", MISSED" if row.missed else "") + (", noisy" if row.spread > NOISY else "")
+        flags = (", MISSED" if row.missed else "") + (", noisy" if row.noisy else "")
         print(
-            f"  {row.contender:36} {row.median:9.2f} {row.spread:8.0%} {row.ratio:7.2f}"
+            f"  {row.contender:36} {row.median:9.2f} {row.unit} {row.spread:8.0%} {row.ratio:7.2f}"
             f"  {promise}{flags}",
             flush=True,
         )
     for peer, reason in case.missing.items():
-        print(f"  {peer:36} not measured: {reason}", flush=True)
+        print(f"  {peer:36} {reason}", flush=True)
+
+
+def print_summary(rows: list[Row], missing: Iterable[str], seconds: float) -> None:
+    """What to know of the whole run before quoting a line of it."""
+    promised = [row for row in rows if row.at_least is not None]
+    kept = sum(not row.missed for row in promised)
+    noisy = sum(row.noisy for row in rows)
+    print(f"\n{kept} of {len(promised)} promised ratios kept, in {seconds / 60:.1f} minutes")
+    if noisy:
+        print(f"{noisy} of {len(rows)} lines noisy: a spread above {NOISY:.0%}; run these again")
+    if missing:
+        print(f"missing peers: {', '.join(sorted(missing))}; 'make bench' installs them")
+
+
+def write(
+    json_file: Path | None,
+    figure_file: Path | None,
+    about: dict[str, str],
+    rows: list[Row],
+    missing: Iterable[str],
+) -> None:
+    """Writes the figures and the picture where they are asked for."""
+    if json_file:
+        report = {
+            "machine": about,
+            "rows": [dataclasses.asdict(row) for row in rows],
+            "missing_peers": sorted(missing),
+        }
+        text = json.dumps(report, indent=1) + "\n"
+        OutputFolder(json_file.absolute().parent).write(json_file.name, text.encode())
+    if figure_file:
+        from .figure import draw
+
+        picture = io.BytesIO()
+        draw(rows, ", ".join(f"{key} {value}" for key, value in about.items())).savefig(picture)
+        OutputFolder(figure_file.absolute().parent).write(figure_file.name, picture.getvalue())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from tfcap.model import CaptioningRNN
 from visualization.backend import keras, tf
 
 from .recurrent import has_bfloat16
-from .timing import Case
+from .timing import INSTALL, Case
 
 try:
     import torch
@@ -33,12 +33,12 @@ def cases() -> Iterator[Case]:
         contenders = {"tfcap": ours(n, v), "keras": in_keras(n, v)}
         missing = {}
         if torch is None:
-            missing["torch"] = "not installed"
+            missing["torch"] = INSTALL
         else:
             contenders["torch"] = in_torch(n, v)
-        first = first_call(contenders["tfcap"])
-        name = f"training step, N={n}, V={v:,}; first call {first:.1f} s"
-        yield Case(name, contenders, at_least, missing=missing)
+        note = f"first call {first_call(contenders['tfcap']):.1f} s"
+        name = f"training step, N={n}, V={v:,}"
+        yield Case(name, contenders, at_least, missing=missing, note=note)
 
     half = {"bfloat16": ours(128, 1004, "mixed_bfloat16"), "float32": ours(128, 1004)}
     judged = {"float32": 1.2} if has_bfloat16() else {}
@@ -141,10 +141,10 @@ def growing_data() -> Case:
     from tfcap.coco import caption_dataset
 
     model = captioner(1004)
-    features, captions = batch(1280, 1004)
+    features, captions = batch(640, 1004)
 
     def epoch(times: int) -> Contender:
-        rows = np.arange(1280 * times) % 1280
+        rows = np.arange(640 * times) % 640
         data = {
             "train_captions": captions[rows],
             "train_image_idxs": rows.astype("int32"),

@@ -11,7 +11,7 @@ import numpy as np
 from visualization import SqueezeNet, load_image, make_fooling_image, preprocess_image
 from visualization.backend import keras, tf
 
-from .timing import Case
+from .timing import INSTALL, Case
 
 TARGET = 6
 ITERATIONS = 20
@@ -32,7 +32,7 @@ def cases() -> Iterator[Case]:
     if importlib.util.find_spec("torch"):
         contenders |= pytorch(image)
     else:
-        missing["PyTorch"] = "install benchmarks/requirements.txt"
+        missing["torch"] = INSTALL
     yield Case(
         "fool: one iteration, one image",
         contenders,

@@ -16,7 +16,7 @@ from tfcap import layers
 from visualization.backend import keras, tf
 
 from .memory import growth, in_a_process
-from .timing import Case
+from .timing import INSTALL, Case
 
 try:
     import torch
@@ -51,8 +51,8 @@ def cases() -> Iterator[Case]:
             del contenders["NumPy loop"]
         if torch is not None:
             contenders["torch"] = in_torch(kind, sizes)
-        missing = {} if torch is not None else {"torch": "not installed"}
-        yield case(f"{kind} {sizes}", contenders, at_least, missing)
+        missing = {} if torch is not None else {"torch": INSTALL}
+        yield case(f"{kind} {sizes}", contenders, at_least, missing, 5 if sizes == LONG else 7)
 
     sizes = 128, 16, 256, 512
     lengths = np.random.default_rng(0).integers(8, 17, size=sizes[0])
@@ -76,12 +76,13 @@ def case(
     contenders: Mapping[str, Contender],
     at_least: Mapping[str, float],
     missing: Mapping[str, str] | None = None,
+    rounds: int = 7,
 ) -> Case:
-    """A case whose name tells how long the first call took, tracing and compiling included."""
+    """A case whose note tells how long the first call took, tracing and compiling included."""
     start = time.perf_counter()
     next(iter(contenders.values()))()
-    first = time.perf_counter() - start
-    return Case(f"{name}; first call {first:.1f} s", contenders, at_least, missing=missing or {})
+    note = f"first call {time.perf_counter() - start:.1f} s"
+    return Case(name, contenders, at_least, rounds=rounds, missing=missing or {}, note=note)
 
 
 def data(sizes: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:

@@ -16,15 +16,17 @@ def cases() -> Iterator[Case]:
         fool = ["-m", "visualization.fool", "--target", "6", "--quiet", "--out", folder]
         tensorflow = _python("-c", "import tensorflow")
         yield Case(
-            "startup: the whole command, from the shell's prompt to the written pictures",
+            "startup: the whole command, until its pictures are written",
             {"visualization.fool --target 6": _python(*fool), IMPORT: tensorflow},
             at_least={IMPORT: 1 / 3},
+            rounds=5,
             warmups=1,
         )
         yield Case(
             "startup: --help",
             {"visualization.fool --help": _python(*fool[:2], "--help"), IMPORT: tensorflow},
             at_least={IMPORT: 10},
+            rounds=5,
             warmups=1,
         )
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import cast
 
 NOISY = 0.15
+FEWEST = 5  # rounds that a median should stand on; where there are fewer, the table says so
+INSTALL = "not installed"  # why a peer is missing that `make bench` would install
 
 
 @dataclass(frozen=True)
@@ -30,14 +32,17 @@ class Case:
     warmups: int = 2
     missing: Mapping[str, str] = field(default_factory=dict)  # peer -> why it is not measured
     unit: str = "ms"
+    note: str = ""  # what else to print beside the name
 
 
 @dataclass(frozen=True)
 class Row:
-    """One contender's line of the table, in the unit of its case."""
+    """One contender's line of the table."""
 
     case: str
     contender: str
+    unit: str
+    rounds: int
     median: float
     spread: float  # interquartile range over the median
     ratio: float  # its median over this project's
@@ -46,6 +51,10 @@ class Row:
     @property
     def missed(self) -> bool:
         return self.at_least is not None and self.ratio < self.at_least
+
+    @property
+    def noisy(self) -> bool:
+        return self.spread > NOISY
 
 
 def measure(case: Case) -> list[Row]:
@@ -68,5 +77,6 @@ def measure(case: Case) -> list[Row]:
         low, _, high = statistics.quantiles(values, n=4, method="inclusive")
         spread = (high - low) / medians[name]
         ratio = medians[name] / ours
-        rows.append(Row(case.name, name, medians[name], spread, ratio, case.at_least.get(name)))
+        measured = case.unit, case.rounds, medians[name], spread, ratio
+        rows.append(Row(case.name, name, *measured, case.at_least.get(name)))
     return rows

@@ -22,12 +22,12 @@ from visualization import (
 from visualization.backend import keras, tf
 
 from .memory import growth, in_a_process
-from .timing import Case
+from .timing import INSTALL, Case
 
 BATCH = 25
 SAMPLES = 20
 ITERATIONS = 100
-STEPS = 20  # of fooling
+STEPS = 8  # of fooling; Foolbox and PyTorch take half a second each
 LABEL = 457  # bow tie
 TARGET = 6
 RATE = 1e-3  # too small to fool, so that every contender takes all its steps
@@ -47,7 +47,7 @@ def cases() -> Iterator[Case]:
     y = np.full(BATCH, LABEL)
     peers = {name: importlib.util.find_spec(name) for name in ("torch", "captum", "tf_keras_vis")}
     peers["foolbox"] = importlib.util.find_spec("foolbox")
-    missing = {name: "install benchmarks/requirements.txt" for name in peers if not peers[name]}
+    missing = {name: INSTALL for name in peers if not peers[name]}
 
     def case(
         name: str, contenders: dict[str, Contender], promised: dict[str, float], work: int

@@ -7,16 +7,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = [
-    package for package in ("visualization", "tfcap") if (ROOT / package / "__main__.py").exists()
-]
+PACKAGES = ("visualization", "tfcap")
 
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_package_lists_its_commands_and_names_without_tensorflow(package):
     code = (
         f"import sys, {package}.__main__ as overview; overview.main([])\n"
-        "assert not {'tensorflow', 'keras', 'numpy'} & set(sys.modules)\n"
+        "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
     )
     said = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .folder_kinds import no_captions
-from .stored import StoredLines, StoredRows, blocks, hdf5_names, shown
+from .stored import StoredPaths, StoredRows, blocks, hdf5_names, shown
 from .vocabulary import END, NULL, SPECIAL, START, check_vocabulary
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ def load_coco_data(
         data[f"{split}_captions"] = StoredRows(captions, f"{split}_captions", 2)
         data[f"{split}_image_idxs"] = StoredRows(captions, f"{split}_image_idxs", 1)
         data[f"{split}_features"] = StoredRows(features, "features", 2)
-        data[f"{split}_urls"] = StoredLines(lines)
+        data[f"{split}_urls"] = StoredPaths(lines)
         _check_captions(data[f"{split}_captions"], len(words), vocabulary)
         _check_images(*(data[f"{split}_{key}"] for key in _PARTS))
     if len(set(encoders.values())) > 1:
@@ -130,7 +130,7 @@ def decode_captions(
 
     Args:
         captions: integers (T,) or (N, T).
-        idx_to_word: the words by their ids.
+        idx_to_word: the words by their ids, a list or a dict.
 
     Returns:
         One string for (T,), a list of N for (N, T).
@@ -144,11 +144,13 @@ def decode_captions(
         raise ValueError(f"the captions have shape {captions.shape}, expected (T,) or (N, T)")
     if captions.size and not np.issubdtype(captions.dtype, np.integer):
         raise TypeError(f"the captions are {captions.dtype}, expected integers")
-    if captions.size and not 0 <= captions.min() <= captions.max() < len(idx_to_word):
-        bad = captions.min() if captions.min() < 0 else captions.max()
-        raise ValueError(
-            f"the captions hold the id {bad}, but the vocabulary has {len(idx_to_word):,} words"
-        )
+    known = idx_to_word if isinstance(idx_to_word, Mapping) else range(len(idx_to_word))
+    for index in np.unique(captions).tolist():
+        if index not in known:
+            raise ValueError(
+                f"the captions hold the id {index}, which none of the vocabulary's {len(known):,} "
+                "words has"
+            )
     if captions.ndim == 1:
         return _decode(captions, idx_to_word)
     return [_decode(caption, idx_to_word) for caption in captions]
@@ -197,6 +199,7 @@ def caption_dataset(
     from visualization.backend import tf
 
     captions, image_idxs, features = _split(data, split)
+    image_idxs = np.asarray(image_idxs)
     worker, workers = shard
     if not 0 <= worker < workers:
         raise ValueError(f"shard is {shard}, expected (k, n) with 0 <= k < n")
@@ -204,6 +207,8 @@ def caption_dataset(
         raise ValueError(
             f"batch_size is {batch_size}, expected at least one for each worker, {workers}"
         )
+    if seed < 0 or epoch < 0:
+        raise ValueError(f"seed is {seed} and epoch {epoch}, expected 0 or more")
     rows, starts, columns = _plan(
         _lengths(captions), batch_size, (seed, epoch) if shuffle else None
     )
@@ -396,7 +401,7 @@ def _check_captions(captions: StoredRows, size: int, vocabulary: Path) -> None:
 
 
 def _check_images(
-    captions: StoredRows, image_idxs: StoredRows, features: StoredRows, urls: StoredLines
+    captions: StoredRows, image_idxs: StoredRows, features: StoredRows, urls: StoredPaths
 ) -> None:
     """Looks at whether every caption has an image, and every image features and a line."""
     if len(image_idxs) != len(captions):

@@ -7,22 +7,28 @@ beside them ``NAME_SPLIT_captions.json``, the sentences as they were written, as
 TensorFlow is imported inside the functions that compute, so that ``--help`` answers at once.
 """
 
+import argparse
 import hashlib
 import io
 import json
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from visualization import command
 
 from . import shapes
-from .caption_sources import CaptionSource, Photograph
+from .caption_sources import VAL_SHARE, CaptionSource, Photograph, read_source
 from .vocabulary import UNK, build_vocabulary, encode_captions, tokenize
 
+if TYPE_CHECKING:
+    from PIL import Image
+
+_CAPTIONS = "_captions.h5"
 MIN_COUNT = 5
 MAX_WORDS = 20  # 98 of 100 captions of Flickr8k have no more
 
@@ -65,7 +71,14 @@ def build_dataset(
 
     if not source.splits.get("train"):
         raise ValueError(f"{name}: there is no photograph with a caption in the training split")
+    start = time.monotonic()
     out = command.OutputFolder(Path(folder))
+    other = next((p for p in out.path.glob(f"*{_CAPTIONS}") if p.name != name + _CAPTIONS), None)
+    if other is not None:
+        raise ValueError(
+            f"--out {folder}: holds the set {other.name.removesuffix(_CAPTIONS)} already, and a folder "
+            "holds one: name another folder"
+        )
     left_out = list(source.left_out)
     features: dict[str, FeatureFiles] = {}
     kept: dict[str, list[Photograph]] = {}
@@ -88,12 +101,12 @@ def build_dataset(
     word_to_idx = build_vocabulary((one for many in words["train"] for one in many), min_count)
     captions, shares = _captions(words, word_to_idx)
     written = [
-        out.write(f"{name}_captions.h5", captions),
+        out.write(name + _CAPTIONS, captions),
         out.write(f"{name}_vocab.json", _vocabulary_json(word_to_idx)),
         out.write(f"{name}_left_out.txt", _lines(f"{what}\t{why}" for what, why in left_out)),
     ]
     for split, photographs in kept.items():
-        features[split].move_into_place()
+        written += features[split].move_into_place()
         paths = [_relative(photograph.path, out.path) for photograph in photographs]
         written.append(out.write(f"{name}_{split}_images.txt", _lines(paths)))
         written.append(out.write(f"{name}_{split}_captions.json", _coco_json(paths, photographs)))
@@ -116,6 +129,7 @@ def build_dataset(
             for split, photographs in kept.items()
         },
         "left_out": len(left_out),
+        "seconds": round(time.monotonic() - start, 1),
         "files": {path.name: _sha256(path) for path in written},
     }
     out.write_json(f"{name}_build.json", record)
@@ -139,8 +153,7 @@ def make_shapes(
     Returns, raises: as `build_dataset`.
     """
     out = command.OutputFolder(Path(folder))
-    pictures = out.path / f"{name}_images"
-    pictures.mkdir(exist_ok=True)
+    pictures = command.OutputFolder(out.path / f"{name}_images")
     held_out = shapes.held_out_pairs(seed)
     splits: dict[str, list[Photograph]] = {"train": [], "val": []}
     for number, (split, count) in enumerate({"train": train, "val": val}.items()):
@@ -149,8 +162,7 @@ def make_shapes(
             tell(index)
             rng = np.random.default_rng([seed, 1 + number, index])
             scene = shapes.random_scene(rng, held_out, show=split == "val" and index % 2 == 1)
-            path = pictures / f"{split}_{index:05}.jpg"
-            shapes.draw(scene, rng).save(path, quality=92)
+            path = _write_picture(pictures, f"{split}_{index:05}.jpg", shapes.draw(scene, rng))
             splits[split].append(Photograph(str(path), scene.captions(rng, 5)))
     record = build_dataset(
         CaptionSource("shapes", splits), out.path, name, min_count=1, report=report
@@ -158,6 +170,16 @@ def make_shapes(
     record |= {"seed": seed, "held_out": sorted(" ".join(pair) for pair in held_out)}
     out.write_json(f"{name}_build.json", record)
     return record
+
+
+def _write_picture(folder: command.OutputFolder, name: str, picture: "Image.Image") -> Path:
+    """Leaves a file as it is that holds this picture already, so that its features are still good."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=92)
+    path = folder.path / name
+    if path.is_file() and path.read_bytes() == buffer.getvalue():
+        return path
+    return folder.write(name, buffer.getvalue())
 
 
 def _captions(
@@ -222,9 +244,221 @@ def _reporter(report: Callable[[str], None], what: str, total: int) -> Callable[
     first: list[int] = []
 
     def tell(done: int) -> None:
-        first.append(done) if not first else None
+        if not first:
+            first.append(done)
         speed = (done - first[0]) / max(1e-9, time.monotonic() - start)
         left = f", {(total - done) / speed:.0f} s left" if speed else ""
         report(f"{what}: {done:,} of {total:,}{left}")
 
     return tell
+
+
+def main(argv: list[str] | None = None) -> int:
+    """``python -m tfcap.datasets build|shapes|inspect``."""
+    parser = command.Parser(
+        prog="python -m tfcap.datasets",
+        description="Builds, draws and inspects photographs with captions to train on.",
+        epilog="example: python -m tfcap.datasets build Flickr8k --out data/flickr8k",
+    )
+    commands = parser.add_subparsers(dest="job", required=True, metavar="build|shapes|inspect")
+    _add_build(commands)
+    _add_shapes(commands)
+    _add_inspect(commands)
+    jobs = {"build": _build, "shapes": _shapes, "inspect": _inspect}
+    return command.run(parser, argv, lambda arguments: jobs[arguments.job](arguments))
+
+
+def _add_build(commands: Any) -> None:
+    build = commands.add_parser(
+        "build",
+        help="from Flickr8k, Flickr30k, COCO, Karpathy's json, or images and a CSV",
+        description="Builds the course's layout from Flickr8k or Flickr30k (images, token file, files "
+        "that list the splits), COCO's captions_*.json, Karpathy's dataset_*.json, or a CSV with the "
+        "columns image and caption, and perhaps split. Interrupted, the same command goes on.",
+        epilog="example: python -m tfcap.datasets build Flickr8k --out data/flickr8k",
+    )
+    build.add_argument(
+        "source", type=Path, metavar="FOLDER|FILE", help="the data set, or its file of captions"
+    )
+    build.add_argument(
+        "--images", type=Path, metavar="FOLDER", help="where the images are, if not there"
+    )
+    build.add_argument("--name", help="NAME in the files' names (default: the source's name)")
+    build.add_argument(
+        "--min-count",
+        type=command.positive_int,
+        default=MIN_COUNT,
+        metavar="N",
+        help="words that the training captions have less often become <UNK> (default: %(default)s)",
+    )
+    build.add_argument(
+        "--max-words",
+        type=command.positive_int,
+        default=MAX_WORDS,
+        metavar="N",
+        help="longer captions are cut after so many words (default: %(default)s)",
+    )
+    build.add_argument(
+        "--val-share",
+        type=command.positive_float,
+        default=VAL_SHARE,
+        metavar="SHARE",
+        help="of the images, drawn at random, if nothing says the splits (default: %(default)s)",
+    )
+    build.add_argument(
+        "--grid",
+        action="store_true",
+        help="also write the features of the 13x13 positions, in float16: 173 kB an image",
+    )
+    build.add_common_arguments()
+
+
+def _add_shapes(commands: Any) -> None:
+    drawn = commands.add_parser(
+        "shapes",
+        help="a small set of coloured shapes, drawn here",
+        description="Draws coloured shapes of two sizes, one above, left of or inside another, with "
+        "captions that say which. Eight pairs of colour and shape are shown in val only.",
+        epilog="example: python -m tfcap.datasets shapes --out data/shapes",
+    )
+    drawn.add_argument("--name", default="shapes", help="NAME in the files' names")
+    for split, count in (("train", 2000), ("val", 400)):
+        drawn.add_argument(
+            f"--{split}",
+            type=command.positive_int,
+            default=count,
+            metavar="N",
+            help=f"pictures in {split} (default: %(default)s)",
+        )
+    drawn.add_common_arguments()
+
+
+def _add_inspect(commands: Any) -> None:
+    inspect = commands.add_parser(
+        "inspect",
+        help="what a folder holds, with a figure of images and their captions",
+        description="Tells what a folder in the course's layout holds, the course's or one built here, "
+        "and draws some of its images with their captions.",
+        epilog="example: python -m tfcap.datasets inspect data/shapes",
+    )
+    inspect.add_argument("folder", type=Path, metavar="FOLDER", help="with NAME_captions.h5 in it")
+    inspect.add_argument("--split", help="whose images are drawn (default: val, if there is one)")
+    inspect.add_argument(
+        "--count",
+        type=command.positive_int,
+        default=8,
+        metavar="N",
+        help="images drawn (default: %(default)s)",
+    )
+    inspect.add_common_arguments()
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    name = arguments.name or command.file_stem(arguments.source.resolve().stem)
+    _check_name(name)
+    source = read_source(
+        arguments.source, arguments.images, val_share=arguments.val_share, seed=arguments.seed
+    )
+    command.OutputFolder(arguments.out)
+    with command.loading_tensorflow(arguments.quiet):
+        from visualization.backend import tf  # noqa: F401
+    with command.progress("", arguments.quiet) as report:
+        record = build_dataset(
+            source,
+            arguments.out,
+            name,
+            min_count=arguments.min_count,
+            max_words=arguments.max_words,
+            grid=arguments.grid,
+            report=report,
+        )
+    return _tell(arguments, record)
+
+
+def _shapes(arguments: argparse.Namespace) -> int:
+    _check_name(arguments.name)
+    command.OutputFolder(arguments.out)
+    with command.loading_tensorflow(arguments.quiet):
+        from visualization.backend import tf  # noqa: F401
+    with command.progress("", arguments.quiet) as report:
+        record = make_shapes(
+            arguments.out,
+            arguments.name,
+            train=arguments.train,
+            val=arguments.val,
+            seed=arguments.seed,
+            report=report,
+        )
+    return _tell(arguments, record)
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from visualization import plotting
+
+    from . import inspection
+    from .coco import load_coco_data
+
+    data = load_coco_data(arguments.folder)
+    splits = inspection.describe(data)
+    split = arguments.split or ("val" if "val" in splits else next(iter(splits)))
+    if split not in splits:
+        raise ValueError(f"--split {split}: there is {', '.join(splits)}")
+    out = command.OutputFolder(arguments.out)
+    images, captions = inspection.draw_examples(data, split, arguments.count, arguments.seed)
+    sources = [str(data[f"{split}_urls"][image]) for image in images]
+    name = command.file_stem(arguments.folder.resolve().name)
+    found = splits[split]
+    title = f"{name}, {split}: {found['images']:,} images, {found['captions']:,} captions"
+    drawn = inspection.caption_figure(sources, captions, title)
+    figure = out.write(f"{name}-inspect.png", plotting.png(drawn))
+    record = {
+        "command": "tfcap.datasets inspect",
+        "folder": str(arguments.folder),
+        "files": {
+            path.name: _sha256(path)
+            for path in sorted(arguments.folder.glob("*.h5"))
+            if path.is_file()
+        },
+        "encoder": data["encoder"],
+        "vocabulary": len(data["idx_to_word"]),
+        "frequent_words": data["idx_to_word"][4:24],
+        "splits": splits,
+        "drawn": {"split": split, "seed": arguments.seed, "images": sources},
+        "figure": figure.name,
+    }
+    written = out.write_json(f"{name}-inspect.json", record)
+    if not arguments.quiet:
+        print(inspection.as_text(data, splits))
+        for source, texts in zip(sources[:3], captions, strict=False):
+            print(f"{source}: {texts[0]}")
+        print(f"written  {figure}\n         {written}")
+    return 0
+
+
+def _check_name(name: str) -> None:
+    if command.file_stem(name) != name:
+        raise ValueError(
+            f"--name {name}: expected letters, digits and hyphens, as {command.file_stem(name)}"
+        )
+
+
+def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> int:
+    if arguments.quiet:
+        return 0
+    name = record["name"]
+    for split, found in record["splits"].items():
+        print(
+            f"{split:6}{found['images']:8,} images {found['captions']:9,} captions, "
+            f"{found['share_unknown']:.1%} of their words <UNK>"
+        )
+    print(f"{record['vocabulary']:,} words in the vocabulary, the four special ones included")
+    if record["left_out"]:
+        print(
+            f"{record['left_out']:,} left out: {arguments.out / name}_left_out.txt says what and why"
+        )
+    print(f"written  {arguments.out / name}_*  ({record['seconds']:.0f} s)")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -64,7 +64,7 @@ def sampler(
             kept = tf.maximum(tf.reduce_sum(tf.cast(before < top_p, tf.int32), axis=1), 1)
             scores = _at_least(scores, tf.gather(ranked, kept - 1, batch_dims=1)[:, tf.newaxis])
         uniform = tf.random.stateless_uniform(
-            tf.shape(scores), seed + tf.stack([0, t]), minval=1e-30, dtype=scores.dtype
+            tf.shape(scores), seed + tf.cast([0, t], seed.dtype), minval=1e-30, dtype=scores.dtype
         )
         gumbel = -tf.math.log(-tf.math.log(uniform))  # arg max of scores + gumbel is a draw
         return greedy(scores + gumbel, t)
@@ -132,7 +132,7 @@ def beam_search(
 
     Returns words int32 (N, n_best, max_length), best first, and log p float32 (N, n_best): the sum
     over the words of log softmax(scores), ``<END>`` included. Where fewer than n_best sentences are
-    possible, the rest have log p of -inf.
+    possible, the rest are all ``<NULL>`` and have log p of -inf.
     """
     count, beams = tf.shape(states[0])[0], beam_size
 
@@ -149,12 +149,13 @@ def beam_search(
         *before: Tensor,
     ) -> tuple:
         scores, states = step(tf.reshape(words, [-1]), list(before))  # (N * B, V)
+        total = tf.reduce_logsumexp(scores, axis=1, keepdims=True)  # of all words, blocked or not
         if block_trigrams:
             flat = tf.reshape(tf.transpose(said, [2, 0, 1]), [max_length, -1])  # (T, N * B)
             scores = _without_repeated_trigrams(scores, flat, t)
-        gain, word = _likeliest(scores, ids.never_said, beams)  # (N * B, B)
+        best, word = _likeliest(scores, ids.never_said, beams)  # (N * B, B)
         from_beam = [count, -1, beams]
-        gain, word = tf.reshape(gain, from_beam), tf.reshape(word, from_beam)  # (N, B, B)
+        gain, word = tf.reshape(best - total, from_beam), tf.reshape(word, from_beam)  # (N, B, B)
 
         alone = tf.one_hot(0, beams, on_value=0.0, off_value=-float("inf"))  # one way to stay ended
         gain = tf.where(ended[..., tf.newaxis], alone, gain)
@@ -208,7 +209,8 @@ def beam_search(
         shape_invariants=_any_rows(shapes, states),
         parallel_iterations=1,
     )
-    return said[:, :n_best], log_p[:, :n_best]
+    possible = tf.math.is_finite(log_p)[..., tf.newaxis]
+    return tf.where(possible, said, ids.null)[:, :n_best], log_p[:, :n_best]
 
 
 def _any_rows(shapes: list[tuple], states: list[Tensor]) -> tuple:
@@ -217,19 +219,18 @@ def _any_rows(shapes: list[tuple], states: list[Tensor]) -> tuple:
 
 
 def _likeliest(scores: Tensor, barred: list[int], k: int) -> tuple[Tensor, Tensor]:
-    """log p and ids of the k likeliest words that are not barred: (M, V) -> (M, k), (M, k).
+    """Scores and ids of the k likeliest words that are not barred: (M, V) -> (M, k), (M, k).
 
     Looking for a few words more, and dropping barred ones among them, spares a copy of the scores.
     Where there are fewer than k words, the rest are -inf.
     """
     found = min(k + len(barred), scores.shape[1])
     best, words = tf.math.top_k(scores, found)  # (M, found)
-    log_p = best - tf.reduce_logsumexp(scores, axis=1, keepdims=True)
     bad = tf.reduce_any(words[..., tf.newaxis] == tf.constant(barred), axis=-1)
-    log_p, places = tf.math.top_k(tf.where(bad, -float("inf"), log_p), min(k, found))
+    best, places = tf.math.top_k(tf.where(bad, -float("inf"), best), min(k, found))
     words = tf.gather(words, places, batch_dims=1)
     missing = [[0, 0], [0, k - min(k, found)]]
-    return tf.pad(log_p, missing, constant_values=-float("inf")), tf.pad(words, missing)
+    return tf.pad(best, missing, constant_values=-float("inf")), tf.pad(words, missing)
 
 
 def _without(scores: Tensor, barred: list[int]) -> Tensor:

@@ -1,6 +1,6 @@
 """Features of many image files, written to HDF5 so that an interrupted run goes on where it was.
 
-While a file is being filled it is called ``FILE.partial``, and ``FILE.progress.json`` says how far it is.
+While a file is being filled it is ``FILE.partial``, and ``FILE.progress.json`` says how far it is.
 """
 
 import contextlib
@@ -43,6 +43,7 @@ class FeatureFiles:
         self._digest = _digest(sources, len(self._files))
         self.skipped: dict[str, str] = {}
         self._done = self._rows = 0
+        self._in_place = False
 
     def fill(self, report: Callable[[int], None] = lambda done: None) -> None:
         """Computes what is not there yet; `report` is told how many images are done.
@@ -51,9 +52,10 @@ class FeatureFiles:
             ValueError: no image can be read.
             OSError: there is no room, or the files cannot be written.
         """
-        if self._is_there():
+        if not self._resume():
+            self._start()
+        if self._in_place:
             return
-        self._resume()
         with contextlib.ExitStack() as opened:
             for file in self._files:
                 opened.enter_context(file)
@@ -66,11 +68,14 @@ class FeatureFiles:
         for file in self._files:
             file.cut(self._rows)
 
-    def move_into_place(self) -> None:
-        """Gives the files their names, once all that belongs to them is there."""
-        for file in self._files:
-            if file.partial.exists():
+    def move_into_place(self) -> list[Path]:
+        """Gives the files their names, once all that belongs to them is there; returns them."""
+        if not self._in_place:
+            for file in self._files:
                 os.replace(file.partial, file.path)
+            self._in_place = True
+            self._write_state()
+        return [file.path for file in self._files]
 
     def _compute(
         self, images: Iterator[np.ndarray | Exception], report: Callable[[int], None]
@@ -99,54 +104,48 @@ class FeatureFiles:
         for file in self._files:
             file.sync()
         self._done, self._rows = done, rows
-        state = {"digest": self._digest, "done": done, "rows": rows, "skipped": self.skipped}
+        self._write_state()
+
+    def _resume(self) -> bool:
+        """Takes up what an earlier run left, if it is whole and of the same images."""
+        state, count = self._state(), len(self.sources)
+        if state is None:
+            return False
+        for file in self._files:
+            found = file.rows_of(file.path if state["in_place"] else file.partial)
+            cut = state["done"] == count and found == state["rows"]
+            if not cut and (state["in_place"] or found != count):
+                return False
+        self._done, self._rows, self.skipped = state["done"], state["rows"], state["skipped"]
+        self._in_place = state["in_place"]
+        return True
+
+    def _start(self) -> None:
+        self._progress.unlink(missing_ok=True)
+        needed = sum(file.row_bytes for file in self._files) * len(self.sources)
+        free = shutil.disk_usage(self._progress.parent).free
+        if needed > free:
+            raise OSError(
+                f"{self._progress.parent}: the features take {needed / 1e6:,.1f} MB, but only "
+                f"{free / 1e6:,.1f} MB are free: make room, or name another folder"
+            )
+        for file in self._files:
+            file.create(file.partial, len(self.sources))
+
+    def _write_state(self) -> None:
+        state = {"digest": self._digest, "done": self._done, "rows": self._rows}
+        state |= {"skipped": self.skipped, "in_place": self._in_place}
         unfinished = self._progress.with_name(f"{self._progress.name}.partial")
         with _explained(self._progress):
             unfinished.write_text(json.dumps(state), encoding="utf-8")
             os.replace(unfinished, self._progress)
 
-    def _is_there(self) -> bool:
-        """Whether the finished files are of these very images."""
-        state = self._state()
-        if state is None or state["done"] < len(self.sources):
-            return False
-        self.skipped = state["skipped"]
-        return all(
-            file.rows_of(file.partial, self._digest) == state["rows"]
-            or (
-                not file.partial.exists() and file.rows_of(file.path, self._digest) == state["rows"]
-            )
-            for file in self._files
-        )
-
-    def _resume(self) -> None:
-        """Takes up what an earlier run left, if it is whole and of the same images."""
-        count = len(self.sources)
-        state = self._state()
-        finished = state is not None and state["done"] == count
-        whole = (
-            (count, state["rows"]) if state and finished else (count,)
-        )  # cut already, or not yet
-        if state and all(file.rows_of(file.partial, self._digest) in whole for file in self._files):
-            self._done, self._rows, self.skipped = state["done"], state["rows"], state["skipped"]
-            return
-        self._done, self._rows, self.skipped = 0, 0, {}
-        self._progress.unlink(missing_ok=True)
-        needed = sum(file.row_bytes for file in self._files) * count
-        free = shutil.disk_usage(self._progress.parent).free
-        if needed > free:
-            raise OSError(
-                f"{self._progress.parent}: the features take {needed / 1e6:,.0f} MB, but only "
-                f"{free / 1e6:,.0f} MB are free: make room, or name another folder"
-            )
-        for file in self._files:
-            file.create(file.partial, count, self._digest)
-
     def _state(self) -> dict | None:
         try:
             state = json.loads(self._progress.read_text(encoding="utf-8"))
-            whole = state["digest"] == self._digest and 0 <= state["rows"] <= state["done"]
-            return state if whole and isinstance(state["skipped"], dict) else None
+            counts = 0 <= state["rows"] <= state["done"] <= len(self.sources)
+            whole = isinstance(state["skipped"], dict) and isinstance(state["in_place"], bool)
+            return state if counts and whole and state["digest"] == self._digest else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -163,23 +162,24 @@ class _Rows:
         self._shape, self._dtype = shape, np.dtype(dtype)
         self.row_bytes = int(np.prod(shape)) * self._dtype.itemsize
 
-    def create(self, path: Path, rows: int, digest: str) -> None:
+    def create(self, path: Path, rows: int) -> None:
         with _explained(path), h5py.File(path, "w") as file:
-            file.attrs.update(encoder=ENCODER, digest=digest)
+            file.attrs["encoder"] = ENCODER
             layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
             layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            layout.set_obj_track_times(False)  # the same features make the same file
             space = h5py.h5s.create_simple((rows, *self._shape))
             kind = h5py.h5t.py_create(self._dtype)
             h5py.h5d.create(file.id, b"features", kind, space, layout)
 
-    def rows_of(self, path: Path, digest: str) -> int | None:
-        """How many rows a file has; None if it is not whole, or of other images."""
+    def rows_of(self, path: Path) -> int | None:
+        """How many rows a file has; None if it is not whole."""
         try:
             with h5py.File(path, "r") as file:
                 features = file["features"]
                 fits = features.shape[1:] == self._shape and features.dtype == self._dtype
-                return len(features) if fits and file.attrs["digest"] == digest else None
+                return len(features) if fits else None
         except (OSError, KeyError, AttributeError, RuntimeError):
             return None
 
@@ -210,7 +210,7 @@ class _Rows:
             if len(features) == rows:
                 return
             shorter = _Rows(self.partial, self._shape, self._dtype.str)
-            shorter.create(shorter.partial, rows, file.attrs["digest"])
+            shorter.create(shorter.partial, rows)
             with shorter:
                 for start in range(0, rows, _ROWS_AT_ONCE):
                     shorter.write(start, features[start : min(start + _ROWS_AT_ONCE, rows)])

@@ -35,11 +35,12 @@ def encoder(weights: str | os.PathLike[str] = "imagenet") -> "keras.Model":
     from visualization import SqueezeNet
     from visualization.backend import keras
 
-    network = SqueezeNet(weights=weights, include_top=False)
+    network = SqueezeNet(weights=weights)
     pooling = keras.layers.GlobalAveragePooling2D(
         data_format="channels_last", name="features", dtype="float32"
     )
-    return keras.Model(network.input, pooling(network.output), name=ENCODER)
+    grid = network.get_layer("fire9").output  # (N, 13, 13, 512)
+    return keras.Model(network.input, pooling(grid), name=ENCODER)
 
 
 def image_features(images: Any, *, grid: bool = False, batch_size: int = BATCH_SIZE) -> np.ndarray:

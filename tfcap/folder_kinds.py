@@ -6,36 +6,32 @@ from pathlib import Path
 
 from visualization.command import SUFFIXES
 
-_BUILD = "build it with 'python -m tfcap.datasets build' (see its --help)"
-
 
 def no_captions(folder: Path) -> OSError | ValueError:
     """The error for a path at which there is no NAME_captions.h5: says what is there."""
     if not folder.exists():
         return FileNotFoundError(f"{folder} does not exist: check the path")
+    build = f"build it with 'python -m tfcap.datasets build {folder} --out NEW_FOLDER'"
     if not folder.is_dir():
-        return ValueError(
-            f"{folder} is a file, expected the folder that holds NAME_captions.h5: {_file(folder)}"
-        )
-    names = sorted(path.name for path in folder.iterdir())
-    if not names:
-        return ValueError(
-            f"{folder} is empty, expected a folder with NAME_captions.h5: check the path"
-        )
+        told = "is a file, expected the folder that holds NAME_captions.h5: "
+        if folder.name.endswith("_captions.h5"):
+            return ValueError(f"{folder} {told}name {folder.parent}")
+        known = folder.suffix.lower() in (".json", ".csv", ".txt", ".token")
+        return ValueError(f"{folder} {told}{build if known else 'check the path'}")
+    paths = sorted(folder.iterdir())
     for looks, told in _KINDS:
-        if any(looks(folder / name) for name in names):
-            return ValueError(f"{folder} {told}")
-    inside = ", ".join(name if name.isprintable() else ascii(name) for name in names[:4])
+        found = next(filter(looks, paths), None)
+        if found:
+            return ValueError(f"{folder} {told.format(build=build, found=_shown(found))}")
+    inside = ", ".join(map(_shown, paths[:4])) + (", ..." if len(paths) > 4 else "")
     return ValueError(
-        f"{folder} holds no NAME_captions.h5 (only {inside}{', ...' if len(names) > 4 else ''}): name "
-        f"the course's coco_captioning folder or a built one; to have one of your images, {_BUILD}"
+        f"{folder} holds no NAME_captions.h5 ({f'only {inside}' if paths else 'it is empty'}): name "
+        "the course's coco_captioning folder, or one that 'python -m tfcap.datasets' made"
     )
 
 
-def _file(path: Path) -> str:
-    if path.name.endswith("_captions.h5"):
-        return f"name {path.parent}"
-    return _BUILD if path.suffix in (".json", ".csv") else "check the path"
+def _shown(path: Path) -> str:
+    return path.name if path.name.isprintable() else ascii(path.name)
 
 
 def _named(pattern: str) -> Callable[[Path], bool]:
@@ -49,44 +45,52 @@ def _inside(pattern: str) -> Callable[[Path], bool]:
     return lambda path: path.is_dir() and any(map(named, path.iterdir()))
 
 
-# In this order: the first that fits any entry of the folder.
+# The first that fits any entry of the folder counts.
 _KINDS: tuple[tuple[Callable[[Path], bool], str], ...] = (
     (
         _inside(r".+_captions\.h5"),
-        "holds no NAME_captions.h5 itself, but a folder inside it does: name that folder",
+        "holds no NAME_captions.h5 itself, but its folder {found} does: name that one",
     ),
     (
         _named(r"coco2014_vocab\.json|(train|val)2014_(urls\.txt|vgg16_fc7.*\.h5)"),
         "looks like the course's coco_captioning, but coco2014_captions.h5 is missing: get it again",
     ),
     (
+        _named(r".+\.progress\.json"),
+        "looks like a set whose building was interrupted (it holds {found}): start the same command "
+        "again, it goes on where it was",
+    ),
+    (
+        _named(r".+_vocab\.json|.+_(train|val|test)_.+\.h5"),
+        "looks like a built set (it holds {found}), but NAME_captions.h5 is missing: build it again",
+    ),
+    (
         _named(r"model\.weights\.h5"),
-        "looks like a trained model (it holds model.weights.h5), expected a folder of captions and "
-        "features",
+        "looks like a trained captioner (it holds {found}), expected a folder of captions and features",
     ),
     (
-        _named(r"flickr_?8k.*\.txt|flickr8k_text|flicker8k_dataset"),
-        f"looks like Flickr8k as it is distributed, without features: {_BUILD}",
+        _named(r"flickr_?8k.*|flicker8k_dataset"),
+        "looks like Flickr8k as it is distributed (it holds {found}), without features: {build}",
     ),
     (
-        _named(r"results_20130124\.token|flickr30k.*"),
-        f"looks like Flickr30k as it is distributed, without features: {_BUILD}",
-    ),
-    (
-        _named(r"captions_.*\.json|annotations"),
-        f"looks like COCO's annotations as they are distributed, without features: {_BUILD}",
+        _named(r"results_20130124\.token|flickr_?30k.*"),
+        "looks like Flickr30k as it is distributed (it holds {found}), without features: {build}",
     ),
     (
         _named(r"dataset(_.+)?\.json"),
-        f"looks like Karpathy's json of captions, without features: {_BUILD}",
+        "looks like captions in Karpathy's json (it holds {found}), without features: {build}",
     ),
     (
-        _named(r".+\.(csv|tsv)|captions\.txt"),
-        f"looks like images with a table of captions, without features: {_BUILD}",
+        lambda path: _named(r"captions_.*\.json")(path) or _inside(r"captions_.*\.json")(path),
+        "looks like COCO as it is distributed (it holds {found}), without features: {build}",
+    ),
+    (
+        _named(r".+\.(csv|tsv)|captions?\.txt"),
+        "looks like images with a table of captions (it holds {found}), without features: {build}",
     ),
     (
         lambda path: path.suffix.lower() in SUFFIXES,
-        "is a folder of images without captions: write these into a CSV beside them, file name and "
-        f"caption, and {_BUILD}",
+        "is a folder of images without captions: put a captions.csv beside them, with the columns "
+        "image and caption, and {build}",
     ),
 )

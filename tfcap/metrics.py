@@ -14,18 +14,22 @@ import re
 import shutil
 import subprocess
 import tempfile
+from array import array
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from visualization.command import OutputFolder
 
+from .coco import decode_captions
+
 METRICS = ("BLEU", "ROUGE-L", "CIDEr")
 METEOR_SECONDS = 600
-CHUNK = 2048  # rows of features that are compared with as many others at a time
+CHUNK = 1024  # rows of features that are compared with as many others at a time
 
 _WRITTEN_AS = str.maketrans(
     {"\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}  # curved quotes
@@ -139,6 +143,18 @@ def score_captions(
     return scores
 
 
+def check_installed(metrics: Iterable[str] = METRICS) -> None:
+    """Finds out before long work whether `score_captions` can compute these metrics.
+
+    Raises:
+        ImportError: pycocoevalcap is not installed.
+        FileNotFoundError: METEOR is wanted and Java is missing.
+    """
+    _scorers()
+    if "METEOR" in metrics:
+        _java()
+
+
 def distinct_share(predictions: Mapping[Any, str]) -> float:
     """How many different sentences there are, as a share of the predictions: near 0 for a parrot.
 
@@ -175,7 +191,7 @@ def shuffled_cider(
     Raises:
         ValueError: there are fewer than two images; and as `score_captions`.
     """
-    images = list(references)
+    images = sorted(references, key=str)
     if len(images) < 2:
         raise ValueError(f"shuffling takes at least two images, received {len(images)}")
     order = np.random.default_rng(seed).permutation(len(images))
@@ -186,47 +202,57 @@ def shuffled_cider(
 
 
 def nearest_neighbour_captions(
-    features: Any, training_features: Any, training_captions: Mapping[int, Sequence[str]]
+    features: Any,
+    training_features: Any,
+    training_captions: Mapping[int, Sequence[str]],
+    neighbours: int = 60,
 ) -> list[str]:
-    """For each image the first caption of the training image that is most like it.
+    """What looking up says: for each image a caption of the training images that are most like it.
 
-    A captioner that does not beat this has learnt no more than to look up. (Devlin et al. 2015,
-    "Exploring Nearest Neighbor Approaches for Image Captioning", choose among the captions of many
-    neighbours; this takes one.) Likeness is the cosine of the feature vectors; of equals the first
-    counts.
+    It is, of all captions of these neighbours, the one that is most like all of them (Devlin et al.
+    2015, "Exploring Nearest Neighbor Approaches for Image Captioning"). Images are alike by the cosine
+    of their features, captions by that of their words and pairs of words, each weighed by the logarithm
+    of how few training images have it. A captioner that does not beat this has learnt little more.
 
     Args:
         features: (N, D), an array or one that is read from a file as it is indexed.
         training_features: (M, D), likewise.
         training_captions: the sentences of the training images that have any, by their row.
+        neighbours: how many training images are looked up, at most all of them.
 
     Raises:
-        ValueError: the widths differ, there is no training caption, or a row is not among the features.
+        ValueError: the widths differ, there is no training caption, a row is not among the features, or
+            `neighbours` is below 1.
     """
-    rows = np.array(sorted(training_captions), dtype=np.int64)
+    if neighbours < 1:
+        raise ValueError(f"neighbours is {neighbours}, expected 1 or more")
     if len(features.shape) != 2 or features.shape[1:] != training_features.shape[1:]:
         raise ValueError(
             f"the features have shape {tuple(features.shape)} and the training features "
             f"{tuple(training_features.shape)}, expected (N, D) and (M, D)"
         )
-    if not len(rows) or rows[0] < 0 or rows[-1] >= len(training_features):
+    captions = [
+        (row, caption, words)
+        for row in sorted(training_captions)
+        for caption in training_captions[row]
+        if (words := tokenize(caption))
+    ]
+    if not captions or captions[0][0] < 0 or captions[-1][0] >= len(training_features):
         raise ValueError(
-            f"{len(rows)} training images have captions, expected some of the rows 0 to "
+            f"there are {len(captions)} training captions, expected some, all of the rows 0 to "
             f"{len(training_features) - 1} of the training features"
         )
-    nearest = []
+    rows, first = np.unique([row for row, _, _ in captions], return_index=True)
+    vectors = _caption_vectors([(row, words) for row, _, words in captions])
+    # where the captions of each image lie in the vectors
+    bounds = np.searchsorted(vectors.caption, [*first, len(captions)])
+    found = []
     for start in range(0, len(features), CHUNK):
-        mine = _unit(features[start : start + CHUNK])  # (n, D)
-        best = np.full(len(mine), -np.inf, dtype=np.float32)
-        row = np.full(len(mine), rows[0])
-        for chunk in np.split(rows, range(CHUNK, len(rows), CHUNK)):
-            likeness = mine @ _unit(training_features[chunk]).T  # (n, m)
-            top = likeness.argmax(axis=1)
-            value = likeness[np.arange(len(mine)), top]
-            row = np.where(value > best, chunk[top], row)
-            best = np.maximum(value, best)
-        nearest += row.tolist()
-    return [training_captions[row][0] for row in nearest]
+        some = features[start : start + CHUNK]
+        for near in _most_alike(some, training_features, rows, neighbours):
+            parts = [slice(bounds[image], bounds[image + 1]) for image in near]
+            found.append(captions[vectors.most_central(parts)][1])
+    return found
 
 
 def read_coco_results(path: str | Path) -> dict[int | str, str]:
@@ -238,14 +264,7 @@ def read_coco_results(path: str | Path) -> dict[int | str, str]:
         ValueError: it is not such a file; the sentence says where.
         OSError: it cannot be read.
     """
-    try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{path}: is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from error
-    except (ValueError, RecursionError) as error:  # not UTF-8, absurd numbers, absurd depth
-        raise ValueError(f"{path}: is not a COCO result file: {error}") from error
+    entries = _read_json(Path(path))
     if not isinstance(entries, list):
         like_annotations = isinstance(entries, dict) and "annotations" in entries
         held = "COCO annotations" if like_annotations else f"a JSON {type(entries).__name__}"
@@ -292,21 +311,66 @@ def write_coco_results(path: str | Path, predictions: Mapping[Any, str]) -> None
 def references_by_image(data: Mapping[str, Any], split: str) -> dict[int, list[str]]:
     """The sentences of each image of a split that has any, by its row in the features.
 
-    Args:
-        data: what `load_coco_data` gives. Sentences are the original ones where the folder keeps
-            them (`SPLIT_sentences`), else the captions decoded, in which rare words are `<UNK>` and
-            long sentences cut.
-    """
-    from .coco import decode_captions  # which loads TensorFlow
+    They are the sentences as they were written, from the annotations ``NAME_SPLIT_captions.json`` that
+    `tfcap.datasets` keeps beside the captions. Where there are none, as in the course's folder, they
+    are the captions decoded, in which rare words are ``<UNK>`` and long sentences cut.
 
-    sentences = data.get(f"{split}_sentences")
-    if sentences is None:
+    Args:
+        data: what `load_coco_data` gives.
+
+    Raises:
+        ValueError: there is no such split, or the annotations are damaged or of other images.
+        OSError: they cannot be read.
+    """
+    if f"{split}_captions" not in data:
+        there = [key.removesuffix("_captions") for key in data if key.endswith("_captions")]
+        raise ValueError(f"the data hold no split {split!r}, only {', '.join(there) or 'none'}")
+    file = annotations_file(data, split)
+    pairs: Iterable[tuple[int, str]]
+    if file is None:
+        images = np.asarray(data[f"{split}_image_idxs"]).tolist()
         sentences = decode_captions(np.asarray(data[f"{split}_captions"]), data["idx_to_word"])
+        pairs = zip(images, sentences, strict=True)
+    else:
+        pairs = _annotations(file, len(data[f"{split}_features"]))
     references: dict[int, list[str]] = {}
-    images = np.asarray(data[f"{split}_image_idxs"]).tolist()
-    for image, sentence in zip(images, sentences, strict=True):
+    for image, sentence in pairs:
         references.setdefault(image, []).append(sentence)
     return references
+
+
+def annotations_file(data: Mapping[str, Any], split: str) -> Path | None:
+    """The file of a split's sentences as they were written, if the folder keeps one."""
+    lines = getattr(data[f"{split}_urls"], "path", None)
+    if lines is None or not lines.name.endswith("_images.txt"):
+        return None
+    file = lines.with_name(lines.name.removesuffix("images.txt") + "captions.json")
+    return file if file.is_file() else None
+
+
+def _annotations(path: Path, images: int) -> Iterator[tuple[int, str]]:
+    """Image and sentence of each of COCO's annotations."""
+    content = _read_json(path)
+    entries = content.get("annotations") if isinstance(content, dict) else None
+    for number, entry in enumerate(entries if isinstance(entries, list) else [None]):
+        image, caption = _result(entry) or (None, "")
+        if not isinstance(image, int) or not 0 <= image < images:
+            raise ValueError(
+                f"{path}: annotation {number} is not the caption of an image from 0 to {images - 1}: "
+                "build the folder again"
+            )
+        yield image, caption
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{path}: is not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from error
+    except (ValueError, RecursionError) as error:  # not UTF-8, absurd numbers, absurd depth
+        raise ValueError(f"{path}: is not JSON: {error}") from error
 
 
 def _joined(sentence: str) -> str:
@@ -321,7 +385,7 @@ def _spoken(predictions: Mapping[Any, str]) -> Counter[str]:
 
 def _words(
     predictions: Mapping[Any, str], references: Mapping[Any, Sequence[str]]
-) -> tuple[dict[Hashable, list[str]], dict[Hashable, list[str]]]:
+) -> tuple[dict[Any, list[str]], dict[Any, list[str]]]:
     """References and predictions as pycocoevalcap takes them: {id: [words joined by blanks, ...]}."""
     if not references:
         raise ValueError("there are no references to score against")
@@ -332,7 +396,7 @@ def _words(
             raise TypeError(
                 f"the prediction for image {image!r} is {sentence!r}, expected a string"
             )
-    truths: dict[Hashable, list[str]] = {}
+    truths: dict[Any, list[str]] = {}
     for image, sentences in references.items():
         if isinstance(sentences, str) or not all(isinstance(one, str) for one in sentences):
             raise TypeError(
@@ -362,11 +426,6 @@ def _meteor(truths: Mapping[Any, Sequence[str]], candidates: Mapping[Any, Sequen
     """METEOR 1.5 by its own program, in one run that ends; pycocoevalcap's way leaves Java waiting."""
     from pycocoevalcap.meteor import meteor
 
-    java = shutil.which("java")
-    if java is None:
-        raise FileNotFoundError(
-            "METEOR needs Java, but no java is on the PATH: install it or do without"
-        )
     most = max(map(len, truths.values()))
     lines = []
     for sentences in truths.values():  # a repeated reference changes nothing
@@ -375,7 +434,7 @@ def _meteor(truths: Mapping[Any, Sequence[str]], candidates: Mapping[Any, Sequen
         said, true = Path(folder, "predictions"), Path(folder, "references")
         said.write_text("".join(f"{one}\n" for [one] in candidates.values()), encoding="utf-8")
         true.write_text("".join(f"{one}\n" for one in lines), encoding="utf-8")
-        command = [java, "-Xmx2G", "-Dfile.encoding=UTF-8", "-jar"]
+        command = [_java(), "-Xmx2G", "-Dfile.encoding=UTF-8", "-jar"]
         command += [str(Path(meteor.__file__).with_name(meteor.METEOR_JAR)), str(said), str(true)]
         command += ["-l", "en", "-norm", "-r", str(most)]
         try:
@@ -395,6 +454,15 @@ def _meteor(truths: Mapping[Any, Sequence[str]], candidates: Mapping[Any, Sequen
     return float(found[1])
 
 
+def _java() -> str:
+    java = shutil.which("java")
+    if java is None:
+        raise FileNotFoundError(
+            "METEOR needs Java, but no java is on the PATH: install it or do without"
+        )
+    return java
+
+
 def _unit(features: Any) -> np.ndarray:
     features = np.asarray(features, dtype=np.float32)
     length = np.linalg.norm(features, axis=1, keepdims=True)
@@ -409,3 +477,54 @@ def _result(entry: Any) -> tuple[int | str, str] | None:
     if not isinstance(image, int | str) or isinstance(image, bool) or not isinstance(caption, str):
         return None
     return image, caption
+
+
+def _most_alike(
+    features: np.ndarray, training_features: Any, rows: np.ndarray, count: int
+) -> np.ndarray:
+    """For each image the places in `rows` of the most similar training images: (n, count), rising."""
+    mine = _unit(features)  # (n, D)
+    likeness = np.empty((len(mine), 0), np.float32)
+    place = np.empty((len(mine), 0), np.int64)
+    for start in range(0, len(rows), CHUNK):
+        theirs = _unit(training_features[rows[start : start + CHUNK]])  # (m, D)
+        likeness = np.concatenate([likeness, mine @ theirs.T], axis=1)
+        new = np.broadcast_to(np.arange(start, start + len(theirs)), (len(mine), len(theirs)))
+        place = np.concatenate([place, new], axis=1)
+        if likeness.shape[1] > count:
+            best = np.argpartition(-likeness, count - 1, axis=1)[:, :count]
+            likeness = np.take_along_axis(likeness, best, axis=1)
+            place = np.take_along_axis(place, best, axis=1)
+    return np.sort(place, axis=1)
+
+
+class _Vectors(NamedTuple):
+    """Sparse vectors of length 1, one a caption: entry e of caption[e] at gram[e] is weight[e]."""
+
+    caption: np.ndarray  # rising
+    gram: np.ndarray
+    weight: np.ndarray
+
+    def most_central(self, parts: Sequence[slice]) -> int:
+        """The caption with the largest mean cosine to all captions of the parts."""
+        caption, gram, weight = (np.concatenate([a[part] for part in parts]) for a in self)
+        _, gram = np.unique(gram, return_inverse=True)
+        captions, caption = np.unique(caption, return_inverse=True)
+        total = np.bincount(gram, weight)
+        return int(captions[np.bincount(caption, weight * total[gram]).argmax()])
+
+
+def _caption_vectors(captions: Sequence[tuple[int, list[str]]]) -> _Vectors:
+    """The vectors of captions, given by their image's row and their words."""
+    numbers: dict[Any, int] = {}
+    grams, counts = array("q"), array("q")
+    for _, words in captions:
+        once = dict.fromkeys([*words, *pairwise(words)])
+        grams.extend(numbers.setdefault(gram, len(numbers)) for gram in once)
+        counts.append(len(once))
+    caption, gram = np.repeat(np.arange(len(captions)), counts), np.array(grams)
+    rows, image = np.unique([row for row, _ in captions], return_inverse=True)
+    seen = np.unique(gram * len(rows) + image[caption]) // len(rows)  # once an image that has it
+    weight = np.log((1 + len(rows)) / np.bincount(seen))[gram]
+    length = np.sqrt(np.bincount(caption, weight**2))
+    return _Vectors(caption, gram, weight / length[caption])

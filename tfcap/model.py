@@ -4,6 +4,7 @@ says one word after another."""
 import functools
 import os
 from collections.abc import Iterator, Mapping
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from visualization.backend import keras, tf
 from . import decoding, pretrained
 from .layers import LSTM, RNN, TemporalAffine, WordEmbedding
 from .ops import temporal_softmax_loss
+from .vocabulary import check_vocabulary
 
 Tensor = Any
 
 CELLS = {"rnn": RNN, "lstm": LSTM}
-ROWS_AT_ONCE = 512  # images that are given their sentences at once
+ROWS_AT_ONCE = 512  # sentences that are made at once; more is slower, as caches overflow
 
 
 @keras.saving.register_keras_serializable("tfcap")
@@ -72,12 +74,15 @@ class CaptioningRNN(keras.Model):
         if cell_type not in CELLS:
             raise ValueError(f'cell_type must be "rnn" or "lstm", received {cell_type!r}')
         for name, value in (("dropout", dropout), ("label_smoothing", label_smoothing)):
-            if not 0 <= value < 1:
-                raise ValueError(f"{name} must be at least 0 and below 1, received {value}")
+            if not isinstance(value, Real) or not 0 <= value < 1:
+                raise ValueError(f"{name} must be at least 0 and below 1, received {value!r}")
+        check_vocabulary(word_to_idx)
         if "<NULL>" not in word_to_idx:
             raise ValueError('word_to_idx has no "<NULL>", the id of padding')
-        self.word_to_idx = {str(word): int(idx) for word, idx in word_to_idx.items()}
-        self.input_dim, self.wordvec_dim, self.hidden_dim = input_dim, wordvec_dim, hidden_dim
+        self.word_to_idx = {word: int(idx) for word, idx in word_to_idx.items()}
+        self.input_dim = _at_least_one("input_dim", input_dim)
+        self.wordvec_dim = _at_least_one("wordvec_dim", wordvec_dim)
+        self.hidden_dim = _at_least_one("hidden_dim", hidden_dim)
         self.cell_type, self.label_smoothing = cell_type, label_smoothing
         self.encoder = encoder
         self.decoding = {"beam_size": 3, "max_length": 30, "length_penalty": 0.0}
@@ -87,10 +92,10 @@ class CaptioningRNN(keras.Model):
             raise ValueError("feature_std must be above 0 in every place")
 
         words, dtype = len(self.word_to_idx), self.dtype_policy
-        self.project = TemporalAffine(hidden_dim, dtype=dtype, name="project")
-        self.embed = WordEmbedding(words, wordvec_dim, dtype=dtype, name="embed")
+        self.project = TemporalAffine(self.hidden_dim, dtype=dtype, name="project")
+        self.embed = WordEmbedding(words, self.wordvec_dim, dtype=dtype, name="embed")
         self.recurrent = CELLS[cell_type](
-            hidden_dim, return_sequences=True, dtype=dtype, name="recurrent"
+            self.hidden_dim, return_sequences=True, dtype=dtype, name="recurrent"
         )
         self.vocab = TemporalAffine(words, dtype=dtype, name="vocab")
         self.drop = keras.layers.Dropout(dropout, dtype=dtype, name="drop")
@@ -108,8 +113,8 @@ class CaptioningRNN(keras.Model):
         return decoding.SpecialIds(self.word_to_idx["<NULL>"], *others)
 
     @functools.cached_property
-    def idx_to_word(self) -> dict[int, str]:
-        return {idx: word for word, idx in self.word_to_idx.items()}
+    def idx_to_word(self) -> list[str]:
+        return check_vocabulary(self.word_to_idx)
 
     @property
     def parameters(self) -> dict[str, keras.Variable]:
@@ -128,6 +133,18 @@ class CaptioningRNN(keras.Model):
 
     # ---- training
 
+    def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """``keras.Model.fit`` on features and captions, or on a dataset of batches of them."""
+        if y is not None:
+            self._check(x, y)
+        return super().fit(x, y, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """``keras.Model.evaluate``, for what `fit` takes: the mean loss."""
+        if y is not None:
+            self._check(x, y)
+        return super().evaluate(x, y, *args, **kwargs)
+
     def call(self, inputs: tuple[Tensor, Tensor], training: bool = False) -> Tensor:
         return self.vocab(self._hidden(*inputs, training))
 
@@ -141,13 +158,15 @@ class CaptioningRNN(keras.Model):
 
         features (N, D), captions int (N, T) -> loss (), gradients of the parameters' shapes
         """
+        if tf.executing_eagerly():
+            self._check(features, captions)
         with tf.GradientTape() as tape:
             loss = self.summed_loss(features, captions) / _count(captions, self.variable_dtype)
         values = {name: variable.value for name, variable in self.parameters.items()}
         return loss, tape.gradient(loss, values)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        features, captions, _ = keras.utils.unpack_x_y_sample_weight(data)
+        features, captions = _unpacked(data)
         loss, share = self.optimize(features, captions)
         self._mean_loss.update_state(loss / share, sample_weight=_count(captions, loss.dtype))
         return {"loss": self._mean_loss.result()}
@@ -172,7 +191,7 @@ class CaptioningRNN(keras.Model):
         return loss, count / whole
 
     def test_step(self, data: Any) -> dict[str, Tensor]:
-        features, captions, _ = keras.utils.unpack_x_y_sample_weight(data)
+        features, captions = _unpacked(data)
         count = _count(captions, self.variable_dtype)
         loss = self.summed_loss(features, captions) / count
         self._mean_loss.update_state(loss, sample_weight=count)
@@ -185,29 +204,29 @@ class CaptioningRNN(keras.Model):
     def summed_loss(self, features: Tensor, captions: Tensor, training: bool = False) -> Tensor:
         """The sum over all words; scores are computed only for those that are not ``<NULL>``."""
         captions = tf.convert_to_tensor(captions)
-        if len(captions.shape) != 2 or (captions.shape[1] or 2) < 2:
-            raise ValueError(
-                f"captions have shape {tuple(captions.shape)}, expected (N, T) with T at least 2"
-            )
+        _check_captions(captions)
         h = self._hidden(features, captions[:, :-1], training)  # (N, T - 1, H)
         places = tf.where(captions[:, 1:] != self.ids.null)  # (P, 2)
-        words = tf.gather_nd(captions[:, 1:], places)[tf.newaxis]  # (1, P)
-        scores = self.vocab(tf.gather_nd(h, places)[tf.newaxis])  # (1, P, V)
+        words = tf.gather_nd(captions[:, 1:], places)[:, tf.newaxis]  # (P, 1)
+        scores = self.vocab(tf.gather_nd(h, places)[:, tf.newaxis])  # (P, 1, V)
         scores = tf.cast(scores, self.variable_dtype)
-        loss = temporal_softmax_loss(scores, words, tf.ones_like(words, tf.bool))
+        mean = temporal_softmax_loss(scores, words, tf.ones_like(words, tf.bool))
+        loss = mean * _count(words, self.variable_dtype)
         if training and self.label_smoothing:
-            right = tf.gather(scores, words, batch_dims=2)  # (1, P)
+            right = tf.gather(scores, words, batch_dims=2)  # (P, 1)
+            # -log p, the mean of all words' less that of the right word
             more = tf.reduce_sum(right - tf.reduce_mean(scores, axis=2))
-            loss += (
-                self.label_smoothing * more
-            )  # -log p of every word alike, less that of the right
+            loss += self.label_smoothing * more
         return loss
 
     def _of_all_replicas(self, gradients: list[Tensor], replicas: Any) -> list[Tensor]:
         """The whole batch's gradients, clipped as such, for an optimizer that adds replicas up."""
         gradients = replicas.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
-        if self.optimizer.global_clipnorm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.optimizer.global_clipnorm)
+        # The optimizer of scaled losses wraps the one that clips.
+        optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        if optimizer.global_clipnorm:
+            norm = self.optimizer.scale_loss(optimizer.global_clipnorm)
+            gradients, _ = tf.clip_by_global_norm(gradients, norm)
         return [gradient / replicas.num_replicas_in_sync for gradient in gradients]
 
     def _hidden(self, features: Tensor, words: Tensor, training: bool = False) -> Tensor:
@@ -218,14 +237,36 @@ class CaptioningRNN(keras.Model):
 
     def _first_states(self, features: Tensor) -> list[Tensor]:
         features = tf.cast(features, self.variable_dtype)
+        self._check_features(features)
+        features = (features - self.feature_mean) / self.feature_std  # (N, D)
+        h0 = self.project(features[:, tf.newaxis])[:, 0]  # (N, H)
+        return [h0] if self.cell_type == "rnn" else [h0, tf.zeros_like(h0)]
+
+    def _check(self, features: Any, captions: Any) -> None:
+        """Looks at arrays, of which a graph could only tell less clearly what is wrong."""
+        features, captions = np.asarray(features), np.asarray(captions)
+        self._check_features(features)
+        _check_captions(captions)
+        if len(features) != len(captions):
+            raise ValueError(
+                f"there are features of {len(features)} images and {len(captions)} captions, expected "
+                "a row of features for each caption"
+            )
+        last = len(self.word_to_idx) - 1
+        if captions.size and not 0 <= captions.min() <= captions.max() <= last:
+            raise ValueError(
+                f"captions hold ids from {captions.min()} to {captions.max()}, expected 0 to {last}: "
+                "they belong to another vocabulary"
+            )
+
+    def _check_features(self, features: Any) -> None:
         if len(features.shape) != 2 or features.shape[1] != self.input_dim:
             raise ValueError(
                 f"features have shape {tuple(features.shape)}, but this captioner takes "
                 f"(N, {self.input_dim})" + (f" of {self.encoder}" if self.encoder else "")
             )
-        features = (features - self.feature_mean) / self.feature_std  # (N, D)
-        h0 = self.project(features[:, tf.newaxis])[:, 0]  # (N, H)
-        return [h0] if self.cell_type == "rnn" else [h0, tf.zeros_like(h0)]
+        if isinstance(features, np.ndarray) and not np.isfinite(features).all():
+            raise ValueError("features hold NaN or infinity: build them again")
 
     # ---- sentences
 
@@ -255,12 +296,13 @@ class CaptioningRNN(keras.Model):
         Returns ids, int32 (N, max_length), ``<NULL>`` after ``<END>``; `decode_captions` makes words
         of them. Raises ValueError for arguments that do not fit.
         """
-        if not temperature >= 0:
-            raise ValueError(f"temperature must be at least 0, received {temperature}")
+        max_length = _at_least_one("max_length", max_length)
+        if not 0 <= temperature < float("inf"):
+            raise ValueError(f"temperature must be a number from 0 on, received {temperature}")
         if temperature == 0 and (top_k is not None or top_p is not None):
             raise ValueError("top_k and top_p need a temperature above 0, such as temperature=1.0")
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k must be at least 1, received {top_k}")
+        if top_k is not None:
+            top_k = _at_least_one("top_k", top_k)
         if top_p is not None and not 0 < top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, received {top_p}")
         run = self._sampling if temperature else self._greedy
@@ -270,9 +312,9 @@ class CaptioningRNN(keras.Model):
             options["top_k"] = None if top_k is None else tf.constant(top_k)
             options["top_p"] = None if top_p is None else tf.constant(top_p, tf.float32)
         found = []
-        for chunk, part in enumerate(self._chunks(features, max_length)):
+        for chunk, part in enumerate(self._chunks(features)):
             if temperature:
-                options["seed"] = tf.constant([seed, chunk << 16])
+                options["seed"] = tf.constant([seed, chunk << 32], tf.int64)
             found.append(run(part, tf.constant(max_length), **options).numpy())
         return np.concatenate(found)
 
@@ -299,10 +341,14 @@ class CaptioningRNN(keras.Model):
         Returns ids, int32 (N, n_best, max_length), the best first, and their log-probabilities,
         float32 (N, n_best). Raises ValueError for arguments that do not fit.
         """
-        if not 1 <= n_best <= beam_size:
+        max_length = _at_least_one("max_length", max_length)
+        beam_size, n_best = _at_least_one("beam_size", beam_size), _at_least_one("n_best", n_best)
+        if n_best > beam_size:
             raise ValueError(
-                f"n_best must be from 1 to beam_size, received {n_best} with a beam of {beam_size}"
+                f"n_best must be at most beam_size, received {n_best} with a beam of {beam_size}"
             )
+        if not np.isfinite(length_penalty):
+            raise ValueError(f"length_penalty must be a number, received {length_penalty}")
         results = [
             self._beams(
                 part,
@@ -312,19 +358,22 @@ class CaptioningRNN(keras.Model):
                 tf.constant(length_penalty, tf.float32),
                 block_trigrams=block_trigrams,
             )
-            for part in self._chunks(features, max_length)
+            for part in self._chunks(features, beam_size)
         ]
         words, log_p = zip(*results, strict=True)
         return np.concatenate(words), np.concatenate(log_p)
 
-    def _chunks(self, features: Any, max_length: int) -> Iterator[np.ndarray]:
+    def _chunks(self, features: Any, beams: int = 1) -> Iterator[np.ndarray]:
         """The features in parts, so that memory is bounded however many images there are."""
         if self.ids.start is None:
             raise ValueError('the vocabulary has no "<START>", with which a sentence begins')
-        if max_length < 1:
-            raise ValueError(f"max_length must be at least 1, received {max_length}")
-        for start in range(0, max(len(features), 1), ROWS_AT_ONCE):
-            yield np.asarray(features[start : start + ROWS_AT_ONCE])
+        if len(np.shape(features)) != 2:
+            self._check_features(np.asarray(features))
+        images = max(ROWS_AT_ONCE // beams, 1)
+        for start in range(0, max(len(features), 1), images):
+            part = np.asarray(features[start : start + images])
+            self._check_features(part)
+            yield part
 
     def _step(self, words: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         x = self.embed(words[:, tf.newaxis])[:, 0]  # (M, W)
@@ -401,5 +450,29 @@ class CaptioningRNN(keras.Model):
         return value
 
 
-def _count(captions: Tensor, dtype: str) -> Tensor:
-    return tf.cast(tf.shape(captions)[0], dtype)
+def _unpacked(data: Any) -> tuple[Tensor, Tensor]:
+    features, captions, weights = keras.utils.unpack_x_y_sample_weight(data)
+    if captions is None:
+        raise ValueError("captions are missing: give fit and evaluate features and captions")
+    if weights is not None:
+        raise ValueError("sample weights and class weights are not supported: leave them out")
+    return features, captions
+
+
+def _check_captions(captions: Any) -> None:
+    if len(captions.shape) != 2 or captions.shape[1] in (0, 1):
+        raise ValueError(
+            f"captions have shape {tuple(captions.shape)}, expected (N, T) with T at least 2"
+        )
+    if np.dtype(getattr(captions.dtype, "name", captions.dtype)).kind not in "iu":
+        raise TypeError(f"captions must be integer ids, received {captions.dtype}: cast them")
+
+
+def _count(rows: Tensor, dtype: str) -> Tensor:
+    return tf.cast(tf.shape(rows)[0], dtype)
+
+
+def _at_least_one(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a whole number from 1 on, received {value!r}")
+    return int(value)

@@ -4,10 +4,12 @@ The architecture is built by code and the weights are read as arrays: nothing in
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+
+from .stored import shown
 
 if TYPE_CHECKING:
     from .model import CaptioningRNN
@@ -37,25 +41,35 @@ ARCHITECTURE = {
     "encoder": str | None,
     "dtype": str,
 }
+DECODING = {"beam_size": 1, "max_length": 1, "length_penalty": 0.0}  # the least of each
 DTYPES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
 
 def save(model: "CaptioningRNN", folder: str | os.PathLike[str]) -> None:
     """Writes `model` into `folder`, which is made if missing; older files there are replaced.
 
-    Raises OSError if that is not possible; what was there is then unchanged.
+    Raises OSError if that is not possible, ValueError for a dtype policy that cannot be kept; what
+    was there is then unchanged.
     """
     folder = Path(folder)
     config = model.get_config()
     architecture = {key: config[key] for key in ARCHITECTURE if key != "dtype"}
     architecture["dtype"] = model.dtype_policy.name
+    if architecture["dtype"] not in DTYPES:
+        raise ValueError(
+            f"a captioner of dtype {architecture['dtype']!r} cannot be saved, expected one of "
+            f"{', '.join(DTYPES)}"
+        )
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in (CONFIG, WEIGHTS):
+            if (folder / name).is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{name} is a folder there")
         with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as unfinished:
             weights, text = Path(unfinished, WEIGHTS), Path(unfinished, CONFIG)
             with h5py.File(weights, "w") as file:
                 for name, variable in model.parameters.items():
-                    file[name] = np.asarray(variable)
+                    file[name] = _storable(np.asarray(variable))
             content = {
                 "format": FORMAT,
                 "architecture": architecture,
@@ -79,7 +93,7 @@ def load(folder: str | os.PathLike[str], build: "type[CaptioningRNN]") -> "Capti
     """
     folder = Path(folder)
     with _reading(folder):
-        size = (folder / CONFIG).stat().st_size
+        size = _size(folder / CONFIG)
         if size > LARGEST_CONFIG:
             raise ValueError(
                 f"{folder / CONFIG} has {size:,} bytes, too many for a captioner's config"
@@ -90,7 +104,7 @@ def load(folder: str | os.PathLike[str], build: "type[CaptioningRNN]") -> "Capti
     expected = _shapes(architecture)
     numbers = sum(int(np.prod(shape)) for shape in expected.values())
     with _reading(folder):
-        size = (folder / WEIGHTS).stat().st_size
+        size = _size(folder / WEIGHTS)
         if size > 8 * numbers + 2**20:
             raise ValueError(
                 f"{folder / WEIGHTS} has {size:,} bytes, but {CONFIG} tells of {numbers:,} weights: "
@@ -106,9 +120,13 @@ def load(folder: str | os.PathLike[str], build: "type[CaptioningRNN]") -> "Capti
     try:
         model = build(**architecture)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder / CONFIG}: {error}") from error
+        raise ValueError(f"{folder / CONFIG}: {shown(str(error), 300)}") from error
     for name, variable in model.parameters.items():
         variable.assign(arrays[name])
+        if not np.isfinite(np.asarray(variable, np.float64)).all():
+            raise ValueError(
+                f"{folder / WEIGHTS} holds NaN or infinity in {name}: train again from before that"
+            )
     model.decoding.update(config["decoding"])
     return model
 
@@ -127,19 +145,36 @@ def _reading(folder: Path) -> Iterator[None]:
         raise OSError(f"{folder}: cannot be read ({error.strerror or error})") from error
 
 
+def _size(path: Path) -> int:
+    """The bytes of a file, which must be one: a pipe or a device never ends."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError(f"{path} is not a regular file: name the folder of a captioner")
+    return status.st_size
+
+
+def _storable(array: np.ndarray) -> np.ndarray:
+    """The array in a dtype that HDF5 has: bfloat16 fits into float32."""
+    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+
+
 def _parsed(text: str, path: Path) -> dict[str, Any]:
     """The config, once it is sure to have what a captioner needs."""
 
     def damaged(what: str) -> ValueError:
-        return ValueError(f"{path} is damaged or not a captioner's: {what}; get it again")
+        return ValueError(
+            f"{path} is damaged or not a captioner's: {shown(what, 200)}; get it again"
+        )
 
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise damaged(f"{error}") from None
-    if not isinstance(config, dict) or config.get("format") != FORMAT:
-        found = config.get("format") if isinstance(config, dict) else None
-        raise damaged(f"its format is {found!r}, expected {FORMAT}")
+    found = config.get("format") if isinstance(config, dict) else None
+    if type(found) is int and FORMAT < found < 1000:
+        raise ValueError(f"{path} has format {found}, which a later tfcap wrote: update tfcap")
+    if type(found) is not int or found != FORMAT:
+        raise damaged(f"its format is {found!r:.60}, expected {FORMAT}")
     parts: dict[str, Any] = {
         key: config.get(key) for key in ("architecture", "decoding", "weights")
     }
@@ -153,8 +188,8 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
     for key, kind in ARCHITECTURE.items():
         if not isinstance(architecture[key], kind) or isinstance(architecture[key], bool):
             raise damaged(f"{key} is {architecture[key]!r:.60}")
-        if isinstance(architecture[key], int) and not 0 <= architecture[key] <= LARGEST_NUMBER:
-            raise damaged(f"{key} is {architecture[key]}")
+        if kind is int and not 1 <= architecture[key] <= LARGEST_NUMBER:
+            raise damaged(f"{key} is {architecture[key]!r:.60}")
     if architecture["dtype"] not in DTYPES or architecture["cell_type"] not in ("rnn", "lstm"):
         raise damaged(
             f"dtype {architecture['dtype']!r:.60}, cell_type {architecture['cell_type']!r:.60}"
@@ -162,9 +197,9 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
     ids = architecture["word_to_idx"].values()
     if not ids or len(ids) > LARGEST_NUMBER or any(type(idx) is not int for idx in ids):
         raise damaged("word_to_idx does not give every word a number")
-    known = {"beam_size": int, "max_length": int, "length_penalty": int | float}
     for key, value in parts["decoding"].items():
-        if key not in known or not isinstance(value, known[key]) or not 0 <= value <= 1000:
+        least = DECODING.get(key)
+        if least is None or type(value) not in (int, type(least)) or not least <= value <= 1000:
             raise damaged(f"decoding has {key!r:.60}: {value!r:.60}")
     if not isinstance(parts["weights"].get("sha256"), str):
         raise damaged("it has no sha256 of the weights")
@@ -190,7 +225,7 @@ def _shapes(architecture: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 def _arrays(
     content: bytes, expected: dict[str, tuple[int, ...]], path: Path
 ) -> dict[str, np.ndarray]:
-    """The weights by name, of exactly the expected shapes, all finite."""
+    """The weights by name, of exactly the expected shapes."""
     arrays = {}
     try:
         with h5py.File(io.BytesIO(content), "r") as file:
@@ -202,7 +237,10 @@ def _arrays(
                     raise ValueError(
                         f"{path} keeps {name} elsewhere, which is refused: get it again"
                     )
-                if dataset.shape != shape or dataset.dtype.kind != "f" or dataset.chunks:
+                whole = (
+                    dataset.id.get_storage_size() == dataset.nbytes
+                )  # nothing is left to fill in
+                if dataset.shape != shape or dataset.dtype.kind != "f" or not whole:
                     raise ValueError(
                         f"{path} holds {name} as {dataset.dtype} {dataset.shape}, but the "
                         f"architecture in {CONFIG} needs {shape}: copy both files from one folder"
@@ -212,9 +250,4 @@ def _arrays(
         raise ValueError(
             f"{path} is no HDF5 file that holds together ({error}): get it again"
         ) from None
-    for name, array in arrays.items():
-        if not np.isfinite(array).all():
-            raise ValueError(
-                f"{path} holds NaN or infinity in {name}: train again from before that"
-            )
     return arrays

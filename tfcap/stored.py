@@ -1,10 +1,11 @@
-"""Arrays that stay in their files: the rows of an HDF5 dataset, the lines of a text file.
+"""Arrays that stay in their files: the rows of an HDF5 dataset, the paths in a text file.
 
 They hold no data and no open file, so that they may be sent to other processes and read in any
 thread. Nothing is trusted: sizes are checked before memory is taken, and no file leads to another.
 """
 
 import contextlib
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 _HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
 _BLOCK = 2**22  # bytes that are read at once where all rows are looked at
 _LARGEST_ROW = 2**20  # bytes
-_LARGEST_CHUNK = 2**25  # bytes; HDF5 unpacks a whole chunk for one row of it
+_LARGEST_UNPACKED = 2**25  # bytes; HDF5 unpacks whole chunks for one row
 _LONGEST_LINE = 2**16  # bytes
 _LINES_PER_MARK = 256
 
@@ -53,7 +54,7 @@ def select_rows(index: Any, count: int) -> np.ndarray:
 
 def blocks(array: Any) -> Iterator[np.ndarray]:
     """All rows of an array, stored or not, in pieces of a few megabytes."""
-    step = max(1, _BLOCK // (4 * int(np.prod(array.shape[1:]))))
+    step = max(1, _BLOCK // (4 * math.prod(array.shape[1:])))
     for start in range(0, len(array), step):
         yield array[start : start + step]
 
@@ -78,6 +79,7 @@ class StoredRows:
             self.shape = dataset.shape
             self.ndim = ndim
             self._stored = dataset.dtype
+            self._row_bytes = math.prod(self.shape[1:]) * self._stored.itemsize
             self._offset = _offset(file, dataset)
             self._chunk = _rows_at_once(dataset)
         self.dtype = np.dtype(np.float32 if self._stored.kind == "f" else np.int32)
@@ -90,10 +92,6 @@ class StoredRows:
 
     def __repr__(self) -> str:
         return f"StoredRows({str(self.path)!r}, {self.name!r}, shape={self.shape})"
-
-    @property
-    def _row_bytes(self) -> int:
-        return int(np.prod(self.shape[1:], dtype=np.int64)) * self._stored.itemsize
 
     def __getitem__(self, index: Any) -> Any:
         rows = select_rows(index, len(self))
@@ -140,11 +138,17 @@ class StoredRows:
         """From where they lie in the file, which is many times faster than HDF5's own selection."""
         assert self._offset is not None
         ends = _ends(np.diff(rows) != 1, len(rows))
+        places = (self._offset + rows * self._row_bytes).tolist()
+        content = found.reshape(-1).view(np.uint8).data
         with _reading(self.path), self.path.open("rb", buffering=0) as file:
             for start, end in zip([0, *ends], ends, strict=False):
-                file.seek(self._offset + int(rows[start]) * self._row_bytes)
-                if not _fill(file, found[start:end]):
-                    raise ValueError(f"{self.path} {_TRUNCATED}: get it again")
+                file.seek(places[start])
+                part = content[start * self._row_bytes : end * self._row_bytes]
+                while part:
+                    count = file.readinto(part)
+                    if not count:
+                        raise ValueError(f"{self.path} {_TRUNCATED}: get it again")
+                    part = part[count:]
 
     def _read_through_hdf5(self, rows: np.ndarray, found: np.ndarray) -> None:
         """Chunk by chunk: HDF5's selection of single rows is slow, and it unpacks chunks anyway."""
@@ -161,17 +165,6 @@ class StoredRows:
 def _ends(breaks: np.ndarray, count: int) -> list[int]:
     """Where each run ends, if a new one begins after every true entry."""
     return [*(np.flatnonzero(breaks) + 1).tolist(), count]
-
-
-def _fill(file: BinaryIO, array: np.ndarray) -> bool:
-    """Reads an array's bytes; false if the file ends before."""
-    view = array.reshape(-1).view(np.uint8).data
-    while len(view):
-        count = file.readinto(view)  # type: ignore[attr-defined]
-        if not count:
-            return False
-        view = view[count:]
-    return True
 
 
 # ---- HDF5 files
@@ -210,7 +203,7 @@ def open_hdf5(path: Path) -> Iterator[h5py.File]:
     try:
         if not h5py.is_hdf5(str(path)):
             raise _RefusedError(f"{path} {_what_else(start)}")
-        with h5py.File(str(path), "r", locking=False, rdcc_nbytes=_LARGEST_CHUNK) as opened:
+        with h5py.File(str(path), "r", locking=False, rdcc_nbytes=_LARGEST_UNPACKED) as opened:
             yield opened
     except _RefusedError as refusal:
         raise ValueError(str(refusal)) from None
@@ -256,14 +249,23 @@ def _checked(file: h5py.File, name: str, ndim: int, path: Path) -> h5py.Dataset:
         raise _RefusedError(
             f"{path}: {name} is {dataset.dtype} {dataset.shape}, expected numbers with {ndim} axes"
         )
-    row = float(np.prod(dataset.shape[1:], dtype=np.float64)) * dataset.dtype.itemsize
-    chunk = float(np.prod(dataset.chunks or (1,), dtype=np.float64)) * dataset.dtype.itemsize
-    if row > _LARGEST_ROW or chunk > _LARGEST_CHUNK:
+    row = math.prod(dataset.shape[1:]) * dataset.dtype.itemsize
+    unpacked = _unpacked_for_a_row(dataset)
+    if row > _LARGEST_ROW or unpacked > _LARGEST_UNPACKED:
         raise _RefusedError(
-            f"{path}: {name} has rows of {row:,.0f} bytes in chunks of {chunk:,.0f}, more than the "
-            f"{_LARGEST_ROW:,} and {_LARGEST_CHUNK:,} that are read: it is refused"
+            f"{path}: one row of {name} has {row:,} bytes, in chunks of {unpacked:,}, more than the "
+            f"{_LARGEST_ROW:,} and {_LARGEST_UNPACKED:,} that are read: it is refused"
         )
     return dataset
+
+
+def _unpacked_for_a_row(dataset: h5py.Dataset) -> int:
+    """The bytes of all chunks in which a row lies; 0 if there are no chunks."""
+    if dataset.chunks is None:
+        return 0
+    across = zip(dataset.shape[1:], dataset.chunks[1:], strict=True)
+    count = math.prod(-(-size // chunk) for size, chunk in across)
+    return count * math.prod(dataset.chunks) * dataset.dtype.itemsize
 
 
 def _offset(file: h5py.File, dataset: h5py.Dataset) -> int | None:
@@ -276,7 +278,7 @@ def _offset(file: h5py.File, dataset: h5py.Dataset) -> int | None:
 
 
 def _rows_at_once(dataset: h5py.Dataset) -> int:
-    fitting = max(1, _BLOCK // (int(np.prod(dataset.shape[1:])) * dataset.dtype.itemsize))
+    fitting = max(1, _BLOCK // (math.prod(dataset.shape[1:]) * dataset.dtype.itemsize))
     return min(fitting, dataset.chunks[0]) if dataset.chunks else fitting
 
 
@@ -289,11 +291,12 @@ def shown(text: str, longest: int = 80) -> str:
 # ---- text files
 
 
-class StoredLines:
-    """The lines of a UTF-8 text file, read when they are asked for.
+class StoredPaths:
+    """The paths and URLs in a UTF-8 text file, one a line, read when they are asked for.
 
     ``x[index]`` takes what an array's first axis takes: an integer gives a string, all else an array
-    of strings. The place of every 256th line is kept, nothing more.
+    of strings. A relative path is joined to the folder in which the file lies. The place of every
+    256th line is kept, nothing more.
 
     Raises:
         OSError: there is no such file, or it cannot be read.
@@ -315,7 +318,7 @@ class StoredLines:
         return self._count
 
     def __repr__(self) -> str:
-        return f"StoredLines({str(self.path)!r}, shape={self.shape})"
+        return f"StoredPaths({str(self.path)!r}, shape={self.shape})"
 
     def __getitem__(self, index: Any) -> Any:
         rows = select_rows(index, len(self))
@@ -342,7 +345,7 @@ class StoredLines:
                     line = file.readline(_LONGEST_LINE)
                     place += 1
                 found.append(line.strip().decode(errors="replace"))
-        return found
+        return [text if "://" in text else str(self.path.parent / text) for text in found]
 
 
 def _mark_lines(file: BinaryIO, path: Path) -> tuple[int, np.ndarray]:

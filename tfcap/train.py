@@ -23,7 +23,6 @@ OVERFIT = {
     "learning_rate": 5e-3,
     "dropout": 0.0,
     "clip_norm": 0.0,
-    "normalize": False,
     "max_train": 50,
     "patience": 0,
 }
@@ -148,10 +147,6 @@ def _train(arguments: argparse.Namespace) -> int:
     except training.DivergedError as error:
         print(f"stopped at {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        trainer.save()
-        print(f"stopped; --resume --out {out.path} goes on", file=sys.stderr)
-        return 130
 
 
 def _strategy(name: str | None) -> Any:
@@ -356,15 +351,19 @@ def loss_figure(losses: Sequence[float], history: Sequence[Mapping[str, float]])
         losses: one a step.
         history: one an epoch, with "val_loss" where there is one.
     """
+    import numpy as np
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 5), layout="compressed")
     axes = figure.subplots()
-    axes.plot(range(1, len(losses) + 1), losses, linewidth=1, label="training, each step")
+    width = max(1, len(losses) // 100)
+    smooth = np.convolve(losses, np.full(width, 1 / width), "valid")
+    axes.plot(range(1, len(losses) + 1), losses, "C0", linewidth=1, alpha=1 if width == 1 else 0.3)
+    axes.plot(range(width, len(losses) + 1), smooth, "C0", label="training")
     validated = [epoch["val_loss"] for epoch in history if "val_loss" in epoch]
     if validated:
         steps = [len(losses) * (k + 1) / len(validated) for k in range(len(validated))]
-        axes.plot(steps, validated, "o-", label="validation")
+        axes.plot(steps, validated, "C1o-", label="validation")
         axes.legend()
     axes.set_xlabel("step")
     axes.set_ylabel("loss: cross entropy of a caption")

@@ -218,11 +218,11 @@ class Trainer:
 
     @functools.cached_property
     def _summed(self) -> Any:
-        return tf.function(self.model.summed_loss, autograph=False)
+        return tf.function(self.model.summed_loss, reduce_retracing=True, autograph=False)
 
     @functools.cached_property
     def _compiled(self) -> Any:
-        return tf.function(self._replicated, autograph=False)
+        return tf.function(self._replicated, reduce_retracing=True, autograph=False)
 
     def _replicated(self, features: Any, captions: Any) -> tuple[Any, Any]:
         """One step on every replica's rows: the batch's loss, and the words it had."""

@@ -1,4 +1,8 @@
-"""Two logical processors, so that a distribution strategy has two replicas."""
+"""Two logical processors, so that a distribution strategy has two replicas; some images."""
+
+import numpy as np
+import pytest
+from PIL import Image
 
 from visualization.backend import tf
 
@@ -7,3 +11,15 @@ def pytest_configure() -> None:
     (processor,) = tf.config.list_physical_devices("CPU")[:1]
     two = [tf.config.LogicalDeviceConfiguration()] * 2
     tf.config.set_logical_device_configuration(processor, two)
+
+
+@pytest.fixture(scope="session")
+def paths(tmp_path_factory):
+    """The paths of 80 images, 250x230 pixels, no two alike."""
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(1)
+    names = [str(folder / f"{i:03}.png") for i in range(80)]
+    for name in names:
+        tones = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+        Image.fromarray(tones).resize((250, 230), Image.Resampling.NEAREST).save(name)
+    return names

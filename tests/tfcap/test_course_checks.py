@@ -20,15 +20,10 @@ from tfcap.functional import (
     word_embedding_backward,
     word_embedding_forward,
 )
-
-from .gradient_check import central_differences, relative_error
+from tfcap.gradient_check import eval_numerical_gradient, rel_error
+from tfcap.gradient_check import eval_numerical_gradient_array as numeric
 
 AGREES_TO = 1e-7
-
-
-def numeric(f, x, df):
-    """The course's checker: f takes an argument it may ignore, and x changes in place."""
-    return central_differences(lambda: [f(x)], x, [df])
 
 
 def test_the_check_of_affine():
@@ -39,7 +34,7 @@ def test_the_check_of_affine():
     gradients = affine_backward(dout, cache)
     for argument, gradient in zip((x, w, b), gradients, strict=True):
         expected = numeric(lambda _: affine_forward(x, w, b)[0], argument, dout)
-        assert relative_error(expected, gradient) < AGREES_TO
+        assert rel_error(expected, gradient) < AGREES_TO
 
 
 def test_the_check_of_rnn_step_backward():
@@ -53,7 +48,7 @@ def test_the_check_of_rnn_step_backward():
     arguments = x, prev_h, Wx, Wh, b
     for argument, gradient in zip(arguments, gradients, strict=True):
         expected = numeric(lambda _: rnn_step_forward(x, prev_h, Wx, Wh, b)[0], argument, dnext_h)
-        assert relative_error(expected, gradient) < AGREES_TO
+        assert rel_error(expected, gradient) < AGREES_TO
 
 
 def test_the_check_of_rnn_backward():
@@ -66,7 +61,7 @@ def test_the_check_of_rnn_backward():
     gradients = rnn_backward(dout, cache)
     for argument, gradient in zip((x, h0, Wx, Wh, b), gradients, strict=True):
         expected = numeric(lambda _: rnn_forward(x, h0, Wx, Wh, b)[0], argument, dout)
-        assert relative_error(expected, gradient) < AGREES_TO
+        assert rel_error(expected, gradient) < AGREES_TO
 
 
 def test_the_check_of_word_embedding_backward():
@@ -77,7 +72,7 @@ def test_the_check_of_word_embedding_backward():
     dout = rng.randn(*out.shape)
     dW = word_embedding_backward(dout, cache)
     dW_num = numeric(lambda W: word_embedding_forward(x, W)[0], W, dout)
-    assert relative_error(dW_num, dW) < AGREES_TO
+    assert rel_error(dW_num, dW) < AGREES_TO
 
 
 def test_the_check_of_temporal_affine():
@@ -89,7 +84,7 @@ def test_the_check_of_temporal_affine():
     gradients = temporal_affine_backward(dout, cache)
     for argument, gradient in zip((x, w, b), gradients, strict=True):
         expected = numeric(lambda _: temporal_affine_forward(x, w, b)[0], argument, dout)
-        assert relative_error(expected, gradient) < AGREES_TO
+        assert rel_error(expected, gradient) < AGREES_TO
 
 
 def test_the_check_of_temporal_softmax_loss():
@@ -110,7 +105,7 @@ def test_the_check_of_temporal_softmax_loss():
     mask = rng.rand(n, t) > 0.5
     _, dx = temporal_softmax_loss(x, y, mask, verbose=False)
     dx_num = numeric(lambda x: temporal_softmax_loss(x, y, mask)[0], x, 1.0)
-    assert relative_error(dx_num, dx) < AGREES_TO
+    assert rel_error(dx_num, dx) < AGREES_TO
 
 
 def test_the_check_of_lstm_step_backward():
@@ -125,7 +120,7 @@ def test_the_check_of_lstm_step_backward():
     for argument, gradient in zip(arguments, gradients, strict=True):
         by_h = numeric(lambda _: lstm_step_forward(*arguments)[0], argument, dnext_h)
         by_c = numeric(lambda _: lstm_step_forward(*arguments)[1], argument, dnext_c)
-        assert relative_error(by_h + by_c, gradient) < AGREES_TO
+        assert rel_error(by_h + by_c, gradient) < AGREES_TO
 
 
 @pytest.mark.slow
@@ -139,4 +134,16 @@ def test_the_check_of_lstm_backward():
     gradients = lstm_backward(dout, cache)
     for argument, gradient in zip((x, h0, Wx, Wh, b), gradients, strict=True):
         expected = numeric(lambda _: lstm_forward(x, h0, Wx, Wh, b)[0], argument, dout)
-        assert relative_error(expected, gradient) < AGREES_TO
+        assert rel_error(expected, gradient) < AGREES_TO
+
+
+def test_the_checker_knows_the_slope_of_a_number_and_of_an_array(capsys):
+    x = np.array([[1.0, -2.0], [0.5, 3.0]])
+    expected = eval_numerical_gradient(lambda x: float(np.sum(x**3)), x, verbose=True)
+    assert rel_error(expected, 3 * x**2) < 1e-8
+    assert "(1, 0)" in capsys.readouterr().out
+    df = np.array([[2.0, 0.0], [-1.0, 1.0]])
+    assert rel_error(numeric(lambda x: x**3, x, df), 3 * x**2 * df) < 1e-8
+    assert rel_error(np.array([1.0, 2.0]), np.array([1.0, 1.0])) == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match=r"\(2,\) and \(3,\)"):
+        rel_error(np.zeros(2), np.zeros(3))

@@ -1,3 +1,4 @@
+import itertools
 import json
 import re
 import shutil
@@ -14,6 +15,7 @@ from tfcap.metrics import (
     distinct_share,
     nearest_neighbour_captions,
     read_coco_results,
+    references_by_image,
     score_captions,
     shuffled_cider,
     tokenize,
@@ -315,6 +317,10 @@ def test_shuffling_takes_the_captions_from_their_images_and_cider_with_them(pyco
     assert score_captions(predictions, references)["CIDEr"] == pytest.approx(10)
     assert shuffled_cider(predictions, references) < 5
     assert shuffled_cider(predictions, references, 3) == shuffled_cider(predictions, references, 3)
+    turned = dict(reversed(references.items()))
+    assert shuffled_cider(predictions, turned) == pytest.approx(
+        shuffled_cider(predictions, references)
+    )
     parrot = dict.fromkeys(references, "a red cat on ice here")
     assert shuffled_cider(parrot, references) == score_captions(parrot, references)["CIDEr"]
 
@@ -350,44 +356,76 @@ class Rows:
         return taken
 
 
-def test_the_nearest_neighbour_is_the_one_with_the_largest_cosine(monkeypatch):
+def test_with_one_neighbour_it_is_the_image_with_the_largest_cosine(monkeypatch):
     monkeypatch.setattr(metrics, "CHUNK", 7)
     rng = np.random.default_rng(0)
-    features, training = (
-        rng.normal(size=(30, 5)),
-        rng.normal(size=(50, 5)) * rng.uniform(1, 9, (50, 1)),
-    )
-    captions = {k: [f"first of {k}", "second"] for k in range(0, 50, 2)}
+    features, scale = rng.normal(size=(30, 5)), rng.uniform(1, 9, (50, 1))
+    training = rng.normal(size=(50, 5)) * scale
+    captions = {k: [f"caption {k}"] for k in range(0, 50, 2)} | {1: ["."], 3: []}
     lazy, lazy_training = Rows(features.astype("f4")), Rows(training.astype("f4"))
-    got = nearest_neighbour_captions(lazy, lazy_training, captions)
+    got = nearest_neighbour_captions(lazy, lazy_training, captions, neighbours=1)
     cosine = features @ (training / np.linalg.norm(training, axis=1, keepdims=True)).T
     cosine[:, 1::2] = -2  # these have no captions
-    assert got == [f"first of {k}" for k in cosine.argmax(axis=1)]
+    assert got == [f"caption {k}" for k in cosine.argmax(axis=1)]
     assert max(lazy.most, lazy_training.most) <= 7
 
 
-def test_an_image_finds_itself_among_the_training_images():
-    features = np.random.default_rng(1).normal(size=(20, 8)).astype("f4")
-    captions = {k: [str(k)] for k in range(20)}
-    assert nearest_neighbour_captions(features, 3 * features, captions) == [
-        str(k) for k in range(20)
-    ]
-    zeros = np.zeros((2, 8), "f4")
-    assert nearest_neighbour_captions(zeros, features, captions) == ["0", "0"]
+def test_of_the_neighbours_captions_the_most_central_is_taken(monkeypatch):
+    rng = np.random.default_rng(0)
+    features, training = rng.normal(size=(9, 4)), rng.normal(size=(40, 4))
+    words = [f"w{k}" for k in range(12)]
+    captions = {
+        row: [" ".join(rng.choice(words, 6)) for _ in range(rng.integers(1, 4))]
+        for row in range(40)
+    }
+    training /= np.linalg.norm(training, axis=1, keepdims=True)
+
+    def grams(caption):
+        said = caption.split()
+        return {*said, *itertools.pairwise(said)}
+
+    had = [set().union(*map(grams, captions[row])) for row in range(40)]
+
+    def vector(caption):
+        weights = {g: np.log(41 / sum(g in one for one in had)) for g in grams(caption)}
+        length = np.sqrt(sum(weight**2 for weight in weights.values()))
+        return {gram: weight / length for gram, weight in weights.items()}
+
+    def likeness(one, other):
+        return sum(weight * other.get(gram, 0) for gram, weight in one.items())
+
+    expected = []
+    for feature in features:
+        near = np.argsort(-training @ feature)[:5]
+        near_captions = [caption for row in sorted(near) for caption in captions[row]]
+        vectors = [vector(caption) for caption in near_captions]
+        means = [sum(likeness(one, other) for other in vectors) for one in vectors]
+        expected.append(near_captions[int(np.argmax(means))])
+    assert nearest_neighbour_captions(features, training, captions, neighbours=5) == expected
+    monkeypatch.setattr(metrics, "CHUNK", 3)
+    assert nearest_neighbour_captions(features, training, captions, neighbours=5) == expected
+
+
+def test_few_training_images_are_all_neighbours():
+    captions = {0: ["a dog runs"], 2: ["a dog runs far", "a cat"]}
+    assert nearest_neighbour_captions(np.eye(3), np.eye(3), captions) == ["a dog runs"] * 3
+    assert nearest_neighbour_captions(np.zeros((1, 3)), np.eye(3), {1: ["One!"]}) == ["One!"]
 
 
 @pytest.mark.parametrize(
-    ("width", "captions", "says"),
+    ("width", "captions", "neighbours", "says"),
     [
-        (4, {0: ["a"]}, r"\(2, 4\) and the training features \(5, 3\)"),
-        (3, {}, "0 training images have captions"),
-        (3, {5: ["a"]}, "rows 0 to 4"),
-        (3, {-1: ["a"]}, "rows 0 to 4"),
+        (4, {0: ["a"]}, 1, r"\(2, 4\) and the training features \(5, 3\)"),
+        (3, {}, 1, "there are 0 training captions"),
+        (3, {0: [""]}, 1, "there are 0 training captions"),
+        (3, {5: ["a"]}, 1, "rows 0 to 4"),
+        (3, {-1: ["a"]}, 1, "rows 0 to 4"),
+        (3, {0: ["a"]}, 0, "neighbours is 0"),
     ],
 )
-def test_neighbours_that_cannot_be_looked_for(width, captions, says):
+def test_neighbours_that_cannot_be_looked_up(width, captions, neighbours, says):
     with pytest.raises(ValueError, match=says):
-        nearest_neighbour_captions(np.ones((2, width)), np.ones((5, 3)), captions)
+        nearest_neighbour_captions(np.ones((2, width)), np.ones((5, 3)), captions, neighbours)
 
 
 def test_results_are_read_as_they_were_written(tmp_path):
@@ -398,6 +436,8 @@ def test_results_are_read_as_they_were_written(tmp_path):
     assert json.loads(file.read_text())[1] == {"image_id": 7, "caption": ""}
     write_coco_results(file, {np.int64(3): "a"})
     assert read_coco_results(file) == {3: "a"}
+    file.write_text('[{"image_id": 3, "caption": "caf\u00e9"}]', encoding="utf-8-sig")
+    assert read_coco_results(file) == {3: "caf\u00e9"}
     write_coco_results(file, {})
     assert read_coco_results(file) == {}
 
@@ -429,8 +469,8 @@ def test_results_of_other_types_are_not_written(wrong, tmp_path):
             '[{"image_id": 1, "caption": "a"}, {"image_id": 1, "caption": "b"}]',
             "image_id 1 has two",
         ),
-        ("[" * 100_000, "is not a COCO result file"),
-        ('[{"image_id": ' + "9" * 5000 + ', "caption": "a"}]', "is not a COCO result file"),
+        ("[" * 100_000, "is not JSON"),
+        ('[{"image_id": ' + "9" * 5000 + ', "caption": "a"}]', "is not JSON"),
     ],
 )
 def test_a_broken_result_file_is_described_in_one_sentence(text, says, tmp_path):
@@ -445,7 +485,62 @@ def test_a_broken_result_file_is_described_in_one_sentence(text, says, tmp_path)
 def test_a_result_file_that_is_no_text_is_described(tmp_path):
     file = tmp_path / "results.json"
     file.write_bytes(b"\x89PNG\xff\xfe")
-    with pytest.raises(ValueError, match="is not a COCO result file"):
+    with pytest.raises(ValueError, match="is not JSON"):
         read_coco_results(file)
     with pytest.raises(FileNotFoundError):
         read_coco_results(tmp_path / "missing.json")
+
+
+class Lines(list):
+    """The image names of a split, which know their file."""
+
+    path: Path
+
+
+def built(folder, annotations):
+    data = {
+        "val_captions": np.array([[1, 4, 2, 0], [1, 5, 3, 2], [1, 5, 4, 2]], np.int32),
+        "val_image_idxs": np.array([2, 0, 2], np.int32),
+        "val_features": np.zeros((4, 3), np.float32),
+        "val_urls": Lines("abcd"),
+        "idx_to_word": ["<NULL>", "<START>", "<END>", "<UNK>", "a", "dog"],
+    }
+    data["val_urls"].path = folder / "x_val_images.txt"
+    if annotations is not None:
+        (folder / "x_val_captions.json").write_text(annotations, encoding="utf-8")
+    return data
+
+
+def test_references_are_the_captions_decoded_where_only_ids_are_kept(tmp_path):
+    data = built(tmp_path, None)
+    assert references_by_image(data, "val") == {2: ["a", "dog a"], 0: ["dog <UNK>"]}
+    data["val_urls"] = np.array(list("abcd"))
+    assert references_by_image(data, "val") == {2: ["a", "dog a"], 0: ["dog <UNK>"]}
+
+
+def test_references_are_the_sentences_as_written_where_these_are_kept(tmp_path):
+    sentences = [(2, "A."), (0, "A dog, caf\u00e9!"), (2, "a dog")]
+    entries = [{"image_id": image, "caption": text} for image, text in sentences]
+    data = built(tmp_path, json.dumps({"annotations": entries}, ensure_ascii=False))
+    assert references_by_image(data, "val") == {2: ["A.", "a dog"], 0: ["A dog, caf\u00e9!"]}
+
+
+@pytest.mark.parametrize(
+    ("annotations", "says"),
+    [
+        ("{", "line 1, column 2"),
+        ("[]", "annotation 0 is not the caption of an image from 0 to 3"),
+        ('{"annotations": 3}', "annotation 0 is not"),
+        ('{"annotations": [{"image_id": 4, "caption": "a"}]}', "annotation 0 is not"),
+        ('{"annotations": [{"image_id": "2", "caption": "a"}]}', "annotation 0 is not"),
+        ('{"annotations": [{"image_id": 2, "caption": 5}]}', "annotation 0 is not"),
+    ],
+)
+def test_damaged_annotations_are_named(annotations, says, tmp_path):
+    with pytest.raises(ValueError, match=rf"x_val_captions\.json: .*{says}"):
+        references_by_image(built(tmp_path, annotations), "val")
+
+
+def test_a_split_that_is_not_there_is_named_with_those_that_are(tmp_path):
+    with pytest.raises(ValueError, match="no split 'test', only val"):
+        references_by_image(built(tmp_path, None), "test")

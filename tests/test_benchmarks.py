@@ -1,0 +1,138 @@
+import json
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+
+from benchmarks import __main__ as benchmarks
+from benchmarks import growth
+from benchmarks.figure import MISSED, draw_ratios
+from benchmarks.timing import Case, Row, measure
+from visualization import load_image
+
+
+def counting(*results):
+    """A contender that gives these results in turn, the last one for ever."""
+    left = list(results)
+    return lambda: left.pop(0) if len(left) > 1 else left[0]
+
+
+@pytest.fixture
+def cases(monkeypatch):
+    """Two benchmarks that take no time: one of ratios, and one of growth."""
+    compared = [
+        Case(
+            "memory of this and that",
+            {"tfcap": counting(2.0), "fast": counting(1.0), "slow": counting(1.0, 9.0, 8.0)},
+            {"fast": 1.0, "slow": 3.0},
+            rounds=3,
+            warmups=0,
+            missing={"torch": "not installed"},
+            unit="MB",
+            note="first call 0.1 s",
+        )
+    ]
+    growing = [
+        Case(growth.name(letter, value), {"tfcap": lambda: None}, rounds=2)
+        for letter, values in growth.GROWTH.items()
+        for value in values
+    ]
+    for name, made in {"fool": compared, "growth": growing}.items():
+        module = types.ModuleType(name)
+        module.cases = lambda made=made: iter(made)
+        monkeypatch.setitem(sys.modules, f"benchmarks.{name}", module)
+    return compared
+
+
+def test_a_ratio_is_of_medians_and_its_spread_the_quartiles_over_the_median(cases):
+    ours, fast, slow = measure(cases[0])
+    assert (ours.median, ours.ratio, ours.spread) == (2, 1, 0)
+    assert (fast.ratio, fast.missed, fast.noisy) == (0.5, True, False)
+    assert (slow.median, slow.ratio, slow.spread) == (8, 4, (8.5 - 4.5) / 8)
+    assert slow.noisy
+    assert not slow.missed
+
+
+def test_time_is_given_for_one_piece_of_work():
+    calls = []
+    case = Case("", {"tfcap": lambda: calls.append(1)}, per_call=1000, rounds=4, warmups=2)
+    (row,) = measure(case)
+    assert len(calls) == 6
+    assert row.unit == "ms"
+    assert row.median < 0.1
+
+
+def test_a_run_prints_a_table_and_writes_the_figures_and_a_picture(cases, tmp_path, capsys):
+    files = ["--json", str(tmp_path / "a.json"), "--figure", str(tmp_path / "a.png")]
+    assert benchmarks.main(["fool", "growth", *files]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("processor ")
+    assert "memory of this and that; first call 0.1 s; median of 3 rounds" in said
+    lines = {line.split()[0]: line for line in said.splitlines() if line.strip()}
+    assert lines["fast"].endswith("1.00 MB       0%    0.50  at least 1.00, MISSED")
+    assert lines["slow"].endswith("4.00  at least 3.00, noisy")
+    assert "1 of 2 promised ratios kept" in said
+    assert "missing peers: torch; 'make bench' installs them" in said
+
+    report = json.loads((tmp_path / "a.json").read_text())
+    assert report["missing_peers"] == ["torch"]
+    assert report["rows"][1] == {
+        "case": "memory of this and that",
+        "contender": "fast",
+        "unit": "MB",
+        "rounds": 3,
+        "median": 1,
+        "spread": 0,
+        "ratio": 0.5,
+        "at_least": 1,
+    }
+    assert len(report["rows"]) == 3 + 9
+    assert load_image(tmp_path / "a.png").shape[1] == 1000
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_ratios_alone_and_growth_alone_can_be_drawn(cases, tmp_path):
+    for name in ("fool", "growth"):
+        benchmarks.main([name, "--figure", str(tmp_path / f"{name}.png")])
+        assert load_image(tmp_path / f"{name}.png").std() > 5
+
+
+def test_a_bar_is_red_if_its_promise_was_missed_and_pale_if_noisy():
+    axes = Figure().subplots()
+    measured = [("ours", 1, None, 0), ("a", 2, 3, 0), ("b", 2, None, 0.2), ("c", 2, 1, 0)]
+    draw_ratios(
+        axes,
+        [Row("case", name, "ms", 5, r, spread, r, least) for name, r, least, spread in measured],
+    )
+    colours = [bar.get_facecolor() for bar in axes.patches]
+    assert [colour[:3] == to_rgb(MISSED) for colour in colours] == [
+        True,
+        False,
+        False,
+    ]
+    assert [colour[3] < 1 for colour in colours] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["fol"], "no benchmark is called fol; there are startup,"),
+        (["fool", "--json", "nowhere/a.json"], "--json nowhere/a.json: its folder does not exist"),
+        (["fool", "--figure", "a.txt"], "--figure a.txt: the picture is a PNG"),
+    ],
+)
+def test_wrong_arguments_get_a_sentence_before_anything_runs(arguments, sentence, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        benchmarks.main(arguments)
+    assert sentence in capsys.readouterr().err
+
+
+def test_every_benchmark_is_in_the_list():
+    folder = Path(benchmarks.__file__).parent
+    modules = [path.stem for path in folder.glob("*.py") if "def cases()" in path.read_text()]
+    assert sorted(modules) == sorted(benchmarks.NAMES)
+    subprocess.run([sys.executable, "-m", "benchmarks", "--help"], cwd=folder.parent, check=True)

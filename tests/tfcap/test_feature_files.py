@@ -1,0 +1,154 @@
+import errno
+import os
+import shutil
+from types import SimpleNamespace
+
+import h5py
+import numpy as np
+import pytest
+
+import tfcap.feature_files
+from tfcap.feature_files import FeatureFiles
+from tfcap.features import image_features, read_images
+from visualization import load_image
+
+
+def read(path):
+    with h5py.File(path) as file:
+        return file["features"][:]
+
+
+def fill(path, paths, grid=None):
+    files = FeatureFiles(path, paths, grid)
+    files.fill()
+    return files, files.move_into_place()
+
+
+def test_a_file_holds_a_row_for_each_image_in_order(tmp_path, paths):
+    path, grid = tmp_path / "f.h5", tmp_path / "g.h5"
+    files, written = fill(path, paths[:40], grid)
+    assert written == [path, grid]
+    assert not files.skipped
+    pixels = np.stack([load_image(one, 224) for one in paths[:40]])
+    np.testing.assert_allclose(read(path), image_features(pixels), rtol=1e-4, atol=1e-5)
+    assert read(grid).dtype == np.float16
+    np.testing.assert_allclose(read(grid), image_features(pixels, grid=True), rtol=1e-2, atol=1e-3)
+    assert {one.name for one in tmp_path.iterdir()} == {"f.h5", "g.h5", "f.progress.json"}
+
+
+def test_what_cannot_be_read_has_no_row_and_is_told(tmp_path, paths):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 no more")
+    missing = str(tmp_path / "missing.jpg")
+    grid = tmp_path / "g.h5"
+    files, _ = fill(tmp_path / "f.h5", [missing, *paths[:3], str(broken), *paths[3:5]], grid)
+    assert list(files.skipped) == [missing, str(broken)]
+    fill(tmp_path / "whole.h5", paths[:5], tmp_path / "whole_grid.h5")
+    np.testing.assert_allclose(read(tmp_path / "f.h5"), read(tmp_path / "whole.h5"), atol=1e-5)
+    np.testing.assert_allclose(read(grid), read(tmp_path / "whole_grid.h5"), atol=1e-2)
+
+
+def test_images_of_which_none_can_be_read_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"none of the 1 images can be read: .*none\.jpg"):
+        fill(tmp_path / "f.h5", [str(tmp_path / "none.jpg")])
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """How many images were read."""
+    counts = []
+
+    def read_and_count(sources):
+        counts.append(len(sources))
+        return read_images(sources)
+
+    monkeypatch.setattr(tfcap.feature_files, "read_images", read_and_count)
+    return counts
+
+
+def interrupt_after(monkeypatch, batches):
+    monkeypatch.setattr(tfcap.feature_files, "_BETWEEN_COMMITS", 1)
+    commit = FeatureFiles._commit
+    left = [batches]
+
+    def commit_some(self, done, rows):
+        commit(self, done, rows)
+        left[0] -= 1
+        if not left[0]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(FeatureFiles, "_commit", commit_some)
+
+
+@pytest.mark.parametrize("batches", [1, 2, 3])
+def test_an_interrupted_run_goes_on_where_it_was(tmp_path, paths, counted, monkeypatch, batches):
+    sources = [str(tmp_path / "none.jpg"), *paths]
+    fill(tmp_path / "whole.h5", sources)
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, batches)
+        with pytest.raises(KeyboardInterrupt):
+            fill(tmp_path / "f.h5", sources)
+    files, _ = fill(tmp_path / "f.h5", sources)
+    assert counted[-1] == max(0, len(sources) - 32 * batches)
+    assert list(files.skipped) == sources[:1]
+    assert (tmp_path / "f.h5").read_bytes() == (tmp_path / "whole.h5").read_bytes()
+
+
+def test_finished_features_are_not_computed_again_unless_an_image_changes(tmp_path, paths, counted):
+    mine = [str(shutil.copy(one, tmp_path)) for one in paths[:3]]
+    fill(tmp_path / "f.h5", mine)
+    fill(tmp_path / "f.h5", mine)
+    assert counted == [3]
+    before = read(tmp_path / "f.h5")
+    shutil.copyfile(paths[5], mine[1])
+    fill(tmp_path / "f.h5", mine)
+    assert counted == [3, 3]
+    changed = (read(tmp_path / "f.h5") != before).any(axis=1)
+    assert changed.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize("damage", ["", "not json", "{}", '{"digest": 1}', "[]"])
+def test_a_damaged_note_of_progress_means_to_start_anew(tmp_path, paths, counted, damage):
+    fill(tmp_path / "f.h5", paths[:3])
+    before = (tmp_path / "f.h5").read_bytes()
+    (tmp_path / "f.progress.json").write_text(damage)
+    fill(tmp_path / "f.h5", paths[:3])
+    assert counted == [3, 3]
+    assert (tmp_path / "f.h5").read_bytes() == before
+
+
+def test_a_truncated_file_is_made_anew(tmp_path, paths, counted):
+    fill(tmp_path / "f.h5", paths[:3])
+    before = (tmp_path / "f.h5").read_bytes()
+    (tmp_path / "f.h5").write_bytes(before[:3000])
+    fill(tmp_path / "f.h5", paths[:3])
+    assert counted == [3, 3]
+    assert (tmp_path / "f.h5").read_bytes() == before
+
+
+def test_too_little_room_is_told_before_anything_is_computed(tmp_path, paths, monkeypatch):
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(OSError, match=r"take 0\.2 MB, but only 0\.0 MB are free"):
+        fill(tmp_path / "f.h5", paths)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_up_leaves_the_old_file_and_the_work_done(
+    tmp_path, paths, counted, monkeypatch
+):
+    monkeypatch.setattr(tfcap.feature_files, "_BETWEEN_COMMITS", 1)
+    (tmp_path / "f.h5").write_bytes(b"old")
+    syncs = []
+
+    def full_at_the_second(descriptor):
+        syncs.append(descriptor)
+        if len(syncs) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full_at_the_second)
+    with pytest.raises(OSError, match=r"f\.h5\.partial: cannot be written: No space left"):
+        fill(tmp_path / "f.h5", paths)
+    assert (tmp_path / "f.h5").read_bytes() == b"old"
+    fill(tmp_path / "f.h5", paths)
+    assert counted == [80, 48]
+    assert len(read(tmp_path / "f.h5")) == 80

@@ -1,0 +1,268 @@
+"""The training command: what it writes, how it goes on, and what stops it."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from tfcap import train, training
+from tfcap.model import CaptioningRNN
+
+from . import caption_folders
+
+SMALL = ["--hidden-dim", "16", "--wordvec-dim", "8", "--batch-size", "31", "--patience", "0"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("captions")
+    caption_folders.write_built(path)
+    return path
+
+
+def run(folder, out, *options):
+    return train.main(["--data", str(folder), "--out", str(out), *SMALL, *options])
+
+
+def losses(out):
+    with (out / "losses.csv").open() as file:
+        return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+def in_a_process(folder, out, *options, **environment):
+    """The command in a process of its own, not waited for."""
+    command = [sys.executable, "-m", "tfcap.train", "--data", str(folder), "--out", str(out)]
+    project = Path(train.__file__).parent.parent
+    return subprocess.Popen(
+        [*command, *SMALL, *options],
+        env={**os.environ, "PYTHONPATH": str(project), **environment},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process):
+    said, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return said
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder, tmp_path_factory):
+    """Two epochs of seven steps."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    assert run(folder, out, "--epochs", "2") == 0
+    return out
+
+
+def test_a_run_writes_a_captioner_its_losses_their_picture_and_a_record(undisturbed):
+    model = CaptioningRNN.from_pretrained(undisturbed)
+    assert model.encoder == "squeezenet"
+    assert model.sample(np.zeros((2, caption_folders.WIDTH))).shape == (2, 30)
+    assert len(losses(undisturbed)) == 14
+    assert (undisturbed / "losses.png").read_bytes().startswith(b"\x89PNG")
+    record = json.loads((undisturbed / "train.json").read_text())
+    assert [epoch["epoch"] for epoch in record["history"]] == [1, 2]
+    assert {"loss", "val_loss", "CIDEr", "seconds"} <= record["history"][0].keys()
+
+
+def test_the_same_seed_gives_the_same_losses_and_another_seed_others(folder, undisturbed, tmp_path):
+    assert run(folder, tmp_path / "same", "--epochs", "1") == 0
+    assert run(folder, tmp_path / "other", "--epochs", "1", "--seed", "1") == 0
+    np.testing.assert_allclose(losses(tmp_path / "same"), losses(undisturbed)[:7], rtol=1e-5)
+    assert not np.allclose(losses(tmp_path / "other"), losses(undisturbed)[:7], rtol=1e-3)
+
+
+@pytest.mark.parametrize("steps", [3, 9])
+def test_a_run_stopped_in_mid_epoch_goes_on_as_if_nothing_had_been(
+    folder, undisturbed, tmp_path, monkeypatch, steps
+):
+    def save(trainer):
+        saved(trainer)
+        if trainer.progress.step == steps:
+            raise KeyboardInterrupt
+
+    saved = training.Trainer.save
+    monkeypatch.setattr(training.Trainer, "save", save)
+    out = tmp_path / "out"
+    assert run(folder, out, "--epochs", "2", "--save-every", "0") == 130
+    monkeypatch.undo()
+    assert run(folder, out, "--resume", "--epochs", "2") == 0
+    np.testing.assert_allclose(losses(out), losses(undisturbed), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_as_if_nothing_had_been(folder, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    process = in_a_process(folder, out, "--epochs", "2", "--save-every", "0")
+    while process.poll() is None and not (out / training.STATE).exists():
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not (out / "losses.csv").exists()
+    finished(in_a_process(folder, out, "--resume", "--epochs", "2"))
+    np.testing.assert_allclose(losses(out), losses(undisturbed), rtol=1e-5)
+
+
+def test_a_finished_run_can_be_made_longer(folder, undisturbed, tmp_path):
+    out = tmp_path / "out"
+    assert run(folder, out, "--epochs", "1") == 0
+    assert run(folder, out, "--resume", "--epochs", "2") == 0
+    np.testing.assert_allclose(losses(out), losses(undisturbed), rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_workers_train_as_one_and_go_on_from_one_state(folder, tmp_path):
+    options = "--dropout", "0", "--clip-norm", "1"
+    assert run(folder, tmp_path / "one", "--epochs", "2", *options) == 0
+    for more in (["--epochs", "1"], ["--resume", "--epochs", "2"]):
+        workers = [
+            in_a_process(
+                folder,
+                tmp_path / "two",
+                *("--strategy", "multi-worker", *options, *more),
+                TF_CONFIG=json.dumps(
+                    {
+                        "cluster": {"worker": ["localhost:29471", "localhost:29472"]},
+                        "task": {"type": "worker", "index": index},
+                    }
+                ),
+            )
+            for index in range(2)
+        ]
+        said = [finished(worker) for worker in workers]
+        assert "epoch" in said[0]
+        assert not said[1]
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), atol=1e-4)
+
+
+def test_all_devices_of_a_machine_train_as_one(folder, tmp_path):
+    options = "--dropout", "0", "--epochs", "1"
+    assert run(folder, tmp_path / "one", *options) == 0
+    assert run(folder, tmp_path / "two", *options, "--strategy", "mirrored") == 0
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), atol=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("cell", ["rnn", "lstm"])
+def test_the_course_s_job_learns_50_captions_by_heart(cell, tmp_path):
+    out = tmp_path / "out"
+    assert train.main(["--overfit", "--cell", cell, "--out", str(out), "--quiet"]) == 0
+    assert losses(out)[-1] < 0.1
+    assert len(losses(out)) == 100
+
+
+def test_a_run_whose_validation_gets_no_better_stops_early(folder, tmp_path, capsys):
+    options = "--learning-rate", "1e-9", "--epochs", "9", "--patience", "1"
+    assert run(folder, tmp_path / "out", *options) == 0
+    record = json.loads((tmp_path / "out" / "train.json").read_text())
+    assert len(record["history"]) == record["best_epoch"] + 1 < 9
+    assert "no improvement in 1 epochs" in capsys.readouterr().out
+
+
+# ---- what stops it
+
+
+def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_cause(folder, tmp_path, capsys):
+    options = "--learning-rate", "1e30", "--clip-norm", "0"
+    assert run(folder, tmp_path / "out", *options) == 1
+    error = capsys.readouterr().err
+    assert "stopped at step " in error
+    assert "--learning-rate below 1e+30 or with --clip-norm 5" in error
+
+
+def test_features_that_are_no_numbers_are_named_as_the_cause(folder, tmp_path, capsys):
+    broken = tmp_path / "broken"
+    data = caption_folders.write_built(broken)
+    with h5py.File(broken / "photos_train_squeezenet.h5", "r+") as file:
+        file["features"][data["train_image_idxs"][0]] = np.nan
+    assert run(broken, tmp_path / "out", "--epochs", "1") in (1, 2)
+    assert "features" in capsys.readouterr().err
+
+
+def refused(capsys, *arguments):
+    assert run(*arguments) == 2
+    (sentence,) = capsys.readouterr().err.splitlines()
+    return sentence
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(folder, undisturbed, capsys):
+    before = {path: path.read_bytes() for path in undisturbed.iterdir()}
+    sentence = refused(capsys, folder, undisturbed)
+    assert "holds a training run already: go on with it by --resume" in sentence
+    assert before == {path: path.read_bytes() for path in undisturbed.iterdir()}
+
+
+def test_resume_asks_for_a_run_of_the_same_settings_on_the_same_data(
+    folder, undisturbed, tmp_path, capsys
+):
+    before = (undisturbed / training.STATE).read_bytes()
+    assert "holds no training run" in refused(capsys, folder, tmp_path / "no", "--resume")
+    sentence = refused(capsys, folder, undisturbed, "--resume", "--dropout", "0.25")
+    assert "--dropout 0.25: the run in" in sentence
+    assert "has 0.5" in sentence
+    caption_folders.write_built(tmp_path / "other", counts={"train": 100, "val": 20})
+    sentence = refused(capsys, tmp_path / "other", undisturbed, "--resume")
+    assert "is of a run on other data" in sentence
+    assert (undisturbed / training.STATE).read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "not numpy", "pickle"])
+def test_a_damaged_state_is_refused(folder, undisturbed, tmp_path, capsys, damage):
+    content = bytearray((undisturbed / training.STATE).read_bytes())
+    if damage == "truncated":
+        content = content[: len(content) // 2]
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 255
+    elif damage == "not numpy":
+        content = b"no state"
+    else:
+        np.savez(tmp_path / "pickled.npz", about=np.array({"a": 1}, dtype=object))
+        content = (tmp_path / "pickled.npz").read_bytes()
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / training.STATE).write_bytes(content)
+    sentence = refused(capsys, folder, out, "--resume")
+    assert "is damaged" in sentence
+    assert (out / training.STATE).read_bytes() == content
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--batch-size", "0"], "'0' is not a positive whole number"),
+        (["--dropout", "1"], "1 is not below 1"),
+        (["--clip-norm", "-1"], "'-1' is not a number of at least 0"),
+        (["--learning-rate", "nan"], "'nan' is not a positive number"),
+    ],
+)
+def test_a_setting_out_of_range_is_refused(folder, tmp_path, capsys, options, said):
+    with pytest.raises(SystemExit) as exit_:
+        run(folder, tmp_path / "out", *options)
+    assert exit_.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_no_data_gets_a_sentence_that_says_how_to_make_some(tmp_path, capsys):
+    assert train.main(["--out", str(tmp_path / "out")]) == 2
+    assert "python -m tfcap.datasets" in capsys.readouterr().err
+
+
+def test_workers_without_a_cluster_are_told_so(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", "{not json")
+    assert "TF_CONFIG" in refused(capsys, folder, tmp_path / "out", "--strategy", "multi-worker")
+
+
+def test_curves_for_tensorboard_are_written_when_asked(folder, tmp_path):
+    pytest.importorskip("tensorboard")
+    assert run(folder, tmp_path / "out", "--epochs", "1", "--tensorboard") == 0
+    (events,) = (tmp_path / "out" / "tensorboard").iterdir()
+    assert b"val_loss" in events.read_bytes()

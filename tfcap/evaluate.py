@@ -1,0 +1,271 @@
+"""``python -m tfcap.evaluate``: how good a captioner's sentences are, and whether it looks at all."""
+
+import argparse
+import hashlib
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visualization import command
+
+if TYPE_CHECKING:
+    from .model import CaptioningRNN
+
+ROWS = 512  # images, or training captions, that are worked on at once
+SHARES = ("lost by shuffling", "distinct sentences", "found in training")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns 0."""
+    parser = command.Parser(
+        prog="python -m tfcap.evaluate",
+        description="Scores a captioner's sentences against those of people, beside sentences looked "
+        "up in the training set, and tells whether it looks at the images at all. Writes the sentences "
+        "as COCO results, SPLIT_predictions.json (an image's id is its row among the split's images), "
+        "and what is printed, SPLIT_evaluation.json.",
+        epilog="example: python -m tfcap.evaluate --data flickr8k --model captioner --beam 3",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="what python -m tfcap.datasets wrote, or the course's coco_captioning",
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="a captioner that python -m tfcap.train or save_pretrained wrote",
+    )
+    parser.add_argument("--split", choices=("train", "val", "test"), default="val")
+    parser.add_argument(
+        "--beam",
+        type=command.positive_int,
+        metavar="N",
+        help="follow N beginnings of a sentence (default: the captioner's own; 1: greedy)",
+    )
+    parser.add_argument(
+        "--max-length",
+        type=command.positive_int,
+        metavar="WORDS",
+        help="the longest sentence (default: the captioner's own)",
+    )
+    parser.add_argument(
+        "--limit", type=command.positive_int, metavar="N", help="only N images, drawn by the seed"
+    )
+    parser.add_argument("--meteor", action="store_true", help="also METEOR, which needs Java")
+    parser.add_common_arguments()
+    return command.run(parser, argv, _evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace) -> int:
+    from . import metrics
+    from .coco import load_coco_data
+
+    names = (*metrics.METRICS, *["METEOR"] * arguments.meteor)
+    metrics.check_installed(names)
+    out = command.OutputFolder(arguments.out)
+    data = load_coco_data(arguments.data)
+    references = _references(data, arguments)
+    with command.loading_tensorflow(arguments.quiet):
+        from .model import CaptioningRNN
+    model = CaptioningRNN.from_pretrained(arguments.model)
+    _check_fit(model, data, arguments)
+    features = _Rows(data[f"{arguments.split}_features"], list(references))
+    results = {}
+    if arguments.split != "train" and "train_captions" in data:
+        with command.progress("looking up sentences of the training set ...", arguments.quiet):
+            known = metrics.references_by_image(data, "train")
+            looked_up = metrics.nearest_neighbour_captions(features, data["train_features"], known)
+            found = dict(zip(references, looked_up, strict=True))
+            sentences = chain.from_iterable(known.values())
+            results["looked up"] = _judge(found, references, sentences, names, arguments.seed)
+    decoding = _decoding(model, arguments)
+    start = time.monotonic()
+    said = _sentences(model, features, decoding, arguments.quiet)
+    seconds = time.monotonic() - start
+    predictions = dict(zip(references, said, strict=True))
+    with command.progress("scoring ...", arguments.quiet):
+        learnt = _training_captions(data) if "train_captions" in data else None
+        own = _judge(predictions, references, learnt, names, arguments.seed)
+    results = {"captioner": own} | results
+    record = _record(arguments, data, decoding, references, results, seconds)
+    written = out.path / f"{arguments.split}_predictions.json"
+    metrics.write_coco_results(written, predictions)
+    recorded = out.write_json(f"{arguments.split}_evaluation.json", record)
+    if not arguments.quiet:
+        print(f"{_heading(record)}\n{_table(record)}\nwritten  {written}\n         {recorded}")
+    return 0
+
+
+def _references(data: Mapping[str, Any], arguments: argparse.Namespace) -> dict[int, list[str]]:
+    """The references of the images to be evaluated, by their rows, which rise."""
+    from .metrics import references_by_image
+
+    references = references_by_image(data, arguments.split)
+    images = np.array(sorted(references))
+    if arguments.limit and arguments.limit < len(images):
+        rng = np.random.default_rng(arguments.seed)
+        images = np.sort(rng.choice(images, arguments.limit, replace=False))
+    return {image: references[image] for image in images.tolist()}
+
+
+def _check_fit(
+    model: "CaptioningRNN", data: Mapping[str, Any], arguments: argparse.Namespace
+) -> None:
+    """The words of captioner and data may differ; the features must be of one kind."""
+    width = data[f"{arguments.split}_features"].shape[1]
+    if (model.encoder or data["encoder"], model.input_dim) != (data["encoder"], width):
+        raise ValueError(
+            f"--model {arguments.model} takes features of {model.encoder or 'an unnamed encoder'}, "
+            f"{model.input_dim} wide, but --data {arguments.data} holds those of {data['encoder']}, "
+            f"{width} wide: name a captioner that was trained on such features"
+        )
+
+
+class _Rows:
+    """Some rows of features that stay in their file."""
+
+    def __init__(self, features: Any, rows: list[int]) -> None:
+        self.features, self.rows = features, np.array(rows)
+        self.shape = (len(rows), features.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: slice) -> np.ndarray:
+        return self.features[self.rows[index]]
+
+
+def _decoding(model: "CaptioningRNN", arguments: argparse.Namespace) -> dict[str, Any]:
+    """How sentences are made: as the captioner's own settings say, unless told otherwise."""
+    told = {"beam_size": arguments.beam, "max_length": arguments.max_length}
+    return model.decoding | {key: value for key, value in told.items() if value}
+
+
+def _sentences(
+    model: "CaptioningRNN", features: _Rows, decoding: dict[str, Any], quiet: bool
+) -> list[str]:
+    from .coco import decode_captions
+
+    sentences: list[str] = []
+    start = time.monotonic()
+    with command.progress("making sentences ...", quiet) as show:
+        while len(sentences) < len(features):
+            some = features[len(sentences) : len(sentences) + ROWS]
+            if decoding["beam_size"] == 1:
+                words = model.sample(some, decoding["max_length"])  # (n, max_length)
+            else:
+                words = model.beam_search(some, **decoding)[0][:, 0]  # (n, max_length)
+            sentences += decode_captions(words, model.idx_to_word)
+            left = (time.monotonic() - start) * (len(features) / len(sentences) - 1)
+            show(f"sentences: {len(sentences):,} of {len(features):,}, {left:.0f} s left")
+    return sentences
+
+
+def _training_captions(data: Mapping[str, Any]) -> Iterator[str]:
+    """The training captions in the words in which they were learnt."""
+    from .coco import decode_captions
+
+    captions = data["train_captions"]
+    for start in range(0, len(captions), ROWS):
+        yield from decode_captions(captions[start : start + ROWS], data["idx_to_word"])
+
+
+def _judge(
+    predictions: Mapping[int, str],
+    references: Mapping[int, list[str]],
+    training: Iterable[str] | None,
+    names: Iterable[str],
+    seed: int,
+) -> dict[str, Any]:
+    """The scores of sentences, and what shows whether they are about the images."""
+    from . import metrics
+
+    scores: dict[str, Any] = metrics.score_captions(predictions, references, names)
+    if len(references) > 1:
+        shuffled = metrics.shuffled_cider(predictions, references, seed)
+        scores["CIDEr, images shuffled"] = shuffled
+        scores["lost by shuffling"] = 1 - shuffled / scores["CIDEr"] if scores["CIDEr"] else 0.0
+    scores["distinct sentences"] = metrics.distinct_share(predictions)
+    if training is not None:
+        scores["found in training"] = metrics.copied_share(predictions, training)
+    return scores | {"words": _lengths(predictions.values())}
+
+
+def _lengths(sentences: Iterable[str]) -> dict[str, float]:
+    from .metrics import tokenize
+
+    lengths = [len(tokenize(sentence)) for sentence in sentences]
+    return {"mean": sum(lengths) / len(lengths), "fewest": min(lengths), "most": max(lengths)}
+
+
+def _record(
+    arguments: argparse.Namespace,
+    data: Mapping[str, Any],
+    decoding: dict[str, Any],
+    references: Mapping[int, list[str]],
+    results: dict[str, Any],
+    seconds: float,
+) -> dict[str, Any]:
+    from .metrics import annotations_file
+    from .pretrained import WEIGHTS
+
+    weights = (arguments.model / WEIGHTS).read_bytes()
+    written = annotations_file(data, arguments.split)
+    return {
+        "command": "tfcap.evaluate",
+        "data": str(arguments.data),
+        "encoder": data["encoder"],
+        "model": {"folder": str(arguments.model), "sha256": hashlib.sha256(weights).hexdigest()},
+        "decoding": decoding,
+        "split": arguments.split,
+        "images": len(references),
+        "references": sum(map(len, references.values())),
+        "references_from": str(written) if written else "the captions' ids",
+        "words_of_references": _lengths(chain.from_iterable(references.values())),
+        "results": results,
+        "seed": arguments.seed,
+        "seconds_of_decoding": seconds,
+    }
+
+
+def _heading(record: dict[str, Any]) -> str:
+    beam = record["decoding"]["beam_size"]
+    how = "greedy" if beam == 1 else f"beam {beam}"
+    heading = (
+        f"{record['data']}, {record['split']}: {record['images']:,} images, "
+        f"{record['references']:,} references, {how}"
+    )
+    if record["references_from"] == "the captions' ids":
+        heading += "\nreferences are captions decoded from ids: rare words are <UNK>, long ones cut"
+    return heading
+
+
+def _table(record: dict[str, Any]) -> str:
+    """The results side by side: scores times 100, as is usual, and shares in percent."""
+    columns = record["results"]
+    lines = [f"{'':24}" + "".join(f"{name:>18}" for name in columns)]
+    for row in columns["captioner"]:
+        cells = [_cell(row, column[row]) for column in columns.values()]
+        lines.append(f"{row:24}" + "".join(f"{cell:>18}" for cell in cells))
+    return "\n".join(
+        [*lines, f"{'words of references':24}{_cell('', record['words_of_references']):>18}"]
+    )
+
+
+def _cell(row: str, value: Any) -> str:
+    if isinstance(value, dict):
+        return f"{value['mean']:.1f} ({value['fewest']} to {value['most']})"
+    return f"{value:.0%}" if row in SHARES else f"{100 * value:.1f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
