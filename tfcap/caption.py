@@ -172,7 +172,8 @@ class _Job:
         if not words:
             return {"words": []}
         maps = word_maps(self.captioner, seen, ids)
-        falls = falls_when_hidden(self.captioner, seen, ids, maps, self.arguments.seed)
+        seed = self.arguments.seed + len(self.tested)
+        falls = falls_when_hidden(self.captioner, seen, ids, maps, seed)
         self.tested.append((words, falls))
         corners = regions(maps)
         drawn = explanation_figure(seen, words, maps, corners, falls)
@@ -183,7 +184,7 @@ class _Job:
                 "log_probability": float(falls.log_p[t]),
                 "region": {"top": int(corners[t, 0]), "left": int(corners[t, 1])},
                 "fall_when_hidden": float(falls.own[t]),
-                "fall_when_random_regions_are": float(falls.random[t]),
+                "fall_when_random_regions_are_hidden": float(falls.random[t]),
             }
             for t, word in enumerate(words)
         ]
@@ -296,7 +297,7 @@ def explanation_figure(
     Args:
         image: uint8 (H, W, 3), what the captioner saw.
         words: T of them.
-        maps: (T, H, W); what speaks against a word is not drawn.
+        maps: (T, H, W).
         corners: int (T, 2), the regions' tops and lefts.
         falls: how the words' log-probabilities fell.
     """
@@ -308,9 +309,11 @@ def explanation_figure(
 
     from .explain import REGION
 
-    columns = min(PANELS, 1 + len(words))
+    columns = min(PANELS, max(3, 1 + len(words)))
     rows = math.ceil((1 + len(words)) / columns)
-    figure = Figure(figsize=(2.9 * columns, 3.5 * rows), layout="compressed")
+    figure = Figure(figsize=(2.9 * columns, 3.5 * rows + 0.5), layout="compressed")
+    legend = "each word's probability \N{RIGHTWARDS ARROW} with its frame hidden"
+    figure.suptitle(legend, fontsize=TITLE)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.set_axis_off()
@@ -318,7 +321,7 @@ def explanation_figure(
     axes[0].set_title("what it sees", fontsize=TITLE)
     before, after = np.exp(falls.log_p), np.exp(falls.log_p - falls.own)
     for t, (word, axis) in enumerate(zip(words, axes[1:], strict=False)):
-        axis.imshow(overlay(image, np.maximum(maps[t], 0)))
+        axis.imshow(overlay(image, maps[t]))
         top, left = corners[t]
         axis.add_patch(
             Rectangle((left, top), REGION, REGION, fill=False, edgecolor="white", linewidth=1.5)

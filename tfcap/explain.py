@@ -33,9 +33,23 @@ def word_log_probabilities(captioner: CaptioningRNN, features: Any, words: Any) 
 
     Returns:
         float32 (N, T); 0 for ``<NULL>``.
+
+    Raises:
+        ValueError: the shapes do not fit, or an id has no word.
     """
-    features, words = np.asarray(features), np.asarray(words, np.int32)
+    features, words = np.asarray(features), _checked(captioner, words, axes=2)
     return compiled(captioner, _build_log_p)(features, words).numpy()
+
+
+def _checked(captioner: CaptioningRNN, words: Any, axes: int) -> np.ndarray:
+    words, known = np.asarray(words), len(captioner.word_to_idx)
+    fits = words.ndim == axes and words.size and np.issubdtype(words.dtype, np.integer)
+    if not fits or not 0 <= words.min() <= words.max() < known:
+        raise ValueError(
+            f"words are {words.dtype} {words.shape}, expected ids from 0 to {known - 1} in "
+            + ("(T,)" if axes == 1 else "(N, T)")
+        )
+    return words.astype(np.int32)
 
 
 def _build_log_p(get_captioner: Callable[[], CaptioningRNN]) -> Callable[..., Tensor]:
@@ -57,15 +71,12 @@ def _log_p(captioner: CaptioningRNN, features: Tensor, words: Tensor) -> Tensor:
 def word_maps(captioner: CaptioningRNN, image: Any, words: Any) -> np.ndarray:
     """How much each position of a photograph speaks for each word of a sentence about it.
 
-    This is Grad-CAM without its ReLU, of log p(word | the words before). The features are the mean
-    of SqueezeNet's last grid over its positions, so the gradient with respect to the grid is the same
-    at all of them, and
+    This is Grad-CAM of log p(word | the words before) on SqueezeNet's last grid. The features are
+    the grid's mean over its positions A_p, so the gradient is the same at all of them, and
 
-        map_p = d(log p)/d(features) . (A_p - b)
+        map_p = ReLU(d(log p)/d(features) . A_p)
 
-    is what position p does, to the first order; b are the features of the average photograph, which
-    the captioner was trained to subtract. The mean of a map is about by how much the word is
-    likelier on this photograph than on the average one.
+    tells, to the first order, how much of log p comes from position p.
 
     Args:
         captioner: one for the features of `tfcap.features.image_features`.
@@ -73,12 +84,15 @@ def word_maps(captioner: CaptioningRNN, image: Any, words: Any) -> np.ndarray:
         words: ids, integers (T,), without ``<START>``.
 
     Returns:
-        float32 (T, 224, 224): above 0 where the photograph speaks for the word, below 0 against.
+        float32 (T, 224, 224), never negative.
+
+    Raises:
+        ValueError: the image or the words are of another shape or type, or an id has no word.
     """
-    grid = image_features(image[np.newaxis], grid=True)[0].astype(np.float32)  # (13, 13, 512)
-    words = np.asarray(words, np.int32)
+    words = _checked(captioner, words, axes=1)
+    grid = image_features(np.asarray(image)[np.newaxis], grid=True)[0].astype(np.float32)
     gradients = compiled(captioner, _build_gradients)(grid.mean(axis=(0, 1)), words)  # (T, 512)
-    maps = np.moveaxis((grid - captioner.feature_mean) @ np.transpose(gradients), -1, 0)
+    maps = np.maximum(np.moveaxis(grid @ np.transpose(gradients), -1, 0), 0)  # (T, 13, 13)
     return tf.image.resize(maps[..., np.newaxis], (SIZE, SIZE))[..., 0].numpy()
 
 
@@ -151,13 +165,21 @@ def falls_when_hidden(
         captioner, image, words: as for `word_maps`.
         maps: (T, H, W), what it returned, or maps from elsewhere.
         seed: of the random regions.
+
+    Raises:
+        ValueError: as `word_maps`; or the maps do not belong to the image and the words.
     """
+    words, maps = _checked(captioner, words, axes=1), np.asarray(maps)
+    if maps.shape != (len(words), *image.shape[:2]):
+        raise ValueError(
+            f"the maps have shape {maps.shape}, expected {(len(words), *image.shape[:2])}: one of "
+            "the image's size for each word"
+        )
     height, width = image.shape[:2]
     most = (height - REGION + 1, width - REGION + 1)
     anywhere = np.random.default_rng(seed).integers(most, size=(RANDOM_REGIONS, 2))
     hidden = hide(image, np.concatenate([regions(maps), anywhere]))
     features = image_features(np.concatenate([image[np.newaxis], hidden]))
-    words = np.asarray(words, np.int32)
     log_p = word_log_probabilities(captioner, features, np.tile(words, (len(features), 1)))
     falls, count = log_p[0] - log_p[1:], len(words)  # (T + R, T)
     own = falls[:count].diagonal()
