@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import re
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -147,6 +148,8 @@ def _train(arguments: argparse.Namespace) -> int:
     except training.DivergedError as error:
         print(f"stopped at {error}", file=sys.stderr)
         return 1
+    except training.ReadingError as error:  # tf.data wraps what its reader raised
+        raise ValueError(re.split(r"\w+Error: ", str(error))[-1].splitlines()[0]) from error
 
 
 def _strategy(name: str | None) -> Any:

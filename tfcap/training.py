@@ -59,6 +59,9 @@ class Progress:
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)  # one an epoch
 
 
+ReadingError = tf.errors.InvalidArgumentError
+
+
 class DivergedError(ValueError):
     """The loss is no number any more."""
 
