@@ -191,7 +191,7 @@ def test_a_beam_of_one_is_greedy(seed, block_trigrams):
 
 
 @seeds
-@pytest.mark.parametrize("penalty", [0.0, 0.7, 2.0, -1.0])
+@pytest.mark.parametrize("penalty", [0.0, 0.7, 4.0, -1.0])
 def test_a_wide_beam_finds_the_best_of_all_sentences(seed, penalty):
     made, features, longest = captioner(seed, scale=1.5), pictures(4, seed), 4
     sentences = every_sentence(longest)  # 3^0 + ... + 3^4 = 121
