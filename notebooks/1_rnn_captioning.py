@@ -132,7 +132,8 @@ plt.gca().invert_xaxis()
 plt.xlabel("steps before the end")
 plt.ylabel("$|dx_t|$")
 plt.title("How much of a gradient at the last step arrives at earlier ones")
-plt.legend()
+plt.legend();
+
 # %% [markdown]
 # ## Words in, scores out
 #
@@ -206,14 +207,10 @@ from tfcap.inspection import caption_figure
 
 images = np.arange(4)
 sentences = [
-    decode_captions(
-        data["train_captions"][data["train_image_idxs"][:] == image][:2], data["idx_to_word"]
-    )
+    decode_captions(data["train_captions"][data["train_image_idxs"][:] == image][:2], data["idx_to_word"])
     for image in images
 ]
-caption_figure(
-    list(data["train_urls"][images]), sentences, "Training images and what is said of them"
-)
+caption_figure(list(data["train_urls"][images]), sentences, "Training images and what is said of them")
 
 # %% [markdown]
 # ## Fifty captions by heart
@@ -256,7 +253,8 @@ print("below 0.1:", history.losses[-1] < 0.1)
 plt.plot(history.losses)
 plt.xlabel("epoch")
 plt.ylabel("loss")
-plt.title("Training loss history")
+plt.title("Training loss history");
+
 # %% [markdown]
 # ## Sentences
 #
@@ -270,9 +268,7 @@ from tfcap import sample_coco_minibatch
 def show(split, images, title):
     said = decode_captions(model.sample(data[f"{split}_features"][images]), data["idx_to_word"])
     one = {int(image): row for row, image in enumerate(data[f"{split}_image_idxs"][:])}
-    truth = [
-        decode_captions(data[f"{split}_captions"][one[i]], data["idx_to_word"]) for i in images
-    ]
+    truth = [decode_captions(data[f"{split}_captions"][one[i]], data["idx_to_word"]) for i in images]
     lines = [[f"says: {a}", f"truth: {b}"] for a, b in zip(said, truth, strict=True)]
     return caption_figure(list(data[f"{split}_urls"][images]), lines, title)
 

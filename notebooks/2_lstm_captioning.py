@@ -130,7 +130,8 @@ plt.gca().invert_xaxis()
 plt.xlabel("steps before the end")
 plt.ylabel("$|dx_t|$")
 plt.title("An open forget gate lets the gradient pass")
-plt.legend()
+plt.legend();
+
 # %% [markdown]
 # ## The captioner with an LSTM
 #
@@ -180,7 +181,8 @@ print("below 0.1:", history.history["loss"][-1] < 0.1)
 plt.plot(history.history["loss"])
 plt.xlabel("epoch")
 plt.ylabel("loss")
-plt.title("Training loss history")
+plt.title("Training loss history");
+
 # %% [markdown]
 # ## What the gates do
 #
