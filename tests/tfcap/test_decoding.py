@@ -191,7 +191,7 @@ def test_a_beam_of_one_is_greedy(seed, block_trigrams):
 
 
 @seeds
-@pytest.mark.parametrize("penalty", [0.0, 0.7, 2.0, -1.0])
+@pytest.mark.parametrize("penalty", [0.0, 0.7, 4.0, -1.0])
 def test_a_wide_beam_finds_the_best_of_all_sentences(seed, penalty):
     made, features, longest = captioner(seed, scale=1.5), pictures(4, seed), 4
     sentences = every_sentence(longest)  # 3^0 + ... + 3^4 = 121
@@ -201,6 +201,10 @@ def test_a_wide_beam_finds_the_best_of_all_sentences(seed, penalty):
         rank = own / ((5 + lengths(sentences)) / 6) ** penalty
         best = np.argsort(-rank, kind="stable")
         np.testing.assert_array_equal(words[row, 0], sentences[best[0]])
+        alone, _ = made.beam_search(
+            features[row : row + 1], 121, max_length=longest, length_penalty=penalty
+        )  # which may stop before the other 120 sentences have ended
+        np.testing.assert_array_equal(alone[0, 0], sentences[best[0]])
         np.testing.assert_allclose(np.sort(log_p[row]), np.sort(own), atol=1e-4)
         assert {tuple(w) for w in words[row]} == {tuple(w) for w in sentences}
         found = log_p[row] / ((5 + lengths(words[row])) / 6) ** penalty
