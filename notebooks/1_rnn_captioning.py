@@ -141,6 +141,7 @@ plt.xlabel("steps before the end")
 plt.ylabel("$|dx_t|$")
 plt.title("How much of a gradient at the last step arrives at earlier ones")
 plt.legend()
+plt.show()
 # %% [markdown]
 # ## Words in, scores out
 #
@@ -266,6 +267,7 @@ plt.plot(history.losses)
 plt.xlabel("epoch")
 plt.ylabel("loss")
 plt.title("Training loss history")
+plt.show()
 # %% [markdown]
 # ## Sentences
 #

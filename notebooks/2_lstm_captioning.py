@@ -136,6 +136,7 @@ plt.xlabel("steps before the end")
 plt.ylabel("$|dx_t|$")
 plt.title("An open forget gate lets the gradient pass")
 plt.legend()
+plt.show()
 # %% [markdown]
 # ## The captioner with an LSTM
 #
@@ -186,6 +187,7 @@ plt.plot(history.history["loss"])
 plt.xlabel("epoch")
 plt.ylabel("loss")
 plt.title("Training loss history")
+plt.show()
 # %% [markdown]
 # ## What the gates do
 #
