@@ -23,7 +23,8 @@ check-notebooks: .venv/test.stamp
 	$(RUN) -m notebooks.execute --check
 
 bench: .venv/bench.stamp
-	$(RUN) -m benchmarks
+	@mkdir -p out
+	$(RUN) -m benchmarks --json out/benchmarks.json --figure out/benchmarks.png
 
 clean:
 	rm -rf .venv

@@ -48,7 +48,8 @@ def draw_ratios(axes: Axes, rows: Sequence[Row]) -> None:
             end = max(row.ratio, 1, promised or 1)
             axes.text(end * 1.05, y, f"{row.ratio:.2f}", fontsize=7, va="center")
             labels.append(row.contender)
-    axes.set(xscale="log", ylim=(len(labels) - 0.4, -0.6))
+    ends = [1.0, *(row.ratio for row in rows), *(row.at_least for row in rows if row.at_least)]
+    axes.set(xscale="log", xlim=(min(ends) / 1.2, max(ends) * 1.4), ylim=(len(labels) - 0.4, -0.6))
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
     for tick in axes.yaxis.get_major_ticks():
         if tick.label1.get_text() in headings:
@@ -56,7 +57,6 @@ def draw_ratios(axes: Axes, rows: Sequence[Row]) -> None:
             tick.tick1line.set_visible(False)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.grid(axis="x", alpha=0.3)
-    axes.margins(x=0.12)
     _plain(axes.xaxis)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_xlabel(

@@ -19,7 +19,15 @@ sys.path.insert(0, "..")  # the clone; not needed where tfcap is installed
 import matplotlib.pyplot as plt
 import numpy as np
 
-from tfcap.functional import *
+from tfcap.functional import (
+    rnn_backward,
+    rnn_forward,
+    rnn_step_backward,
+    rnn_step_forward,
+    temporal_softmax_loss,
+    word_embedding_backward,
+    word_embedding_forward,
+)
 from tfcap.gradient_check import eval_numerical_gradient_array, rel_error
 
 np.random.seed(231)
@@ -132,8 +140,7 @@ plt.gca().invert_xaxis()
 plt.xlabel("steps before the end")
 plt.ylabel("$|dx_t|$")
 plt.title("How much of a gradient at the last step arrives at earlier ones")
-plt.legend();
-
+plt.legend()
 # %% [markdown]
 # ## Words in, scores out
 #
@@ -207,16 +214,21 @@ from tfcap.inspection import caption_figure
 
 images = np.arange(4)
 sentences = [
-    decode_captions(data["train_captions"][data["train_image_idxs"][:] == image][:2], data["idx_to_word"])
+    decode_captions(
+        data["train_captions"][data["train_image_idxs"][:] == image][:2], data["idx_to_word"]
+    )
     for image in images
 ]
-caption_figure(list(data["train_urls"][images]), sentences, "Training images and what is said of them")
+caption_figure(
+    list(data["train_urls"][images]), sentences, "Training images and what is said of them"
+)
 
 # %% [markdown]
 # ## Fifty captions by heart
 #
 # A model that cannot learn fifty captions by heart has a fault. The course's settings: batches of 25,
-# Adam with a learning rate of 5e-3 that falls by 5 % an epoch, 50 epochs. The loss should end below 0.1.
+# Adam with a learning rate of 5e-3 that falls by 5 % an epoch, 50 epochs. The loss should end below
+# 0.1.
 
 # %%
 import keras
@@ -253,8 +265,7 @@ print("below 0.1:", history.losses[-1] < 0.1)
 plt.plot(history.losses)
 plt.xlabel("epoch")
 plt.ylabel("loss")
-plt.title("Training loss history");
-
+plt.title("Training loss history")
 # %% [markdown]
 # ## Sentences
 #
@@ -262,13 +273,14 @@ plt.title("Training loss history");
 # with the highest score, until that is `<END>`. On training images it should say what it learned.
 
 # %%
-from tfcap import sample_coco_minibatch
 
 
 def show(split, images, title):
     said = decode_captions(model.sample(data[f"{split}_features"][images]), data["idx_to_word"])
     one = {int(image): row for row, image in enumerate(data[f"{split}_image_idxs"][:])}
-    truth = [decode_captions(data[f"{split}_captions"][one[i]], data["idx_to_word"]) for i in images]
+    truth = [
+        decode_captions(data[f"{split}_captions"][one[i]], data["idx_to_word"]) for i in images
+    ]
     lines = [[f"says: {a}", f"truth: {b}"] for a, b in zip(said, truth, strict=True)]
     return caption_figure(list(data[f"{split}_urls"][images]), lines, title)
 

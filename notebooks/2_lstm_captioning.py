@@ -20,7 +20,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
 
-from tfcap.functional import *
+from tfcap.functional import (
+    lstm_backward,
+    lstm_forward,
+    lstm_step_backward,
+    lstm_step_forward,
+)
 from tfcap.gradient_check import eval_numerical_gradient_array, rel_error
 
 np.random.seed(231)
@@ -62,8 +67,8 @@ print("below 1e-7:", rel_error(published, next_h) < 1e-7)
 # %% [markdown]
 # ## Backward
 #
-# A step gets two gradients from above: $dh_t$, and $dc_t$ from the next step. The numerical gradient has
-# to add up what both do.
+# A step gets two gradients from above: $dh_t$, and $dc_t$ from the next step. The numerical gradient
+# has to add up what both do.
 
 # %%
 N, D, H = 4, 5, 6
@@ -78,7 +83,7 @@ arguments = {"x": x, "prev_h": prev_h, "prev_c": prev_c, "Wx": Wx, "Wh": Wh, "b"
 for (name, argument), gradient in zip(arguments.items(), gradients, strict=True):
     numerical = sum(
         eval_numerical_gradient_array(
-            lambda _: lstm_step_forward(*arguments.values())[k], argument, upstream
+            lambda _, k=k: lstm_step_forward(*arguments.values())[k], argument, upstream
         )
         for k, upstream in enumerate((dnext_h, dnext_c))
     )
@@ -130,8 +135,7 @@ plt.gca().invert_xaxis()
 plt.xlabel("steps before the end")
 plt.ylabel("$|dx_t|$")
 plt.title("An open forget gate lets the gradient pass")
-plt.legend();
-
+plt.legend()
 # %% [markdown]
 # ## The captioner with an LSTM
 #
@@ -181,8 +185,7 @@ print("below 0.1:", history.history["loss"][-1] < 0.1)
 plt.plot(history.history["loss"])
 plt.xlabel("epoch")
 plt.ylabel("loss")
-plt.title("Training loss history");
-
+plt.title("Training loss history")
 # %% [markdown]
 # ## What the gates do
 #
@@ -289,5 +292,4 @@ for name, values in times.items():
 #
 # 1. Why is $h_t = o \cdot \tanh(c_t)$ and not $o \cdot c_t$?
 # 2. With a forget gate that is always 1 and an input gate that is always 1, what does $c_t$ compute?
-# 3. The published loss sums over `<NULL>` words in mid-sentence too, as far as the hidden state goes: the
-#    network steps through them and only the loss leaves them out. Does it matter in training?
+# 3. The network steps through `<NULL>` words; only the loss leaves them out. Does that matter?

@@ -28,8 +28,8 @@ def test_a_package_lists_its_commands_and_names_without_tensorflow(package):
     listed = {lines[0]: lines[1:] for lines in blocks if lines[0].startswith("python -m ")}
     assert set(listed) == {f"python -m {package}.{command}" for command in commands}
     for command, lines in listed.items():
-        assert lines[0].endswith("."), f"{command} has no description"
-        assert lines[1].startswith(f"example: {command} "), f"{command} has no example"
+        assert lines[0][:1].isupper(), f"{command} has no description"
+        assert lines[-1].startswith(f"example: {command} "), f"{command} has no example"
 
     for name in importlib.import_module(package).__all__:
         assert re.search(rf"\b{name}\b", said)

@@ -6,7 +6,7 @@ from visualization import command
 
 from . import _MODULES, _PARTS
 
-COMMANDS = ("datasets", "train")
+COMMANDS = ("datasets", "train", "evaluate", "caption")
 
 
 def main(argv: list[str] | None = None) -> int:

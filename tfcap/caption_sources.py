@@ -27,6 +27,7 @@ _SPLITS = {"train": "train", "restval": "train", "val": "val", "valid": "val", "
 _SPLITS |= {"dev": "val", "test": "test"}
 _IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "file", "image_path", "path")
 _CAPTION_COLUMNS = ("caption", "comment", "text", "sentence", "description")
+_OTHERS = r"lemma|_(vocab|build|(train|val|test)_captions)\.json$"  # the last are those built here
 _MAX_BYTES = 2**30
 _MAX_DEPTH = 3
 _MAX_BROKEN = 0.1  # of the lines; more mean that the file is another kind
@@ -49,12 +50,14 @@ class CaptionSource:
         splits: "train", "val" and "test", as far as they are there -> their photographs.
         files: what was read, without the images.
         left_out: (what, why) of all that does not fit together.
+        settings: with what it was made, for the record.
     """
 
     kind: str
     splits: Mapping[str, Sequence[Photograph]]
     files: Sequence[Path] = ()
     left_out: list[tuple[str, str]] = field(default_factory=list)
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -114,7 +117,7 @@ def read_source(
     root = _image_folder(path, images)
     photographs = _match(entries, root, left_out)
     splits = _split(photographs, entries, val_share, seed)
-    return CaptionSource(kind, splits, files, left_out)
+    return CaptionSource(kind, splits, files, left_out, {"val_share": val_share, "seed": seed})
 
 
 # ---- which kind it is
@@ -128,7 +131,7 @@ def _find(folder: Path) -> tuple[str, list[Path]]:
         likely = path.suffix.lower() in (".json", ".csv", ".token") or re.search(
             r"token\.txt$|^captions?\.txt$", name
         )
-        if likely and "lemma" not in name and (kind := _kind_of(path)):
+        if likely and not re.search(_OTHERS, name) and (kind := _kind_of(path)):
             found.setdefault(kind, []).append(path)
     several = [kind for kind, paths in found.items() if len(paths) > 1 and kind != "COCO"]
     if len(found) == 1 and not several:

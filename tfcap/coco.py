@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from visualization.weight_names import shown
+
 from .folder_kinds import no_captions
-from .stored import StoredPaths, StoredRows, blocks, hdf5_names, shown
+from .stored import StoredPaths, StoredRows, blocks, hdf5_names
 from .vocabulary import END, NULL, SPECIAL, START, check_vocabulary
 
 if TYPE_CHECKING:

@@ -23,6 +23,7 @@ from visualization import command
 
 from . import shapes
 from .caption_sources import VAL_SHARE, CaptionSource, Photograph, read_source
+from .features import ENCODER
 from .vocabulary import UNK, build_vocabulary, encode_captions, tokenize
 
 if TYPE_CHECKING:
@@ -84,9 +85,9 @@ def build_dataset(
     kept: dict[str, list[Photograph]] = {}
     for split, photographs in source.splits.items():
         files = FeatureFiles(
-            out.path / f"{name}_{split}_squeezenet.h5",
+            out.path / f"{name}_{split}_{ENCODER}.h5",
             [photograph.path for photograph in photographs],
-            out.path / f"{name}_{split}_squeezenet_grid.h5" if grid else None,
+            grid=grid,
         )
         files.fill(_reporter(report, f"{split} features", len(photographs)))
         features[split] = files
@@ -114,10 +115,11 @@ def build_dataset(
         "command": "tfcap.datasets",
         "kind": source.kind,
         "sources": {str(path): _sha256(path) for path in source.files},
+        **source.settings,
         "name": name,
         "min_count": min_count,
         "max_words": max_words,
-        "encoder": "squeezenet",
+        "encoder": ENCODER,
         "grid": grid,
         "vocabulary": len(word_to_idx),
         "splits": {
@@ -164,12 +166,9 @@ def make_shapes(
             scene = shapes.random_scene(rng, held_out, show=split == "val" and index % 2 == 1)
             path = _write_picture(pictures, f"{split}_{index:05}.jpg", shapes.draw(scene, rng))
             splits[split].append(Photograph(str(path), scene.captions(rng, 5)))
-    record = build_dataset(
-        CaptionSource("shapes", splits), out.path, name, min_count=1, report=report
-    )
-    record |= {"seed": seed, "held_out": sorted(" ".join(pair) for pair in held_out)}
-    out.write_json(f"{name}_build.json", record)
-    return record
+    settings = {"seed": seed, "held_out": sorted(" ".join(pair) for pair in held_out)}
+    source = CaptionSource("shapes", splits, settings=settings)
+    return build_dataset(source, out.path, name, min_count=1, report=report)
 
 
 def _write_picture(folder: command.OutputFolder, name: str, picture: "Image.Image") -> Path:

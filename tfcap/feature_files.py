@@ -26,21 +26,22 @@ class FeatureFiles:
     """The features of one list of images, a row for each that could be read.
 
     Args:
-        path: the HDF5 file of the pooled vectors: dataset ``features``, float32 (rows, 512).
+        path: NAME.h5, the file of the pooled vectors: dataset ``features``, float32 (rows, 512).
         sources: the paths of the images.
-        grid: if given, the HDF5 file of the grids: ``features``, float16 (rows, 13, 13, 512).
+        grid: also make NAME_grid.h5, with ``features`` float16 (rows, 13, 13, 512).
 
     Attributes:
         skipped: what could not be read, source -> why; complete after `fill`.
     """
 
-    def __init__(self, path: Path, sources: Sequence[str], grid: Path | None = None) -> None:
-        self.sources = sources
+    def __init__(self, path: Path, sources: Sequence[str], *, grid: bool = False) -> None:
+        self.sources, self._grid = sources, grid
+        self._grid_path = path.with_name(f"{path.stem}_grid.h5")
         self._files = [_Rows(path, POOLED_SHAPE, "<f4")]
-        if grid is not None:
-            self._files.append(_Rows(grid, GRID_SHAPE, "<f2"))
+        if grid:
+            self._files.append(_Rows(self._grid_path, GRID_SHAPE, "<f2"))
         self._progress = path.with_name(f"{path.stem}.progress.json")
-        self._digest = _digest(sources, len(self._files))
+        self._digest = _digest(sources)
         self.skipped: dict[str, str] = {}
         self._done = self._rows = 0
         self._in_place = False
@@ -71,6 +72,7 @@ class FeatureFiles:
     def move_into_place(self) -> list[Path]:
         """Gives the files their names, once all that belongs to them is there; returns them."""
         if not self._in_place:
+            self._grid_path.unlink(missing_ok=True)  # of other images, perhaps
             for file in self._files:
                 os.replace(file.partial, file.path)
             self._in_place = True
@@ -109,7 +111,7 @@ class FeatureFiles:
     def _resume(self) -> bool:
         """Takes up what an earlier run left, if it is whole and of the same images."""
         state, count = self._state(), len(self.sources)
-        if state is None:
+        if state is None or (state["grid"] != self._grid and not state["in_place"]):
             return False
         for file in self._files:
             found = file.rows_of(file.path if state["in_place"] else file.partial)
@@ -134,7 +136,7 @@ class FeatureFiles:
 
     def _write_state(self) -> None:
         state = {"digest": self._digest, "done": self._done, "rows": self._rows}
-        state |= {"skipped": self.skipped, "in_place": self._in_place}
+        state |= {"skipped": self.skipped, "grid": self._grid, "in_place": self._in_place}
         unfinished = self._progress.with_name(f"{self._progress.name}.partial")
         with _explained(self._progress):
             unfinished.write_text(json.dumps(state), encoding="utf-8")
@@ -144,7 +146,10 @@ class FeatureFiles:
         try:
             state = json.loads(self._progress.read_text(encoding="utf-8"))
             counts = 0 <= state["rows"] <= state["done"] <= len(self.sources)
-            whole = isinstance(state["skipped"], dict) and isinstance(state["in_place"], bool)
+            whole = isinstance(state["skipped"], dict) and {state["grid"], state["in_place"]} <= {
+                0,
+                1,
+            }
             return state if counts and whole and state["digest"] == self._digest else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -218,11 +223,11 @@ class _Rows:
         os.replace(shorter.partial, self.partial)
 
 
-def _digest(sources: Sequence[str], kinds: int) -> str:
+def _digest(sources: Sequence[str]) -> str:
     """Changes when an image is another, has changed, or when the features would be others."""
     from visualization.checkpoints import read_weights
 
-    digest = hashlib.sha256(f"{ENCODER} {read_weights('imagenet')[1]} {kinds}".encode())
+    digest = hashlib.sha256(f"{ENCODER} {read_weights('imagenet')[1]}".encode())
     for source in sources:
         try:
             status = os.stat(source)

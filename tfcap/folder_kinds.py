@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from visualization.command import SUFFIXES
+from visualization.weight_names import shown
 
 
 def no_captions(folder: Path) -> OSError | ValueError:
@@ -22,16 +23,12 @@ def no_captions(folder: Path) -> OSError | ValueError:
     for looks, told in _KINDS:
         found = next(filter(looks, paths), None)
         if found:
-            return ValueError(f"{folder} {told.format(build=build, found=_shown(found))}")
-    inside = ", ".join(map(_shown, paths[:4])) + (", ..." if len(paths) > 4 else "")
+            return ValueError(f"{folder} {told.format(build=build, found=shown(found.name))}")
+    inside = ", ".join(shown(path.name) for path in paths[:4]) + (", ..." if len(paths) > 4 else "")
     return ValueError(
         f"{folder} holds no NAME_captions.h5 ({f'only {inside}' if paths else 'it is empty'}): name "
         "the course's coco_captioning folder, or one that 'python -m tfcap.datasets' made"
     )
-
-
-def _shown(path: Path) -> str:
-    return path.name if path.name.isprintable() else ascii(path.name)
 
 
 def _named(pattern: str) -> Callable[[Path], bool]:

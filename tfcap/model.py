@@ -19,7 +19,7 @@ from .vocabulary import check_vocabulary
 Tensor = Any
 
 CELLS = {"rnn": RNN, "lstm": LSTM}
-ROWS_AT_ONCE = 512  # sentences that are made at once; more is slower, as caches overflow
+ROWS_AT_ONCE = 512  # sentences that are made at once, which bounds the memory
 
 
 @keras.saving.register_keras_serializable("tfcap")

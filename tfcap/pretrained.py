@@ -48,8 +48,8 @@ DTYPES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_b
 def save(model: "CaptioningRNN", folder: str | os.PathLike[str]) -> None:
     """Writes `model` into `folder`, which is made if missing; older files there are replaced.
 
-    Raises OSError if that is not possible, ValueError for a dtype policy that cannot be kept; what
-    was there is then unchanged.
+    Raises OSError if that is not possible, ValueError for what could not be read again; what was
+    there is then unchanged.
     """
     folder = Path(folder)
     config = model.get_config()
@@ -60,6 +60,8 @@ def save(model: "CaptioningRNN", folder: str | os.PathLike[str]) -> None:
             f"a captioner of dtype {architecture['dtype']!r} cannot be saved, expected one of "
             f"{', '.join(DTYPES)}"
         )
+    if wrong := _wrong_default(dict(model.decoding)):
+        raise ValueError(f"the captioner's {wrong}, expected {', '.join(DECODING)} in their ranges")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name in (CONFIG, WEIGHTS):
@@ -197,13 +199,20 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
     ids = architecture["word_to_idx"].values()
     if not ids or len(ids) > LARGEST_NUMBER or any(type(idx) is not int for idx in ids):
         raise damaged("word_to_idx does not give every word a number")
-    for key, value in parts["decoding"].items():
-        least = DECODING.get(key)
-        if least is None or type(value) not in (int, type(least)) or not least <= value <= 1000:
-            raise damaged(f"decoding has {key!r:.60}: {value!r:.60}")
+    if untrue := _wrong_default(parts["decoding"]):
+        raise damaged(untrue)
     if not isinstance(parts["weights"].get("sha256"), str):
         raise damaged("it has no sha256 of the weights")
     return config
+
+
+def _wrong_default(decoding: dict[str, Any]) -> str | None:
+    """What in the decoding defaults is none."""
+    for key, value in decoding.items():
+        least = DECODING.get(key)
+        if least is None or type(value) not in (int, type(least)) or not least <= value <= 1000:
+            return f"decoding has {key!r:.60}: {value!r:.60}"
+    return None
 
 
 def _shapes(architecture: dict[str, Any]) -> dict[str, tuple[int, ...]]:

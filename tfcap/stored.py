@@ -14,8 +14,10 @@ from typing import Any, BinaryIO
 import h5py
 import numpy as np
 
+from visualization.weight_names import shown
+
 _HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError)
-_BLOCK = 2**22  # bytes that are read at once where all rows are looked at
+_BLOCK = 2**20  # bytes that are read at once where all rows are looked at
 _LARGEST_ROW = 2**20  # bytes
 _LARGEST_UNPACKED = 2**25  # bytes; HDF5 unpacks whole chunks for one row
 _LONGEST_LINE = 2**16  # bytes
@@ -53,8 +55,10 @@ def select_rows(index: Any, count: int) -> np.ndarray:
 
 
 def blocks(array: Any) -> Iterator[np.ndarray]:
-    """All rows of an array, stored or not, in pieces of a few megabytes."""
+    """All rows of an array, stored or not, in pieces of about a megabyte."""
     step = max(1, _BLOCK // (4 * math.prod(array.shape[1:])))
+    if isinstance(array, StoredRows):
+        step = -(-step // array.rows_at_once) * array.rows_at_once
     for start in range(0, len(array), step):
         yield array[start : start + step]
 
@@ -81,7 +85,7 @@ class StoredRows:
             self._stored = dataset.dtype
             self._row_bytes = math.prod(self.shape[1:]) * self._stored.itemsize
             self._offset = _offset(file, dataset)
-            self._chunk = _rows_at_once(dataset)
+            self.rows_at_once = _rows_at_once(dataset)
         self.dtype = np.dtype(np.float32 if self._stored.kind == "f" else np.int32)
         size = self.path.stat().st_size
         if self._offset is not None and self._offset + self._row_bytes * len(self) > size:
@@ -156,7 +160,7 @@ class StoredRows:
             dataset = _checked(file, self.name, self.ndim, self.path)
             if (dataset.shape, dataset.dtype) != (self.shape, self._stored):
                 raise _RefusedError(f"{self.path} has changed since it was opened: open it again")
-            ends = _ends(np.diff(rows // self._chunk) != 0, len(rows))
+            ends = _ends(np.diff(rows // self.rows_at_once) != 0, len(rows))
             for start, end in zip([0, *ends], ends, strict=False):
                 first, last = int(rows[start]), int(rows[end - 1])
                 found[start:end] = dataset[first : last + 1][rows[start:end] - first]
@@ -278,14 +282,10 @@ def _offset(file: h5py.File, dataset: h5py.Dataset) -> int | None:
 
 
 def _rows_at_once(dataset: h5py.Dataset) -> int:
-    fitting = max(1, _BLOCK // (math.prod(dataset.shape[1:]) * dataset.dtype.itemsize))
-    return min(fitting, dataset.chunks[0]) if dataset.chunks else fitting
-
-
-def shown(text: str, longest: int = 80) -> str:
-    """A name that comes from a file, safe to print: files can hold control characters."""
-    text = text if len(text) <= longest else f"{text[: longest - 3]}..."
-    return text if text.isprintable() else ascii(text)
+    """Those of one chunk, which HDF5 unpacks together; without chunks, as many as are well read."""
+    if dataset.chunks:
+        return dataset.chunks[0]
+    return max(1, _BLOCK // (math.prod(dataset.shape[1:]) * dataset.dtype.itemsize))
 
 
 # ---- text files

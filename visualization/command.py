@@ -112,8 +112,14 @@ def overview(package: str, commands: Sequence[str], names: Mapping[str, Sequence
     """
     lines = []
     for command in commands:
-        said = _help(f"{package}.{command}").split("\n\n")
-        lines += [f"python -m {package}.{command}", *_indented(said[1]), *_indented(said[-1]), ""]
+        paragraphs = _help(f"{package}.{command}").split("\n\n")
+        what = paragraphs[1].strip(".").partition(". ")[0] + "."  # the first sentence
+        lines += [
+            f"python -m {package}.{command}",
+            *_indented(what),
+            *_indented(paragraphs[-1]),
+            "",
+        ]
     lines.append(f"from {package} import ...")
     for public in names.values():
         lines += _indented(", ".join(public))

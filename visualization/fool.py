@@ -7,6 +7,7 @@ TensorFlow is imported inside the functions that compute, so that ``--help`` ans
 """
 
 import argparse
+import math
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -55,15 +56,74 @@ def make_fooling_image(
         ValueError: X has another shape or holds NaN, the target is not a class of the model, or a
             number is not positive.
     """
+    import numpy as np
+
     from .backend import tf
-    from .gradients import check_images, check_labels, class_count
+    from .gradients import check_images, check_labels, class_count, compiled
 
     image = check_images(model, X)
     if len(image) != 1:
         raise ValueError(f"X holds {len(image)} images, expected one, (1, H, W, C)")
     target = check_labels(target_y, 1, class_count(model, image))
-    fooling, _, _ = _ascend(model, image, target, learning_rate, max_iterations)
+    _check_steps(learning_rate, max_iterations)
+    loop = compiled(model, _build_course_loop)
+    settings = np.float32(learning_rate), np.int32(max_iterations)
+    fooling = loop(np.float32(image), target[0], *settings)
     return fooling if tf.is_tensor(X) else fooling.numpy()
+
+
+def _build_course_loop(get_model: "Callable[[], keras.Model]") -> "Callable[..., tf.Tensor]":
+    """The ascent of one image as one graph."""
+    from .backend import tf
+    from .gradients import l2_norm, score_of, scores_and_gradients
+
+    @tf.function(reduce_retracing=True)
+    def ascend(
+        x: "tf.Tensor",  # (1, H, W, C)
+        target: "tf.Tensor",
+        learning_rate: "tf.Tensor",
+        max_iterations: "tf.Tensor",
+    ) -> "tf.Tensor":
+        x = tf.ensure_shape(x, (1, *x.shape[1:]))
+
+        def step(t, x, fooled):  # type: ignore[no-untyped-def]
+            scores, gradient = scores_and_gradients(get_model(), x, score_of(target[None]))
+            length = l2_norm(gradient)
+
+            def down_the_highest_other() -> "tf.Tensor":
+                lead = _lead_of(target[None])
+                _, gradient = scores_and_gradients(get_model(), x, lead)
+                return tf.math.divide_no_nan(gradient, l2_norm(gradient))
+
+            def stepped() -> "tf.Tensor":
+                flat = tf.reduce_all(length == 0)
+                return x + learning_rate * tf.cond(
+                    flat, down_the_highest_other, lambda: gradient / length
+                )
+
+            fooled = tf.argmax(scores[0], output_type=tf.int32) == target
+            return t + 1, tf.cond(fooled, lambda: x, stepped), fooled
+
+        _, x, _ = tf.while_loop(
+            lambda t, x, fooled: ~fooled & (t < max_iterations), step, (0, x, False)
+        )
+        return x
+
+    return ascend
+
+
+def _lead_of(targets: "tf.Tensor") -> "Callable[[tf.Tensor], tf.Tensor]":
+    """The objective that is the target's score and its lead over the highest other score."""
+    from .backend import tf
+    from .gradients import score_of
+
+    def lead(scores: "tf.Tensor") -> "tf.Tensor":
+        is_target = tf.one_hot(targets, scores.shape[1], on_value=True, off_value=False)
+        others = tf.where(is_target, scores.dtype.min, scores)
+        score = score_of(targets)(scores)
+        return score + (score - tf.reduce_max(others, axis=1))
+
+    return lead
 
 
 @dataclass(frozen=True)
@@ -210,61 +270,37 @@ def _ascend(
     targets: "np.ndarray",
     learning_rate: float,
     max_iterations: int,
-    away: bool = False,
-    scale: "InputScale | None" = None,
+    away: bool,
+    scale: "InputScale",
 ) -> "tuple[tf.Tensor, tf.Tensor, tf.Tensor]":
     """Runs the model's compiled loop: images (N, H, W, C), iterations (N,), trace (N, T + 1)."""
     import numpy as np
 
     from .gradients import compiled
 
-    if not (np.isfinite(learning_rate) and learning_rate > 0):
+    _check_steps(learning_rate, max_iterations)
+    loop = compiled(model, _build_loop, away)
+    settings = np.float32(learning_rate), np.int32(max_iterations)
+    return loop(np.float32(images), targets, *settings, scale.low, scale.high)
+
+
+def _check_steps(learning_rate: float, max_iterations: int) -> None:
+    if not (math.isfinite(learning_rate) and learning_rate > 0):
         raise ValueError(f"learning_rate is {learning_rate}, expected a positive number")
     if max_iterations < 1:
         raise ValueError(f"max_iterations is {max_iterations}, expected a positive integer")
-    loop = compiled(model, _build_loop, scale is not None, away)
-    low, high = (scale.low, scale.high) if scale else np.array([[0], [1]], np.float32)
-    settings = np.float32(learning_rate), np.int32(max_iterations)
-    return loop(np.float32(images), targets, *settings, low, high)
 
 
 def _build_loop(
-    get_model: "Callable[[], keras.Model]", as_saved: bool, away: bool
+    get_model: "Callable[[], keras.Model]", away: bool
 ) -> "Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]":
     """The ascent of a batch as one graph.
 
-    With `as_saved`, scores and gradients are taken at the image that 8 bits can hold, and what is
-    raised is the target's score and its lead; with `away`, what is lowered.
+    Scores and gradients are taken at the image that 8 bits can hold; what is raised, or with `away`
+    lowered, is the target's score and its lead.
     """
     from .backend import tf
-    from .gradients import l2_norm, score_of, scores_and_gradients
-
-    def lead_of(targets: "tf.Tensor") -> "Callable[[tf.Tensor], tf.Tensor]":
-        """The objective that is the target's score and its lead over the highest other score."""
-
-        def lead(scores: "tf.Tensor") -> "tf.Tensor":
-            is_target = tf.one_hot(targets, scores.shape[1], on_value=True, off_value=False)
-            others = tf.where(is_target, scores.dtype.min, scores)
-            score = score_of(targets)(scores)
-            return score + (score - tf.reduce_max(others, axis=1))
-
-        return lead
-
-    def direction(view: "tf.Tensor", targets: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
-        """Scores (n, K), and the unit step (n, H, W, C) towards (or away from) the targets."""
-        if as_saved:
-            scores, gradient = scores_and_gradients(get_model(), view, lead_of(targets))
-            gradient = -gradient if away else gradient
-        else:
-            scores, gradient = scores_and_gradients(get_model(), view, score_of(targets))
-            alive = l2_norm(gradient) > 0
-
-            def by_lead() -> "tf.Tensor":
-                _, lead = scores_and_gradients(get_model(), view, lead_of(targets))
-                return tf.where(alive, gradient, lead)
-
-            gradient = tf.cond(tf.reduce_all(alive), lambda: gradient, by_lead)
-        return scores, tf.math.divide_no_nan(gradient, l2_norm(gradient))
+    from .gradients import l2_norm, scores_and_gradients
 
     @tf.function(reduce_retracing=True)
     def ascend(
@@ -284,9 +320,10 @@ def _build_loop(
             return low + level * tf.clip_by_value(tf.round((x - low) / level), 0, 255)
 
         def step(t, x, rows, images, iterations, trace):  # type: ignore[no-untyped-def]
-            view = saved(x) if as_saved else x
+            view = saved(x)
             goal = tf.gather(targets, rows)
-            scores, unit = direction(view, goal)
+            scores, gradient = scores_and_gradients(get_model(), view, _lead_of(goal))
+            unit = tf.math.divide_no_nan(-gradient if away else gradient, l2_norm(gradient))
             reached = tf.gather(scores, goal, batch_dims=1)
             blank = tf.fill([count], float("nan"))
             trace = trace.write(t, tf.tensor_scatter_nd_update(blank, rows[:, None], reached))
@@ -299,7 +336,7 @@ def _build_loop(
             iterations = tf.tensor_scatter_nd_update(iterations, at, taken)
 
             x = (x + learning_rate * unit)[~leaves]
-            x = tf.minimum(tf.maximum(x, low), high) if as_saved else x
+            x = tf.minimum(tf.maximum(x, low), high)
             return t + 1, x, rows[~leaves], images, iterations, trace
 
         trace = tf.TensorArray(x.dtype, 1, dynamic_size=True, element_shape=[None])

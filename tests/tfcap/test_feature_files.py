@@ -18,34 +18,35 @@ def read(path):
         return file["features"][:]
 
 
-def fill(path, paths, grid=None):
-    files = FeatureFiles(path, paths, grid)
+def fill(path, paths, grid=False):
+    files = FeatureFiles(path, paths, grid=grid)
     files.fill()
     return files, files.move_into_place()
 
 
 def test_a_file_holds_a_row_for_each_image_in_order(tmp_path, paths):
-    path, grid = tmp_path / "f.h5", tmp_path / "g.h5"
-    files, written = fill(path, paths[:40], grid)
+    path, grid = tmp_path / "f.h5", tmp_path / "f_grid.h5"
+    files, written = fill(path, paths[:40], grid=True)
     assert written == [path, grid]
     assert not files.skipped
     pixels = np.stack([load_image(one, 224) for one in paths[:40]])
     np.testing.assert_allclose(read(path), image_features(pixels), rtol=1e-4, atol=1e-5)
     assert read(grid).dtype == np.float16
     np.testing.assert_allclose(read(grid), image_features(pixels, grid=True), rtol=1e-2, atol=1e-3)
-    assert {one.name for one in tmp_path.iterdir()} == {"f.h5", "g.h5", "f.progress.json"}
+    assert {one.name for one in tmp_path.iterdir()} == {"f.h5", "f_grid.h5", "f.progress.json"}
 
 
 def test_what_cannot_be_read_has_no_row_and_is_told(tmp_path, paths):
     broken = tmp_path / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0 no more")
     missing = str(tmp_path / "missing.jpg")
-    grid = tmp_path / "g.h5"
-    files, _ = fill(tmp_path / "f.h5", [missing, *paths[:3], str(broken), *paths[3:5]], grid)
+    sources = [missing, *paths[:3], str(broken), *paths[3:5]]
+    files, _ = fill(tmp_path / "f.h5", sources, grid=True)
     assert list(files.skipped) == [missing, str(broken)]
-    fill(tmp_path / "whole.h5", paths[:5], tmp_path / "whole_grid.h5")
+    fill(tmp_path / "whole.h5", paths[:5], grid=True)
     np.testing.assert_allclose(read(tmp_path / "f.h5"), read(tmp_path / "whole.h5"), atol=1e-5)
-    np.testing.assert_allclose(read(grid), read(tmp_path / "whole_grid.h5"), atol=1e-2)
+    grid, whole = read(tmp_path / "f_grid.h5"), read(tmp_path / "whole_grid.h5")
+    np.testing.assert_allclose(grid, whole, atol=1e-2)
 
 
 def test_images_of_which_none_can_be_read_are_refused(tmp_path):
@@ -152,3 +153,19 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_the_work_done(
     fill(tmp_path / "f.h5", paths)
     assert counted == [80, 48]
     assert len(read(tmp_path / "f.h5")) == 80
+
+
+def test_a_grid_is_made_when_it_is_asked_for_later_and_never_stays_from_other_images(
+    tmp_path, paths, counted, monkeypatch
+):
+    path, grid = tmp_path / "f.h5", tmp_path / "f_grid.h5"
+    with monkeypatch.context() as patched:
+        interrupt_after(patched, 1)
+        with pytest.raises(KeyboardInterrupt):
+            fill(path, paths[:40])
+    fill(path, paths[:40], grid=True)
+    fill(path, paths[:40])
+    assert counted == [40, 40]
+    assert len(read(grid)) == 40
+    fill(path, paths[40:60])
+    assert not grid.exists()

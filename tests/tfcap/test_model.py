@@ -443,6 +443,10 @@ def test_a_captioner_is_made_again_from_its_config(cell):
     model = captioner(cell, dtype="mixed_bfloat16", **options)
     again = CaptioningRNN.from_config(json.loads(json.dumps(model.get_config())))
     assert again.get_config() == model.get_config()
+    assert (again.drop.rate, again.label_smoothing) == (0.25, 0.1)
+    assert (again.cell_type, again.encoder) == (cell, "squeezenet")
+    np.testing.assert_array_equal(again.feature_mean, np.arange(5.0))
+    assert again.feature_std == 2
     assert again.dtype_policy.name == "mixed_bfloat16"
 
 
@@ -527,7 +531,7 @@ def test_captions_of_another_vocabulary_are_refused_for_validation_too():
 def test_what_training_would_overlook_is_refused():
     model = captioner()
     model.compile("sgd")
-    with pytest.raises(ValueError, match="sample weights .* not supported"):
+    with pytest.raises(ValueError, match=r"sample weights .* not supported"):
         model.fit(FEATURES, CAPTIONS, sample_weight=np.ones(6), verbose=0)
     model.compile("sgd")
     with pytest.raises(ValueError, match="captions are missing"):
