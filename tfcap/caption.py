@@ -5,6 +5,7 @@ TensorFlow is imported inside the functions that compute, so that ``--help`` ans
 
 import argparse
 import hashlib
+import itertools
 import math
 import sys
 import textwrap
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 WIDEST_BEAM = 1000
 LARGEST_SHOWN = 1000  # pixels: the longer side of a photograph in a figure
-PANELS = 6  # in a row
+PANELS = 6  # of words, in a row
+PANEL, TITLES = 2.9, 0.6  # inches: a panel's side, the lines above it
 FIGURE = 8  # inches, of the photograph's longer side
 SENTENCE, SMALL = 16, 12  # points
 LINE = 1.4 / 72  # inches from line to line, for each point of the letters
@@ -263,21 +265,23 @@ def caption_figure(
     photograph.thumbnail((LARGEST_SHOWN, LARGEST_SHOWN))
     inches = FIGURE / max(photograph.size)  # of a pixel
     high, wide = photograph.height * inches, photograph.width * inches
-    lines = [(line, SENTENCE) for line in textwrap.wrap(sentences[0] or "(no word)", 62)]
+    lines = [("", line, SENTENCE) for line in textwrap.wrap(sentences[0] or "(no word)", 62)]
     if len(sentences) > 1:
         for sentence, value in zip(sentences, log_p, strict=True):
-            first, *more = textwrap.wrap(sentence, 80) or ["(no word)"]
-            lines += [(f"{value:6.1f}  {first}", SMALL), *((f"        {m}", SMALL) for m in more)]
-    below = sum(size for _, size in lines) * LINE + 0.3
+            labels = itertools.chain([f"log p {value:.1f}"], itertools.repeat(""))
+            wrapped = textwrap.wrap(sentence or "(no word)", 70)
+            lines += [(label, line, SMALL) for label, line in zip(labels, wrapped, strict=False)]
+    below = sum(size for _, _, size in lines) * LINE + 0.3
     figure = Figure(figsize=(FIGURE, high + below))
     left, bottom = (1 - wide / FIGURE) / 2, below / (high + below)
     axes = figure.add_axes((left, bottom, wide / FIGURE, 1 - bottom))
     axes.imshow(photograph, aspect="auto")
     axes.set_axis_off()
     top = below - 0.15
-    for line, size in lines:
-        x, align = (0.5, "center") if size == SENTENCE else (0.06, "left")
+    for label, line, size in lines:
+        x, align = (0.5, "center") if size == SENTENCE else (0.17, "left")
         y = top / (high + below)
+        figure.text(0.15, y, label, ha="right", va="top", fontsize=size)
         figure.text(x, y, line, ha=align, va="top", fontsize=size, parse_math=False)
         top -= size * LINE
     return figure
@@ -311,9 +315,11 @@ def explanation_figure(
 
     columns = min(PANELS, max(3, 1 + len(words)))
     rows = math.ceil((1 + len(words)) / columns)
-    figure = Figure(figsize=(2.9 * columns, 3.5 * rows + 0.5), layout="compressed")
-    legend = "each word's probability \N{RIGHTWARDS ARROW} with its frame hidden"
-    figure.suptitle(legend, fontsize=TITLE)
+    width, height = PANEL * columns, (PANEL + TITLES) * rows + TITLES
+    figure = Figure(figsize=(width, height))
+    figure.subplots_adjust(0, 0, 1, 1 - 2 * TITLES / height, wspace=0.03, hspace=TITLES / PANEL)
+    legend = "each word's probability \N{RIGHTWARDS ARROW} with the framed part hidden"
+    figure.text(0.5, 1 - TITLES / 2 / height, legend, ha="center", va="center", fontsize=TITLE)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.set_axis_off()

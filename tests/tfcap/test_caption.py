@@ -242,7 +242,7 @@ def test_maps_that_do_not_fit_are_refused(captioner, grace_hopper):
         (["--model", "nowhere"], "no captioner's folder"),
         (["--model", "other"], "photographs cannot be captioned with it"),
         (["--model", "damaged"], "damaged"),
-        (["--model", "good", "--n-best", "5", "--beam", "3"], "n_best must be from 1 to beam_size"),
+        (["--model", "good", "--n-best", "5", "--beam", "3"], "received 5 with a beam of 3"),
         (["--model", "good", "--beam", "0"], "not a positive whole number"),
         (["--model", "good", "--beam", "1000000"], "is more than 1000"),
         (["--model", "good", "nobody.jpg"], "no such image file"),
