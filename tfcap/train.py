@@ -58,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--strategy",
         choices=("mirrored", "multi-worker"),
-        help="train on all devices of this machine, or on the machines that TF_CONFIG names",
+        help="train on all devices of this machine, or as one of the processes that the variable "
+        "TF_CONFIG names, with the same --out on a disk that all see",
     )
     parser.add_argument(
         "--save-every",
@@ -163,7 +164,8 @@ def _strategy(name: str | None) -> Any:
         return tf.distribute.MultiWorkerMirroredStrategy()
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f"TF_CONFIG names no cluster that this process is in ({error}): see --strategy in README"
+            f"TF_CONFIG names no cluster that this process is in ({error}): give each process "
+            '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": K}}'
         ) from error
 
 
@@ -258,7 +260,8 @@ class Run:
         if not trainer.is_chief:
             return 0
         losses = trainer.progress.losses
-        self._write_results()
+        best = trainer.progress.best_epoch
+        self._say(f"written  {self.out.path}: the captioner of epoch {best}, losses.png")
         if self.overfit and not losses[-1] < OVERFITTED:
             print(f"the loss is {losses[-1]:.3f}, not below {OVERFITTED}", file=sys.stderr)
             return 1
@@ -267,14 +270,16 @@ class Run:
     def _epoch(self) -> None:
         trainer, progress = self.trainer, self.trainer.progress
         steps, first, begun = trainer.steps_per_epoch(), progress.batch, time.monotonic()
-        heading = f"epoch {progress.epoch + 1} of {trainer.settings.epochs}"
+        epochs = trainer.settings.epochs
+        to_do = steps * (epochs - progress.epoch)
+        heading = f"epoch {progress.epoch + 1} of {epochs}"
         with command.progress(f"{heading} ...", self.quiet) as show:
 
             def shown(batch: int, loss: float, speed: float) -> None:
-                left = (time.monotonic() - begun) / (batch - first) * (steps - batch)
+                left = (time.monotonic() - begun) / (batch - first) * (to_do - batch)
                 show(
                     f"{heading}, step {batch} of {steps}, loss {loss:.3f}, {speed:,.0f} words/s, "
-                    f"{left:.0f} s left"
+                    f"{left / 60:.0f} min left"
                 )
 
             results = {"epoch": progress.epoch + 1, "loss": trainer.train_epoch(shown)}
@@ -286,6 +291,8 @@ class Run:
                     self.summaries(results)
         results["seconds"] = time.monotonic() - begun
         trainer.end_epoch(results)
+        if trainer.is_chief:
+            self._write_results()
         self._say(
             "  ".join(
                 f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value:3d}"
@@ -338,9 +345,6 @@ class Run:
             "steps": progress.step,
         }
         self.out.write_json("train.json", record)
-        self._say(
-            f"written  {self.out.path}: the captioner of epoch {progress.best_epoch}, losses.png"
-        )
 
     def _say(self, text: str) -> None:
         if not self.quiet:
