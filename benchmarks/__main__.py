@@ -27,6 +27,7 @@ NAMES = (
     "growth",
     "captioning",
     "data",
+    "features",
 )
 PACKAGES = ("tensorflow", "keras", "numpy", "torch")
 

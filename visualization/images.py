@@ -133,7 +133,8 @@ def decode_image(
         )
     try:
         image.load()
-        pixels = _to_rgb(ImageOps.exif_transpose(image))
+        ImageOps.exif_transpose(image, in_place=True)
+        pixels = _to_rgb(image)
     except Exception as error:  # any decoder's complaint about the data
         raise ValueError(f"{name}: is a damaged or truncated image: {error}") from error
     if size is not None:
@@ -151,7 +152,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _looks_like(content: bytes) -> str:

@@ -197,7 +197,7 @@ def test_what_does_not_fit_together_is_left_out_and_listed(folder):
 
 def test_a_path_in_a_file_leads_nowhere_but_into_the_folder(folder, tmp_path, paths):
     shutil.copy(paths[0], tmp_path / "outside.png")
-    for name in ("../outside.png", str(tmp_path / "outside.png"), "..\\outside.png"):
+    for name in ("../outside.png", str(tmp_path / "outside.png"), "..\\outside.png", "other/c.png"):
         table(folder, [["image", "caption"], [name, "x"], ["a.png", "y"], ["b.png", "z"]])
         source = read_source(folder, val_share=0.5)
         assert sorted(chain(*names_of(source).values())) == ["a.png", "b.png"]

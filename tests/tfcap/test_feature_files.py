@@ -44,6 +44,7 @@ def test_what_cannot_be_read_has_no_row_and_is_told(tmp_path, paths):
     files, _ = fill(tmp_path / "f.h5", sources, grid=True)
     assert list(files.skipped) == [missing, str(broken)]
     fill(tmp_path / "whole.h5", paths[:5], grid=True)
+    assert len(read(tmp_path / "f.h5")) == 5
     np.testing.assert_allclose(read(tmp_path / "f.h5"), read(tmp_path / "whole.h5"), atol=1e-5)
     grid, whole = read(tmp_path / "f_grid.h5"), read(tmp_path / "whole_grid.h5")
     np.testing.assert_allclose(grid, whole, atol=1e-2)
