@@ -208,7 +208,7 @@ if not folder.is_dir():
     make_shapes(folder, train=200, val=40)
 data = load_coco_data(folder)
 for name, value in data.items():
-    print(f"{name:18}", getattr(value, "shape", None) or f"{len(value)} letters or words")
+    print(f"{name:18}", getattr(value, "shape", None) or f"{len(value)} words or letters")
 
 # %%
 from tfcap.inspection import caption_figure
@@ -244,8 +244,8 @@ model = CaptioningRNN(
     data["word_to_idx"],
     features.shape[1],
     cell_type="rnn",
-    feature_mean=features.mean(),
-    feature_std=features.std(),
+    feature_mean=features.mean(0),
+    feature_std=features.std(0) + 1e-3,
 )
 model.compile(keras.optimizers.Adam(5e-3))
 
@@ -279,10 +279,9 @@ plt.show()
 
 def show(split, images, title):
     said = decode_captions(model.sample(data[f"{split}_features"][images]), data["idx_to_word"])
-    one = {int(image): row for row, image in enumerate(data[f"{split}_image_idxs"][:])}
-    truth = [
-        decode_captions(data[f"{split}_captions"][one[i]], data["idx_to_word"]) for i in images
-    ]
+    image_idxs = data[f"{split}_image_idxs"][:]
+    first = [np.flatnonzero(image_idxs == image)[0] for image in images]  # of five captions
+    truth = decode_captions(data[f"{split}_captions"][first], data["idx_to_word"])
     lines = [[f"says: {a}", f"truth: {b}"] for a, b in zip(said, truth, strict=True)]
     return caption_figure(list(data[f"{split}_urls"][images]), lines, title)
 

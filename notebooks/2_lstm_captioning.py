@@ -175,8 +175,8 @@ model = CaptioningRNN(
     data["word_to_idx"],
     features.shape[1],
     cell_type="lstm",
-    feature_mean=features.mean(),
-    feature_std=features.std(),
+    feature_mean=features.mean(0),
+    feature_std=features.std(0) + 1e-3,
 )
 model.compile(keras.optimizers.Adam(5e-3))
 decay = keras.callbacks.LearningRateScheduler(lambda epoch: 5e-3 * 0.995**epoch)
