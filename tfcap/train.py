@@ -149,8 +149,11 @@ def _train(arguments: argparse.Namespace) -> int:
     except training.DivergedError as error:
         print(f"stopped at {error}", file=sys.stderr)
         return 1
-    except training.ReadingError as error:  # tf.data wraps what its reader raised
-        raise ValueError(re.split(r"\w+Error: ", str(error))[-1].splitlines()[0]) from error
+    except training.ReadingError as error:
+        reason = re.search(r"ValueError: (.+)", str(error))  # tf.data wraps what its reader raised
+        if not reason:
+            raise
+        raise ValueError(reason[1]) from error
 
 
 def _strategy(name: str | None) -> Any:
