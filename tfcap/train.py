@@ -289,6 +289,8 @@ class Run:
             if trainer.is_chief:
                 show(f"{heading}, validating ...")
                 results |= self._validated()
+            trainer.check(results)
+            if trainer.is_chief:
                 self._keep_if_best(results)
                 if self.summaries:
                     self.summaries(results)

@@ -110,7 +110,8 @@ class Trainer:
         """Does what is left of the epoch, and returns its mean loss over the batches.
 
         `show(batch, loss, words a second)` is called after each step. Raises DivergedError, with
-        the step and the likely cause; the state is then that of the last saving.
+        the step and the likely cause; the state is then that of the last saving, and weights that
+        are no numbers are never saved.
         """
         settings, progress = self.settings, self.progress
         rate = settings.learning_rate * settings.decay**progress.epoch
@@ -119,16 +120,18 @@ class Trainer:
         words, started = 0, time.monotonic()
         for batch in self._batches():
             loss, real = (float(value) for value in self._compiled(*batch))
-            if not math.isfinite(loss):
-                raise DivergedError(self._cause(batch, rate))
             progress.step += 1
+            if not math.isfinite(loss):
+                raise self._diverged("the loss is no number", batch)
             progress.batch += 1
             progress.losses.append(loss)
             words += int(real)
             show(progress.batch, loss, words / (time.monotonic() - started))
-            if time.monotonic() - saved >= self.save_every:
+            if time.monotonic() - saved >= self.save_every and self._has_finite_weights():
                 self.save()
                 saved = time.monotonic()
+        if not self._has_finite_weights():  # the last step's loss is that before it
+            raise self._diverged("weights are no numbers")
         return float(np.mean(progress.losses[-progress.batch :]))
 
     def validation_loss(self) -> float:
@@ -139,7 +142,13 @@ class Trainer:
             count += len(captions)
         return total / count
 
+    def check(self, results: Mapping[str, float]) -> None:
+        """Raises DivergedError in every process if one of the chief's results is no number."""
+        if self.agree(not all(map(math.isfinite, results.values()))):
+            raise self._diverged("the validation loss is no number")
+
     def end_epoch(self, results: dict[str, float]) -> None:
+        """Saves the state at the end of an epoch that gave these results."""
         self.progress.history.append(results)
         self.progress.epoch += 1
         self.progress.batch = 0
@@ -268,15 +277,19 @@ class Trainer:
         for _ in range(self.steps_per_epoch() - self.progress.batch):
             yield self.strategy.experimental_distribute_values_from_function(rows)
 
-    def _cause(self, batch: tuple[Any, Any], rate: float) -> str:
-        step = self.progress.step + 1
-        features = self.strategy.experimental_local_results(batch[0])
+    def _has_finite_weights(self) -> bool:
+        return all(np.isfinite(w.numpy()).all() for w in self.model.trainable_variables)
+
+    def _diverged(self, what: str, batch: tuple[Any, Any] | None = None) -> DivergedError:
+        """The error for a run that came to this, after its last step or in it, on this batch."""
+        what = f"step {self.progress.step}: {what}"
+        features = self.strategy.experimental_local_results(batch[0]) if batch else ()
         if not all(np.isfinite(rows).all() for rows in features):
-            return f"step {step}: the loss is no number, nor are its features: build them again"
-        return (
-            f"step {step}: the loss is no number, most likely because steps are too long: begin "
-            f"again with a --learning-rate below {rate:g}"
-            + ("" if self.settings.clip_norm else " or with --clip-norm 5")
+            return DivergedError(f"{what}, nor are its features: build them again")
+        rate = self.settings.learning_rate * self.settings.decay**self.progress.epoch
+        return DivergedError(
+            f"{what}, most likely because steps are too long: begin again with a --learning-rate "
+            f"below {rate:g}" + ("" if self.settings.clip_norm else " or with --clip-norm 5")
         )
 
 

@@ -191,6 +191,25 @@ def test_a_loss_that_is_no_number_stops_the_run_with_its_step_and_cause(folder, 
     assert "--learning-rate below 1e+30 or with --clip-norm 5" in error
 
 
+@pytest.mark.parametrize("size", ["200", "31"], ids=["an epoch's last", "another"])
+@pytest.mark.parametrize("rate", ["1e39", "1e30"])
+def test_what_a_step_made_no_numbers_is_not_kept(folder, tmp_path, capsys, size, rate):
+    out = tmp_path / "out"
+    options = "--learning-rate", rate, "--clip-norm", "0", "--batch-size", size
+    assert run(folder, out, *options, "--save-every", "0" if rate == "1e39" else "60") == 1
+    (sentence,) = capsys.readouterr().err.splitlines()
+    assert "no number" in sentence
+    assert f"--learning-rate below {float(rate):g}" in sentence
+    assert list(out.iterdir()) == []
+
+
+def test_a_validation_loss_that_is_no_number_stops_the_run(folder, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(training.Trainer, "validation_loss", lambda trainer: float("nan"))
+    assert run(folder, tmp_path / "out") == 1
+    assert "stopped at step 7: the validation loss is no number" in capsys.readouterr().err
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_features_that_are_no_numbers_are_named_as_the_cause(folder, tmp_path, capsys):
     data = caption_folders.write_built(tmp_path)
     with h5py.File(tmp_path / "photos_train_squeezenet.h5", "r+") as file:
