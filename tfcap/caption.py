@@ -4,7 +4,6 @@ TensorFlow is imported inside the functions that compute, so that ``--help`` ans
 """
 
 import argparse
-import hashlib
 import itertools
 import math
 import sys
@@ -109,15 +108,14 @@ class _Job:
 
     def __init__(self, arguments: argparse.Namespace, out: command.OutputFolder) -> None:
         from .model import CaptioningRNN
-        from .pretrained import WEIGHTS
+        from .pretrained import weights_sha256
 
         self.arguments, self.out = arguments, out
         self.captioner = CaptioningRNN.from_pretrained(arguments.model)
         _check_encoder(self.captioner, arguments.model)
-        weights = (arguments.model / WEIGHTS).read_bytes()
         self.model = {
             "folder": str(arguments.model),
-            "sha256": hashlib.sha256(weights).hexdigest(),
+            "sha256": weights_sha256(arguments.model),
             "encoder": self.captioner.encoder,
         }
         default = self.captioner.decoding

@@ -1,7 +1,6 @@
 """``python -m tfcap.evaluate``: how good a captioner's sentences are, and whether it looks at all."""
 
 import argparse
-import hashlib
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -216,15 +215,14 @@ def _record(
     seconds: float,
 ) -> dict[str, Any]:
     from .metrics import annotations_file
-    from .pretrained import WEIGHTS
+    from .pretrained import weights_sha256
 
-    weights = (arguments.model / WEIGHTS).read_bytes()
     written = annotations_file(data, arguments.split)
     return {
         "command": "tfcap.evaluate",
         "data": str(arguments.data),
         "encoder": data["encoder"],
-        "model": {"folder": str(arguments.model), "sha256": hashlib.sha256(weights).hexdigest()},
+        "model": {"folder": str(arguments.model), "sha256": weights_sha256(arguments.model)},
         "decoding": decoding,
         "split": arguments.split,
         "images": len(references),

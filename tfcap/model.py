@@ -83,7 +83,7 @@ class CaptioningRNN(keras.Model):
         self.input_dim = _at_least_one("input_dim", input_dim)
         self.wordvec_dim = _at_least_one("wordvec_dim", wordvec_dim)
         self.hidden_dim = _at_least_one("hidden_dim", hidden_dim)
-        self.cell_type, self.label_smoothing = cell_type, label_smoothing
+        self.cell_type, self.label_smoothing = cell_type, float(label_smoothing)
         self.encoder = encoder
         self.decoding = {"beam_size": 3, "max_length": 30, "length_penalty": 0.0}
         self.feature_mean = self._per_feature("feature_mean", feature_mean)
@@ -98,7 +98,7 @@ class CaptioningRNN(keras.Model):
             self.hidden_dim, return_sequences=True, dtype=dtype, name="recurrent"
         )
         self.vocab = TemporalAffine(words, dtype=dtype, name="vocab")
-        self.drop = keras.layers.Dropout(dropout, dtype=dtype, name="drop")
+        self.drop = keras.layers.Dropout(float(dropout), dtype=dtype, name="drop")
         self.project.build((None, 1, input_dim))
         self.embed.build((None, None))
         self.recurrent.build((None, None, wordvec_dim))

@@ -1,6 +1,10 @@
 """A captioner as a folder: how it is built in ``config.json``, its weights in ``model.weights.h5``.
 
 The architecture is built by code and the weights are read as arrays: nothing in a folder is run.
+
+Two files cannot be replaced at once. New weights therefore first lie beside the older ones, in
+``model.weights.SHA256.h5``, then the config that names them is put in place, and then they are. A
+process that is killed in between leaves a whole captioner, as `load` looks under that name first.
 """
 
 import contextlib
@@ -9,6 +13,8 @@ import hashlib
 import io
 import json
 import os
+import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -25,6 +31,7 @@ if TYPE_CHECKING:
 
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
+SHA256 = re.compile("[0-9a-f]{64}")
 FORMAT = 1
 LARGEST_CONFIG = 64 * 2**20  # bytes; a vocabulary of 10,000 words takes 200,000
 LARGEST_NUMBER = 10**6  # of words, or of numbers in a vector
@@ -48,10 +55,17 @@ DTYPES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_b
 def save(model: "CaptioningRNN", folder: str | os.PathLike[str]) -> None:
     """Writes `model` into `folder`, which is made if missing; older files there are replaced.
 
-    Raises OSError if that is not possible, ValueError for what could not be read again; what was
-    there is then unchanged.
+    Raises OSError if that is not possible, ValueError for what could not be read again, such as
+    weights that are NaN; what was there is then unchanged.
     """
     folder = Path(folder)
+    arrays = {name: np.asarray(variable) for name, variable in model.parameters.items()}
+    for name, array in arrays.items():
+        if not _is_finite(array):
+            raise ValueError(
+                f"the captioner cannot be saved, as {name} holds NaN or infinity: go back to earlier "
+                "weights and train with a lower learning rate"
+            )
     config = model.get_config()
     architecture = {key: config[key] for key in ARCHITECTURE if key != "dtype"}
     architecture["dtype"] = model.dtype_policy.name
@@ -70,22 +84,46 @@ def save(model: "CaptioningRNN", folder: str | os.PathLike[str]) -> None:
         with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as unfinished:
             weights, text = Path(unfinished, WEIGHTS), Path(unfinished, CONFIG)
             with h5py.File(weights, "w") as file:
-                for name, variable in model.parameters.items():
-                    file[name] = _storable(np.asarray(variable))
+                for name, array in arrays.items():
+                    file[name] = _storable(array)
+            sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
             content = {
                 "format": FORMAT,
                 "architecture": architecture,
                 "decoding": dict(model.decoding),
-                "weights": {"sha256": hashlib.sha256(weights.read_bytes()).hexdigest()},
+                "weights": {"sha256": sha256},
             }
             text.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
-            os.replace(weights, folder / WEIGHTS)
-            os.replace(text, folder / CONFIG)
+            _put_in_place(folder, text, weights, _unplaced(folder, sha256))
     except OSError as error:
         raise OSError(
             f"{folder}: the captioner cannot be written ({error.strerror or error}): "
             "name another folder"
         ) from error
+
+
+def _put_in_place(folder: Path, config: Path, weights: Path, unplaced: Path) -> None:
+    """Moves both files into the folder, or raises OSError and leaves the older ones."""
+    older = config.with_name("older")
+    if (folder / CONFIG).exists():
+        shutil.copyfile(folder / CONFIG, older)
+    os.replace(weights, unplaced)
+    try:
+        os.replace(config, folder / CONFIG)
+    except OSError:
+        unplaced.unlink()
+        raise
+    try:
+        os.replace(unplaced, folder / WEIGHTS)
+    except OSError:
+        if older.exists():
+            os.replace(older, folder / CONFIG)
+        else:
+            (folder / CONFIG).unlink()
+        unplaced.unlink()  # last: the new config would need it
+        raise
+    for left in _all_unplaced(folder):  # by a process that was killed
+        left.unlink(missing_ok=True)
 
 
 def load(folder: str | os.PathLike[str], build: "type[CaptioningRNN]") -> "CaptioningRNN":
@@ -102,35 +140,55 @@ def load(folder: str | os.PathLike[str], build: "type[CaptioningRNN]") -> "Capti
             )
         text = (folder / CONFIG).read_text("utf-8", "replace")
     config = _parsed(text, folder / CONFIG)
-    architecture = dict(config["architecture"])
+    architecture, sha256 = dict(config["architecture"]), config["weights"]["sha256"]
+    unplaced = _unplaced(folder, sha256)
+    weights = unplaced if unplaced.exists() else folder / WEIGHTS
     expected = _shapes(architecture)
     numbers = sum(int(np.prod(shape)) for shape in expected.values())
     with _reading(folder):
-        size = _size(folder / WEIGHTS)
+        size = _size(weights)
         if size > 8 * numbers + 2**20:
             raise ValueError(
-                f"{folder / WEIGHTS} has {size:,} bytes, but {CONFIG} tells of {numbers:,} weights: "
+                f"{weights} has {size:,} bytes, but {CONFIG} tells of {numbers:,} weights: "
                 "they do not belong together; copy both files from one folder"
             )
-        content = (folder / WEIGHTS).read_bytes()
-    if hashlib.sha256(content).hexdigest() != config["weights"]["sha256"]:
+        content = weights.read_bytes()
+    if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(
-            f"{folder / WEIGHTS} is damaged or belongs to another captioner: its sha256 is not the "
+            f"{weights} is damaged or belongs to another captioner: its sha256 is not the "
             f"one in {CONFIG}; copy both files from one folder"
         )
-    arrays = _arrays(content, expected, folder / WEIGHTS)
+    arrays = _arrays(content, expected, weights)
     try:
         model = build(**architecture)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{folder / CONFIG}: {shown(str(error), 300)}") from error
     for name, variable in model.parameters.items():
         variable.assign(arrays[name])
-        if not np.isfinite(np.asarray(variable, np.float64)).all():
+        if not _is_finite(np.asarray(variable)):
             raise ValueError(
-                f"{folder / WEIGHTS} holds NaN or infinity in {name}: train again from before that"
+                f"{weights} holds NaN or infinity in {name}: train again from before that"
             )
     model.decoding.update(config["decoding"])
     return model
+
+
+def weights_sha256(folder: str | os.PathLike[str]) -> str:
+    """The sha256 of the weights that `load` reads from this folder."""
+    return _parsed((Path(folder) / CONFIG).read_text("utf-8"), Path(folder))["weights"]["sha256"]
+
+
+def _unplaced(folder: Path, sha256: str) -> Path:
+    return folder / f"model.weights.{sha256}.h5"
+
+
+def _all_unplaced(folder: Path) -> list[Path]:
+    found = folder.glob("model.weights.*.h5")
+    return [path for path in found if SHA256.fullmatch(path.name.split(".")[2])]
+
+
+def _is_finite(array: np.ndarray) -> bool:
+    return bool(np.isfinite(np.asarray(array, np.float64)).all())
 
 
 @contextlib.contextmanager
@@ -201,7 +259,8 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
         raise damaged("word_to_idx does not give every word a number")
     if untrue := _wrong_default(parts["decoding"]):
         raise damaged(untrue)
-    if not isinstance(parts["weights"].get("sha256"), str):
+    sha256 = parts["weights"].get("sha256")
+    if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
         raise damaged("it has no sha256 of the weights")
     return config
 

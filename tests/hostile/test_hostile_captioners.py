@@ -158,16 +158,65 @@ def test_what_could_not_be_read_again_is_not_written(folder, wrong):
     assert content(folder) == before
 
 
-def test_what_cannot_be_written_leaves_the_older_captioner(folder, monkeypatch):
-    before = content(folder)
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(OSError, match=r"cannot be written .No space left on device.: name another"):
-        captioner(1).save_pretrained(folder)
+def test_weights_that_are_no_numbers_are_not_written(folder):
+    made, before = captioner(1), content(folder)
+    made.recurrent.cell.b.assign(np.full(24, np.nan))
+    with pytest.raises(ValueError, match="cannot be saved, as b holds NaN or infinity: go back"):
+        made.save_pretrained(folder)
     assert content(folder) == before
+
+
+def test_settings_may_be_numpy_s_numbers(tmp_path):
+    half = np.float32(0.5)
+    captioner(label_smoothing=half, dropout=half).save_pretrained(tmp_path)
+    again = CaptioningRNN.from_pretrained(tmp_path)
+    assert (again.label_smoothing, again.drop.rate) == (0.5, 0.5)
+
+
+def failing_from(call, error, once=False):
+    """`os.replace`, that raises the error in one of its calls and, unless once, in those after it."""
+    replace, calls = os.replace, []
+
+    def failing(*paths):
+        calls.append(paths)
+        if len(calls) == call or (len(calls) > call and not once):
+            raise error
+        replace(*paths)
+
+    return failing
+
+
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_what_cannot_be_written_leaves_the_older_captioner(folder, tmp_path, monkeypatch, call):
+    before = content(folder)
+    for place, there in ((folder, before), (tmp_path / "new", {})):
+        failing = failing_from(call, OSError(28, "No space left on device"), once=True)
+        monkeypatch.setattr(os, "replace", failing)
+        with pytest.raises(OSError, match=r"cannot be written .No space left on device.: name an"):
+            captioner(1).save_pretrained(place)
+        monkeypatch.undo()
+        assert content(place) == there
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(5, "Input/output error")])
+@pytest.mark.parametrize("call", [1, 2, 3])
+def test_a_save_that_is_cut_off_leaves_a_whole_captioner(folder, monkeypatch, call, error):
+    """Nothing tidies up after a kill, nor on a disk that fails for good."""
+    older, later = CaptioningRNN.from_pretrained(folder), captioner(1, cell_type="rnn")
+    for last in range(call, 4):  # again and again, each time later
+        monkeypatch.setattr(os, "replace", failing_from(last, error))
+        with pytest.raises((KeyboardInterrupt, OSError)):
+            later.save_pretrained(folder)
+        monkeypatch.undo()
+        expected = later if last == 3 else older
+        again = CaptioningRNN.from_pretrained(folder)
+        np.testing.assert_array_equal(again.sample(pictures(), 8), expected.sample(pictures(), 8))
+        assert again.cell_type == expected.cell_type
+    final = captioner(2)
+    final.save_pretrained(folder)
+    again = CaptioningRNN.from_pretrained(folder)
+    np.testing.assert_array_equal(again.sample(pictures(), 8), final.sample(pictures(), 8))
+    assert sorted(content(folder)) == ["config.json", "model.weights.h5"]
 
 
 def test_a_folder_that_cannot_be_is_told(tmp_path):
@@ -331,6 +380,7 @@ def test_a_config_of_bytes(refused, folder):
         ("decoding.length_penalty", float("nan"), "decoding has 'length_penalty': nan"),
         ("decoding.extra", 1, "decoding has 'extra'"),
         ("weights", {}, "no sha256 of the weights"),
+        ("weights.sha256", "../" * 20 + "0000", "no sha256 of the weights"),
         ("weights.sha256", "0" * 64, "its sha256 is not the one in config.json"),
     ],
     ids=lambda value: str(value)[:40] if not isinstance(value, str) else value[:40],
