@@ -137,6 +137,8 @@ def _train(arguments: argparse.Namespace) -> int:
             f"--out {out.path} holds a training run already: go on with it by --resume, or name "
             "another folder"
         )
+    if not state:
+        _check_holds_no_captioner(out.path)
     settings = _settings(arguments, state)
     data = _load(arguments, settings, out)
     trainer = training.Trainer(settings, data, out, strategy, arguments.save_every)
@@ -154,6 +156,18 @@ def _train(arguments: argparse.Namespace) -> int:
         if not reason:
             raise
         raise ValueError(reason[1]) from error
+
+
+def _check_holds_no_captioner(folder: Path) -> None:
+    """One without a run's state is somebody's result, which the first epoch would replace."""
+    from .pretrained import CONFIG, WEIGHTS
+
+    for name in (CONFIG, WEIGHTS):
+        if (folder / name).exists():
+            raise ValueError(
+                f"--out {folder} holds a captioner already, {name}, and no run to go on with: name "
+                "another folder"
+            )
 
 
 def _strategy(name: str | None) -> Any:
