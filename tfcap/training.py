@@ -19,6 +19,7 @@ from visualization.command import OutputFolder
 
 from .coco import caption_dataset
 from .model import CaptioningRNN
+from .stored import blocks
 
 STATE = "state.npz"
 LARGEST_STATE = 2**34  # bytes
@@ -103,6 +104,11 @@ class Trainer:
         resolver = getattr(self.strategy, "cluster_resolver", None)
         return resolver is None or resolver.task_id in (None, 0)
 
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """That of the data."""
+        return fingerprint(self.data)
+
     def steps_per_epoch(self) -> int:
         return len(self._dataset(epoch=0, start=0, shard=0))
 
@@ -178,7 +184,7 @@ class Trainer:
         about = {
             "settings": dataclasses.asdict(self.settings),
             "progress": dataclasses.asdict(self.progress),
-            "data": fingerprint(self.data),
+            "data": self.fingerprint,
         }
         arrays = {f"variable {k}": np.asarray(v) for k, v in enumerate(self._variables())}
         buffer = io.BytesIO()
@@ -187,7 +193,7 @@ class Trainer:
 
     def load(self, state: "State") -> None:
         """Goes on from a state; raises ValueError if it is of other data or another network."""
-        if state.data != fingerprint(self.data):
+        if state.data != self.fingerprint:
             raise ValueError(
                 f"{state.path} is of a run on other data: give --data the folder of that run"
             )
@@ -335,17 +341,27 @@ class State:
 
 
 def fingerprint(data: Mapping[str, Any]) -> str:
-    """Tells data sets apart by vocabulary, encoder and sizes."""
+    """Tells data sets apart by vocabulary, encoder, training captions and some of the features."""
+    captions, features = data["train_captions"], data["train_features"]
     told = [
         sorted(data["word_to_idx"].items(), key=lambda item: item[1]),
         str(data.get("encoder")),
-        [list(data[name].shape) for name in ("train_captions", "train_features")],
+        [list(captions.shape), list(features.shape)],
     ]
-    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+    hashed = hashlib.sha256(json.dumps(told).encode())
+    for stored in (captions, data["train_image_idxs"]):
+        for block in blocks(stored):
+            hashed.update(np.ascontiguousarray(block, np.int32).data)
+    hashed.update(np.ascontiguousarray(_some(features, 100), np.float32).data)
+    return hashed.hexdigest()
+
+
+def _some(features: Any, most: int) -> np.ndarray:
+    """The features of at most so many images, evenly spread over all."""
+    return features[np.linspace(0, len(features) - 1, min(len(features), most)).astype(int)]
 
 
 def _moments(features: Any, most: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each feature, over at most `most` images, both (D,)."""
-    some = np.linspace(0, len(features) - 1, min(len(features), most)).astype(int)
-    rows = np.asarray(features[some], np.float64)
+    rows = np.asarray(_some(features, most), np.float64)
     return rows.mean(0), np.maximum(rows.std(0), 1e-3)

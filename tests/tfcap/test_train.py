@@ -256,6 +256,26 @@ def test_resume_asks_for_a_run_of_the_same_settings_on_the_same_data(
     assert (undisturbed / training.STATE).read_bytes() == before
 
 
+@pytest.mark.parametrize("changed", ["train_captions", "train_image_idxs", "features"])
+def test_resume_notices_other_data_of_the_same_sizes(undisturbed, tmp_path, capsys, changed):
+    caption_folders.write_built(tmp_path)
+    name = "train_squeezenet" if changed == "features" else "captions"
+    with h5py.File(tmp_path / f"photos_{name}.h5", "r+") as file:
+        row = file[changed][-1]
+        file[changed][-1] = np.where(row > 3, row - 1, row) if changed != "features" else row + 1
+        assert (file[changed][-1] != row).any()
+    assert "is of a run on other data" in refused(capsys, tmp_path, undisturbed, "--resume")
+
+
+@pytest.mark.parametrize("kept", ["config.json", "model.weights.h5"])
+def test_a_captioner_without_a_run_is_not_overwritten(folder, undisturbed, tmp_path, capsys, kept):
+    (tmp_path / kept).write_bytes((undisturbed / kept).read_bytes())
+    before = (tmp_path / kept).read_bytes()
+    assert f"holds a captioner already, {kept}" in refused(capsys, folder, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [kept]
+    assert (tmp_path / kept).read_bytes() == before
+
+
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "not numpy", "pickle"])
 def test_a_damaged_state_is_refused(folder, undisturbed, tmp_path, capsys, damage):
     content = bytearray((undisturbed / training.STATE).read_bytes())
