@@ -140,7 +140,8 @@ def _train(arguments: argparse.Namespace) -> int:
     if not state:
         _check_holds_no_captioner(out.path)
     settings = _settings(arguments, state)
-    data = _load(arguments, settings, out)
+    folder = _folder(arguments, out, strategy)
+    data = _load(folder, settings, arguments.overfit)
     trainer = training.Trainer(settings, data, out, strategy, arguments.save_every)
     if state:
         trainer.load(state)
@@ -174,16 +175,20 @@ def _strategy(name: str | None) -> Any:
     from visualization.backend import tf
 
     if name is None:
-        return None
+        return tf.distribute.get_strategy()
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        strategy = tf.distribute.MultiWorkerMirroredStrategy()
+        task = strategy.cluster_resolver.task_type
+        if task not in ("chief", "worker"):
+            raise ValueError(f"its task is of type {task!r}" if task else "it is not set")
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
             f"TF_CONFIG names no cluster that this process is in ({error}): give each process "
             '{"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": K}}'
         ) from error
+    return strategy
 
 
 def _settings(arguments: argparse.Namespace, state: "State | None") -> "Settings":
@@ -206,27 +211,45 @@ def _settings(arguments: argparse.Namespace, state: "State | None") -> "Settings
     return Settings(**given)
 
 
-def _load(arguments: argparse.Namespace, settings: "Settings", out: command.OutputFolder) -> dict:
+def _folder(arguments: argparse.Namespace, out: command.OutputFolder, strategy: Any) -> Path:
+    """Where the data are: --data, or the shapes that --overfit draws, and goes on to draw."""
+    from .training import agree, is_chief
+
+    if arguments.data:
+        return arguments.data
+    if not arguments.overfit:
+        raise ValueError(
+            "--data names no folder: make one with python -m tfcap.datasets, or try --overfit"
+        )
+    folder = out.path / "shapes"
+    if is_chief(strategy) and not (folder / "shapes_build.json").exists():  # written last
+        from .datasets import make_shapes
+
+        make_shapes(folder, train=100, val=20)
+    agree(strategy, True)  # wait for the chief
+    return folder
+
+
+def _load(folder: Path, settings: "Settings", overfit: bool) -> dict:
     """The data; with --overfit, captions of as many images."""
     from . import coco
 
-    folder = arguments.data
-    if folder is None:
-        if not arguments.overfit:
-            raise ValueError(
-                "--data names no folder: make one with python -m tfcap.datasets, or try --overfit"
-            )
-        from .datasets import make_shapes
-
-        folder = out.path / "shapes"
-        if not folder.exists():
-            make_shapes(folder, train=100, val=20)
-    if not arguments.overfit:
-        return coco.load_coco_data(folder, settings.max_train, seed=settings.seed)
-    data = coco.load_coco_data(folder)
-    rows = _of_distinct_images(data, settings.max_train or 50, settings.seed)
-    for key in ("train_captions", "train_image_idxs"):
-        data[key] = data[key][rows]
+    most = None if overfit else settings.max_train
+    data = coco.load_coco_data(folder, most, seed=settings.seed)
+    if "train_captions" not in data:
+        raise ValueError(
+            f"--data {folder} has no training captions: name a folder with the split train, as "
+            "python -m tfcap.datasets builds it"
+        )
+    if overfit:
+        rows = _of_distinct_images(data, settings.max_train or 50, settings.seed)
+        for key in ("train_captions", "train_image_idxs"):
+            data[key] = data[key][rows]
+    elif "val_captions" not in data:
+        raise ValueError(
+            f"--data {folder} has no captions to validate on: build it again with some images in the "
+            "split val, or with no splits given, where python -m tfcap.datasets draws them"
+        )
     return data
 
 

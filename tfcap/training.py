@@ -100,9 +100,7 @@ class Trainer:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process is the one that writes and reports."""
-        resolver = getattr(self.strategy, "cluster_resolver", None)
-        return resolver is None or resolver.task_id in (None, 0)
+        return is_chief(self.strategy)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -161,19 +159,7 @@ class Trainer:
         self.save()
 
     def agree(self, stop: bool) -> bool:
-        """What the chief decides, for every process."""
-        if self.strategy.num_replicas_in_sync == 1:
-            return stop
-        vote = tf.constant(int(stop and self.is_chief))
-
-        @tf.function(autograph=False)
-        def total() -> Any:
-            votes = self.strategy.run(
-                lambda: tf.distribute.get_replica_context().all_reduce("SUM", vote)
-            )
-            return self.strategy.experimental_local_results(votes)[0]
-
-        return bool(total() > 0)
+        return agree(self.strategy, stop)
 
     # ---- the state
 
@@ -338,6 +324,28 @@ class State:
         if [array.shape for array in arrays] != shapes:
             raise ValueError(f"{self.path} is of another network or another version: begin again")
         return arrays
+
+
+def is_chief(strategy: Any) -> bool:
+    """Whether this process is the one of a strategy's that writes and reports."""
+    resolver: Any = getattr(strategy, "cluster_resolver", None)
+    jobs = resolver.cluster_spec().jobs if resolver else []
+    first = "chief" if "chief" in jobs else "worker"
+    return not jobs or (resolver.task_type, resolver.task_id) == (first, 0)
+
+
+def agree(strategy: Any, yes: bool) -> bool:
+    """What the chief says, for every process; each waits until all have asked."""
+    if strategy.num_replicas_in_sync == 1:
+        return yes
+    vote = tf.constant(int(yes and is_chief(strategy)))
+
+    @tf.function(autograph=False)
+    def total() -> Any:
+        votes = strategy.run(lambda: tf.distribute.get_replica_context().all_reduce("SUM", vote))
+        return strategy.experimental_local_results(votes)[0]
+
+    return bool(total() > 0)
 
 
 def fingerprint(data: Mapping[str, Any]) -> str:

@@ -6,14 +6,16 @@ import os
 import signal
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
-from tfcap import train, training
+from tfcap import shapes, train, training
 from tfcap.model import CaptioningRNN
+from visualization.backend import tf
 
 from . import caption_folders
 
@@ -317,9 +319,92 @@ def test_no_data_gets_a_sentence_that_says_how_to_make_some(tmp_path, capsys):
     assert "python -m tfcap.datasets" in capsys.readouterr().err
 
 
-def test_workers_without_a_cluster_are_told_so(folder, tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", "{not json")
-    assert "TF_CONFIG" in refused(capsys, folder, tmp_path / "out", "--strategy", "multi-worker")
+@pytest.mark.parametrize(
+    ("cluster", "why"),
+    [
+        (None, "it is not set"),
+        ("{not json", "TF_CONFIG"),
+        ('{"cluster": {"worker": ["localhost:1"]}, "task": {"type": "evaluator", "index": 0}}', ""),
+    ],
+)
+def test_workers_without_a_cluster_are_told_so(folder, tmp_path, capsys, monkeypatch, cluster, why):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if cluster:
+        monkeypatch.setenv("TF_CONFIG", cluster)
+    sentence = refused(capsys, folder, tmp_path / "out", "--strategy", "multi-worker")
+    assert why in sentence
+    assert 'give each process {"cluster": {"worker": ["HOST:PORT", ...]}, "task"' in sentence
+
+
+@pytest.mark.parametrize(
+    ("jobs", "kind", "index", "expected"),
+    [
+        (("worker",), "worker", 0, True),
+        (("worker",), "worker", 1, False),
+        (("chief", "worker"), "chief", 0, True),
+        (("chief", "worker"), "worker", 0, False),
+        ((), None, None, True),
+    ],
+)
+def test_a_cluster_has_one_chief(monkeypatch, jobs, kind, index, expected):
+    cluster = {job: ["localhost:1", "localhost:2"][: 1 if job == "chief" else 2] for job in jobs}
+    task = {"type": kind, "index": index}
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster, "task": task} if jobs else {}))
+    resolver = tf.distribute.cluster_resolver.TFConfigClusterResolver()
+    assert training.is_chief(types.SimpleNamespace(cluster_resolver=resolver)) == expected
+
+
+@pytest.mark.parametrize(
+    ("counts", "told"),
+    [
+        ({"test": 20}, "has no training captions: name a folder with the split train"),
+        (
+            {"train": 50},
+            "has no captions to validate on: build it again with some images in the sp",
+        ),
+    ],
+)
+def test_a_split_that_is_missing_is_told_before_the_training(tmp_path, capsys, counts, told):
+    caption_folders.write_built(tmp_path / "data", counts=counts)
+    assert told in refused(capsys, tmp_path / "data", tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_the_course_s_job_needs_no_validation_captions(tmp_path):
+    caption_folders.write_built(tmp_path / "data", counts={"train": 50})
+    options = "--overfit", "--max-train", "9", "--epochs", "1"
+    assert run(tmp_path / "data", tmp_path / "out", *options) == 1
+    assert len(losses(tmp_path / "out")) == 1
+
+
+def test_only_the_chief_draws_shapes_and_others_wait_for_them(tmp_path, monkeypatch):
+    def agree(strategy, yes):
+        caption_folders.write_built(tmp_path / "shapes")
+        return yes
+
+    monkeypatch.setattr(training, "is_chief", lambda strategy: False)
+    monkeypatch.setattr(training, "agree", agree)
+    options = "--overfit", "--out", str(tmp_path), "--epochs", "1", *SMALL
+    assert train.main([*options, "--max-train", "9"]) == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
+
+
+def test_drawing_shapes_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
+    def draw(*arguments):
+        drawn.append(arguments)
+        if len(drawn) == 40:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    drawn, original = [], shapes.draw
+    monkeypatch.setattr(shapes, "draw", draw)
+    options = "--overfit", "--out", str(tmp_path), "--epochs", "1", *SMALL
+    assert train.main([*options]) == 130
+    assert train.main([*options]) == 1
+    assert len(losses(tmp_path)) == 2
+    count = len(drawn)
+    assert train.main([*options, "--resume", "--epochs", "2"]) == 1
+    assert len(drawn) == count
 
 
 def test_curves_for_tensorboard_are_written_when_asked(folder, tmp_path):
