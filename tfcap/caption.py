@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .explain import Falls
     from .model import CaptioningRNN
 
-WIDEST_BEAM = 1000
+WIDEST_BEAM = LONGEST_SENTENCE = 1000
 LARGEST_SHOWN = 1000  # pixels: the longer side of a photograph in a figure
 PANELS = 6  # of words, in a row
 PANEL, TITLES = 2.9, 0.6  # inches: a panel's side, the lines above it
@@ -54,14 +54,14 @@ def main(argv: list[str] | None = None) -> int:
     add("--model", type=Path, metavar="FOLDER", help="what python -m tfcap.train wrote")
     add(
         "--n-best",
-        type=command.positive_int,
+        type=command.at_most(WIDEST_BEAM),
         default=1,
         metavar="N",
         help="how many sentences for each (default: %(default)s)",
     )
     add(
         "--beam",
-        type=_beam,
+        type=command.at_most(WIDEST_BEAM),
         metavar="B",
         help="how many beginnings the search follows (default: the captioner's, at least N)",
     )
@@ -73,13 +73,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_common_arguments()
     return command.run(parser, argv, _caption)
-
-
-def _beam(text: str) -> int:
-    value = command.positive_int(text)
-    if value > WIDEST_BEAM:
-        raise argparse.ArgumentTypeError(f"{text} is more than {WIDEST_BEAM}")
-    return value
 
 
 def _caption(arguments: argparse.Namespace) -> int:

@@ -12,6 +12,8 @@ import numpy as np
 
 from visualization import command
 
+from .caption import LONGEST_SENTENCE, WIDEST_BEAM
+
 if TYPE_CHECKING:
     from .model import CaptioningRNN
 
@@ -46,13 +48,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")
     parser.add_argument(
         "--beam",
-        type=command.positive_int,
+        type=command.at_most(WIDEST_BEAM),
         metavar="N",
         help="follow N beginnings of a sentence (default: the captioner's own; 1: greedy)",
     )
     parser.add_argument(
         "--max-length",
-        type=command.positive_int,
+        type=command.at_most(LONGEST_SENTENCE),
         metavar="WORDS",
         help="the longest sentence (default: the captioner's own)",
     )

@@ -80,6 +80,18 @@ def positive_int(text: str) -> int:
     return value
 
 
+def at_most(most: int) -> Callable[[str], int]:
+    """Gives an argparse type: a whole number from 1 to `most`."""
+
+    def whole(text: str) -> int:
+        value = positive_int(text)
+        if value > most:
+            raise argparse.ArgumentTypeError(f"{text} is more than {most}")
+        return value
+
+    return whole
+
+
 def run(
     parser: argparse.ArgumentParser,
     argv: list[str] | None,
