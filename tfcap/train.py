@@ -1,6 +1,7 @@
 """``python -m tfcap.train``: trains a captioner on a folder of captions and features."""
 
 import argparse
+import builtins
 import dataclasses
 import re
 import sys
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--save-every",
-        type=float,
+        type=_at_least_0,
         default=60,
         metavar="SECONDS",
         help="how often the state for --resume is saved, beside each epoch's end "
@@ -97,7 +98,7 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--max-train", type=count, metavar="N", help="train on N captions, drawn by the seed")
     add(
         "--patience",
-        type=int,
+        type=_whole_at_least_0,
         metavar="EPOCHS",
         help="stop after so many without improvement (default: 5; 0: never)",
     )
@@ -123,6 +124,10 @@ def _at_least_0(text: str) -> float:
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
     return value
+
+
+def _whole_at_least_0(text: str) -> int:
+    return 0 if text.strip() == "0" else command.positive_int(text)
 
 
 def _train(arguments: argparse.Namespace) -> int:
@@ -152,11 +157,12 @@ def _train(arguments: argparse.Namespace) -> int:
     except training.DivergedError as error:
         print(f"stopped at {error}", file=sys.stderr)
         return 1
-    except training.ReadingError as error:
-        reason = re.search(r"ValueError: (.+)", str(error))  # tf.data wraps what its reader raised
-        if not reason:
-            raise
-        raise ValueError(reason[1]) from error
+    except training.READING_ERRORS as error:  # tf.data wraps what its reader raised
+        for kind, reason in re.findall(r"\b(\w+Error): (.+)", str(error)):
+            for known in (ValueError, OSError):
+                if issubclass(getattr(builtins, kind, Warning), known):
+                    raise known(reason) from error
+        raise
 
 
 def _check_holds_no_captioner(folder: Path) -> None:
@@ -200,7 +206,7 @@ def _settings(arguments: argparse.Namespace, state: "State | None") -> "Settings
     given = {name: said[name] for name in names & said.keys() if said[name] is not None}
     if state:
         for name, value in given.items():
-            if name != "epochs" and value != state.settings[name]:
+            if name not in ("epochs", "patience") and value != state.settings[name]:
                 raise ValueError(
                     f"--{name.replace('_', '-')} {value}: the run in {state.path.parent} has "
                     f"{state.settings[name]}; leave it away, or begin another run with another --out"
@@ -292,13 +298,16 @@ class Run:
             f"words, {trainer.steps_per_epoch()} steps an epoch, "
             f"{trainer.model.count_params():,} weights"
         )
+        first = trainer.progress.epoch
         while trainer.progress.epoch < settings.epochs:
-            self._epoch()
             if trainer.agree(self._has_stalled()):
                 self._say(f"stopped: no improvement in {settings.patience} epochs")
                 break
+            self._epoch()
         if not trainer.is_chief:
             return 0
+        if trainer.progress.epoch == first:  # the run may have been killed before it wrote them
+            self._write_results()
         losses = trainer.progress.losses
         best = trainer.progress.best_epoch
         self._say(f"written  {self.out.path}: the captioner of epoch {best}, losses.png")

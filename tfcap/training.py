@@ -60,7 +60,7 @@ class Progress:
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)  # one an epoch
 
 
-ReadingError = tf.errors.InvalidArgumentError
+READING_ERRORS = tf.errors.InvalidArgumentError, tf.errors.UnknownError
 
 
 class DivergedError(ValueError):

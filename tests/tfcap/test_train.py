@@ -182,6 +182,34 @@ def test_a_run_whose_validation_gets_no_better_stops_early(folder, tmp_path, cap
     assert "no improvement in 1 epochs" in capsys.readouterr().out
 
 
+def test_a_run_that_has_stopped_early_goes_on_only_with_more_patience(folder, tmp_path):
+    def epochs(*more):
+        options = "--learning-rate", "1e-9", "--epochs", "9"
+        assert run(folder, tmp_path / "out", *options, *more) == 0
+        return len(json.loads((tmp_path / "out" / "train.json").read_text())["history"])
+
+    stopped = epochs("--patience", "1")
+    assert stopped < 9
+    assert epochs("--patience", "1", "--resume") == stopped
+    assert epochs("--patience", "2", "--resume") > stopped
+
+
+def test_a_run_killed_before_it_wrote_its_last_results_writes_them(
+    folder, undisturbed, tmp_path, monkeypatch
+):
+    def kill(run):
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    monkeypatch.setattr(train.Run, "_write_results", kill)
+    assert run(folder, out, "--epochs", "1") == 130
+    monkeypatch.undo()
+    assert not (out / "losses.csv").exists()
+    assert run(folder, out, "--epochs", "1", "--resume") == 0
+    np.testing.assert_allclose(losses(out), losses(undisturbed)[:7], rtol=1e-5)
+    assert {"losses.png", "train.json"} <= {path.name for path in out.iterdir()}
+
+
 # ---- what stops it
 
 
@@ -219,16 +247,27 @@ def test_features_that_are_no_numbers_are_named_as_the_cause(folder, tmp_path, c
     assert "of features holds NaN" in refused(capsys, tmp_path, tmp_path / "out")
 
 
-def test_features_damaged_while_training_are_told_in_one_sentence(tmp_path, capsys, monkeypatch):
-    def damage(trainer, *arguments, **options):
+@pytest.mark.parametrize("what", ["damaged", "gone"])
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_features_that_change_while_training_are_told_in_one_sentence(
+    tmp_path, capsys, monkeypatch, what, split
+):
+    def change(trainer, *arguments, **options):
         made(trainer, *arguments, **options)
-        with h5py.File(tmp_path / "photos_train_squeezenet.h5", "r+") as file:
+        if what == "gone":
+            path.unlink()
+            return
+        with h5py.File(path, "r+") as file:
             file["features"][...] = np.nan
 
+    path = tmp_path / f"photos_{split}_squeezenet.h5"
     made = training.Trainer.__init__
-    monkeypatch.setattr(training.Trainer, "__init__", damage)
+    monkeypatch.setattr(training.Trainer, "__init__", change)
     caption_folders.write_built(tmp_path)
-    assert "of features holds NaN" in refused(capsys, tmp_path, tmp_path / "out")
+    told = {"damaged": "of features holds NaN", "gone": "No such file"}
+    sentence = refused(capsys, tmp_path, tmp_path / "out")
+    assert told[what] in sentence
+    assert str(path) in sentence
 
 
 def refused(capsys, *arguments):
@@ -305,6 +344,10 @@ def test_a_damaged_state_is_refused(folder, undisturbed, tmp_path, capsys, damag
         (["--dropout", "1"], "1 is not below 1"),
         (["--clip-norm", "-1"], "'-1' is not a number of at least 0"),
         (["--learning-rate", "nan"], "'nan' is not a positive number"),
+        (["--patience", "-1"], "'-1' is not a positive whole number"),
+        (["--patience", "0.5"], "'0.5' is not a positive whole number"),
+        (["--save-every", "nan"], "'nan' is not a number of at least 0"),
+        (["--save-every", "-1"], "'-1' is not a number of at least 0"),
     ],
 )
 def test_a_setting_out_of_range_is_refused(folder, tmp_path, capsys, options, said):
