@@ -39,7 +39,7 @@ class CaptioningRNN(keras.Model):
         wordvec_dim: W, the numbers in a word's vector.
         hidden_dim: H, the numbers in the hidden state.
         cell_type: "rnn" or "lstm".
-        dropout: the fraction of features, word vectors and hidden states that training drops.
+        dropout: the fraction of word vectors and hidden states that training drops.
         label_smoothing: the probability that training takes from the right word and gives to all V
             alike (C. Szegedy et al. 2016, Rethinking the Inception architecture, section 7).
         feature_mean, feature_std: features are first shifted and scaled by these, numbers or (D,).
@@ -133,6 +133,27 @@ class CaptioningRNN(keras.Model):
 
     # ---- training
 
+    def compile(
+        self,
+        optimizer: Any = "rmsprop",
+        loss: Any = None,
+        loss_weights: Any = None,
+        metrics: Any = None,
+        weighted_metrics: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """``keras.Model.compile``; the loss is the captioner's own, and all that is measured."""
+        if any(given is not None for given in (loss, loss_weights, metrics, weighted_metrics)):
+            raise ValueError(
+                "a captioner has its own loss and no other metrics: compile it with an optimizer only"
+            )
+        super().compile(optimizer, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Keras's own, which does nothing for a model with its own `compile`."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """``keras.Model.fit`` on features and captions, or on a dataset of batches of them."""
         if y is not None:
@@ -224,9 +245,15 @@ class CaptioningRNN(keras.Model):
         gradients = replicas.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
         # The optimizer of scaled losses wraps the one that clips.
         optimizer: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-        if optimizer.global_clipnorm:
-            norm = self.optimizer.scale_loss(optimizer.global_clipnorm)
-            gradients, _ = tf.clip_by_global_norm(gradients, norm)
+        scaled = self.optimizer.scale_loss
+        if optimizer.clipnorm:
+            norm = scaled(optimizer.clipnorm)
+            gradients = [tf.clip_by_norm(gradient, norm) for gradient in gradients]
+        elif optimizer.global_clipnorm:
+            gradients, _ = tf.clip_by_global_norm(gradients, scaled(optimizer.global_clipnorm))
+        elif optimizer.clipvalue:
+            most = scaled(optimizer.clipvalue)
+            gradients = [tf.clip_by_value(gradient, -most, most) for gradient in gradients]
         return [gradient / replicas.num_replicas_in_sync for gradient in gradients]
 
     def _hidden(self, features: Tensor, words: Tensor, training: bool = False) -> Tensor:

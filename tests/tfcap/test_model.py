@@ -416,14 +416,20 @@ def steps_of_two(optimizer, batches, **options):
 
 @pytest.mark.parametrize(
     ("clip", "policy"),
-    [(None, "float32"), (0.5, "float32"), (0.5, "mixed_float16")],
-    ids=["whole", "clipped", "clipped and scaled"],
+    [
+        ({}, "float32"),
+        ({"global_clipnorm": 0.5}, "float32"),
+        ({"global_clipnorm": 0.5}, "mixed_float16"),
+        ({"clipnorm": 0.1}, "float32"),
+        ({"clipvalue": 0.01}, "mixed_float16"),
+    ],
+    ids=["whole", "clipped", "clipped and scaled", "clipped each", "clipped in value and scaled"],
 )
 def test_two_replicas_do_together_what_one_does(clip, policy):
     batches = [batch(count, seed) for seed, count in enumerate((8, 7, 5))]
 
     def optimizer():
-        return keras.optimizers.SGD(0.5, momentum=0.9, global_clipnorm=clip)
+        return keras.optimizers.SGD(0.5, momentum=0.9, **clip)
 
     losses, expected = steps_of_one(optimizer(), batches, dtype=policy)
     together, found = steps_of_two(optimizer, batches, dtype=policy)
@@ -452,9 +458,13 @@ def test_a_captioner_is_made_again_from_its_config(cell):
 
 def test_a_keras_file_holds_the_whole_captioner(tmp_path):
     model = captioner(feature_mean=np.arange(5.0), dropout=0.1)
+    model.compile(keras.optimizers.Adam(0.05))
+    features, words = batch()
+    model.fit(features, words, verbose=0)
     model.save(tmp_path / "captioner.keras")
     again = keras.saving.load_model(tmp_path / "captioner.keras")
-    features, words = batch()
+    for mine, other in zip(again.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(mine, other)
     np.testing.assert_array_equal(again((features, words)), model((features, words)))
     np.testing.assert_array_equal(again.sample(features, 6), model.sample(features, 6))
     assert again.idx_to_word == list(WORDS)
@@ -536,3 +546,8 @@ def test_what_training_would_overlook_is_refused():
     model.compile("sgd")
     with pytest.raises(ValueError, match="captions are missing"):
         model.fit(FEATURES, verbose=0)
+    for given in ({"loss": "mse"}, {"metrics": ["accuracy"]}, {"loss_weights": [2.0]}):
+        with pytest.raises(
+            ValueError, match="own loss and no other metrics: compile it with an opt"
+        ):
+            model.compile("sgd", **given)
