@@ -151,7 +151,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if state:
         trainer.load(state)
     quiet = arguments.quiet or not trainer.is_chief
-    run = Run(trainer, out, quiet, arguments.overfit, arguments.tensorboard)
+    run = Run(trainer, out, folder, quiet, arguments.overfit, arguments.tensorboard)
     try:
         return run.to_the_end()
     except training.DivergedError as error:
@@ -279,11 +279,13 @@ class Run:
         self,
         trainer: "Trainer",
         out: command.OutputFolder,
+        folder: Path,
         quiet: bool,
         overfit: bool,
         tensorboard: bool,
     ) -> None:
-        self.trainer, self.out, self.quiet, self.overfit = trainer, out, quiet, overfit
+        self.trainer, self.out, self.folder = trainer, out, folder
+        self.quiet, self.overfit = quiet, overfit
         self.references: dict[int, list[str]] = {}
         self.summaries: Any = None
         if trainer.is_chief:
@@ -389,6 +391,7 @@ class Run:
         record = {
             "command": "tfcap.train",
             "settings": dataclasses.asdict(trainer.settings),
+            "data": {"folder": str(self.folder), "fingerprint": trainer.fingerprint},
             "captions": len(trainer.data["train_captions"]),
             "encoder": trainer.data.get("encoder"),
             "history": progress.history,

@@ -41,7 +41,6 @@ class Settings:
     clip_norm: float = 5.0  # of all gradients together; 0: not clipped
     label_smoothing: float = 0.0
     precision: str = "float32"
-    normalize: bool = True  # features to mean 0 and standard deviation 1
     max_train: int | None = None
     patience: int = 5  # epochs without improvement; 0: never stops early
     seed: int = 0
@@ -198,7 +197,7 @@ class Trainer:
     def _model(self) -> CaptioningRNN:
         settings = self.settings
         width = self.data["train_features"].shape[1]
-        mean, std = _moments(self.data["train_features"]) if settings.normalize else (0.0, 1.0)
+        mean, std = _moments(self.data["train_features"])
         return CaptioningRNN(
             self.data["word_to_idx"],
             width,

@@ -172,6 +172,16 @@ def test_the_loop_stops_when_every_sentence_has_ended(beams):
     assert len(calls) == 4
 
 
+@each_way
+def test_each_way_is_one_loop_compiled_for_batches_of_any_size(way):
+    made = captioner(words=20)
+    for count in (2, 3, 7, 1, 12):
+        WAYS[way](made, pictures(count))
+    loops = [vars(made).get(name) for name in ("_greedy", "_sampling", "_beams")]
+    (loop,) = filter(None, loops)
+    assert loop.experimental_get_tracing_count() <= 2  # for the first size, and for any
+
+
 # ------------------------------------------------------------------------------------------- beams
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tfcap import shapes, train, training
+from tfcap.coco import load_coco_data
 from tfcap.model import CaptioningRNN
 from visualization.backend import tf
 
@@ -65,7 +66,7 @@ def undisturbed(folder, tmp_path_factory):
     return out
 
 
-def test_a_run_writes_a_captioner_its_losses_their_picture_and_a_record(undisturbed):
+def test_a_run_writes_a_captioner_its_losses_their_picture_and_a_record(folder, undisturbed):
     model = CaptioningRNN.from_pretrained(undisturbed)
     assert model.encoder == "squeezenet"
     assert model.sample(np.zeros((2, caption_folders.WIDTH))).shape == (2, 30)
@@ -74,6 +75,52 @@ def test_a_run_writes_a_captioner_its_losses_their_picture_and_a_record(undistur
     record = json.loads((undisturbed / "train.json").read_text())
     assert [epoch["epoch"] for epoch in record["history"]] == [1, 2]
     assert {"loss", "val_loss", "CIDEr", "seconds"} <= record["history"][0].keys()
+    expected = training.fingerprint(load_coco_data(folder))
+    assert record["data"] == {"folder": str(folder), "fingerprint": expected}
+
+
+@pytest.mark.parametrize("score", ["val_loss", "CIDEr"])
+def test_the_captioner_that_is_kept_is_that_of_the_best_epoch(folder, tmp_path, monkeypatch, score):
+    def validated(run):
+        weights.append({name: w.numpy() for name, w in run.trainer.model.parameters.items()})
+        ranks = [1.0, 3.0, 2.0][len(weights) - 1]
+        return {"val_loss": -ranks} if score == "val_loss" else {"val_loss": ranks, "CIDEr": ranks}
+
+    weights = []
+    monkeypatch.setattr(train.Run, "_validated", validated)
+    assert run(folder, tmp_path / "out", "--epochs", "3") == 0
+    kept = CaptioningRNN.from_pretrained(tmp_path / "out").parameters
+    for name, value in kept.items():
+        np.testing.assert_array_equal(value.numpy(), weights[1][name])
+    assert (weights[1]["W_vocab"] != weights[2]["W_vocab"]).any()
+    assert json.loads((tmp_path / "out" / "train.json").read_text())["best_epoch"] == 2
+
+
+def test_settings_reach_the_captioner_its_optimizer_and_its_data(folder, tmp_path, monkeypatch):
+    def keep(run, trainer, *arguments):
+        trainers.append(trainer)
+        made(run, trainer, *arguments)
+
+    trainers, made = [], train.Run.__init__
+    monkeypatch.setattr(train.Run, "__init__", keep)
+    options = {"cell": "rnn", "hidden-dim": 12, "wordvec-dim": 7, "epochs": 2, "batch-size": 25}
+    options |= {"learning-rate": 0.01, "decay": 0.5, "dropout": 0.25, "weight-decay": 0.125}
+    options |= {"clip-norm": 2.5, "label-smoothing": 0.0625, "precision": "mixed_bfloat16"}
+    options |= {"max-train": 50, "seed": 3}
+    given = [str(part) for key, value in options.items() for part in (f"--{key}", value)]
+    assert run(folder, tmp_path / "out", *given) == 0
+    (trainer,) = trainers
+    model, optimizer = trainer.model, trainer.model.optimizer
+    assert (model.cell_type, model.hidden_dim, model.wordvec_dim) == ("rnn", 12, 7)
+    assert (model.drop.rate, model.label_smoothing) == (0.25, 0.0625)
+    assert model.dtype_policy.name == "mixed_bfloat16"
+    assert (optimizer.weight_decay, optimizer.global_clipnorm) == (0.125, 2.5)
+    assert float(optimizer.learning_rate) == pytest.approx(0.01 * 0.5)
+    assert trainer.data["train_captions"].shape[0] == 50
+    drawn = load_coco_data(folder, 50, seed=3)["train_captions"]
+    np.testing.assert_array_equal(trainer.data["train_captions"], drawn)
+    assert len(losses(tmp_path / "out")) == 2 * 2
+    np.testing.assert_allclose(model.feature_mean, trainer.data["train_features"][:].mean(0), 1e-5)
 
 
 def test_the_same_seed_gives_the_same_losses_and_another_seed_others(folder, undisturbed, tmp_path):
@@ -163,6 +210,19 @@ def test_all_devices_of_a_machine_train_as_one(folder, tmp_path):
     mirrored = *options, "--strategy", "mirrored"
     finished(in_a_process(folder, tmp_path / "two", *mirrored, program=("-c", WITH_TWO_DEVICES)))
     np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), atol=1e-4)
+
+
+@pytest.mark.slow
+def test_several_devices_drop_out_too_and_go_on_with_what_they_would_have_dropped(folder, tmp_path):
+    for out, runs in {
+        "whole": [["--epochs", "2"]],
+        "parts": [["--epochs", "1"], ["--epochs", "2", "--resume"]],
+    }.items():
+        for options in runs:
+            mirrored = *options, "--strategy", "mirrored"
+            program = "-c", WITH_TWO_DEVICES
+            finished(in_a_process(folder, tmp_path / out, *mirrored, program=program))
+    np.testing.assert_allclose(losses(tmp_path / "parts"), losses(tmp_path / "whole"), rtol=1e-4)
 
 
 @pytest.mark.slow
