@@ -98,6 +98,7 @@ def print_case(case: Case, rows: list[Row]) -> None:
     print("\n" + "; ".join(filter(None, [case.name, case.note, few])))
     for row in rows:
         promise = "" if row.at_least is None else f"at least {row.at_least:.2f}"
+        promise = promise if row.at_most is None else f"at most {row.at_most:.2f}"
         flags = (", MISSED" if row.missed else "") + (", noisy" if row.noisy else "")
         print(
             f"  {row.contender:36} {row.median:9.2f} {row.unit} {row.spread:8.0%} {row.ratio:7.2f}"
@@ -110,7 +111,7 @@ def print_case(case: Case, rows: list[Row]) -> None:
 
 def print_summary(rows: list[Row], missing: Iterable[str], seconds: float) -> None:
     """What to know of the whole run before quoting a line of it."""
-    promised = [row for row in rows if row.at_least is not None]
+    promised = [row for row in rows if row.at_least is not None or row.at_most is not None]
     kept = sum(not row.missed for row in promised)
     noisy = sum(row.noisy for row in rows)
     print(f"\n{kept} of {len(promised)} promised ratios kept, in {seconds / 60:.1f} minutes")

@@ -121,13 +121,16 @@ def sentences() -> Iterator[Case]:
     model = captioner(1004)
     model.parameters["b_vocab"].assign(np.where(np.arange(1004) == 2, -100.0, 0.0))
     features, captions = batch(IMAGES, 1004)
-    forward = tf.function(lambda f, c: model((f, c)), autograph=False)
+
+    @tf.function(autograph=False)
+    def likeliest(some: Any, words: Any) -> Any:
+        return tf.argmax(model((some, words)), axis=2, output_type=tf.int32)  # (N, T), as greedy's
 
     def greedy() -> np.ndarray:
         return model.sample(features, T)
 
     def forward_pass() -> np.ndarray:
-        return forward(features, captions[:, :-1]).numpy()
+        return likeliest(features, captions[:, :-1]).numpy()
 
     name = f"{IMAGES:,} images, {T} words each"
     beside: dict[str, Contender] = {"greedy": greedy, "teacher-forced forward pass": forward_pass}
@@ -141,13 +144,13 @@ def growing_data() -> Case:
     from tfcap.coco import caption_dataset
 
     model = captioner(1004)
-    features, captions = batch(640, 1004)
+    features, captions = batch(640 * 8, 1004)
 
     def epoch(times: int) -> Contender:
-        rows = np.arange(640 * times) % 640
+        count = 640 * times
         data = {
-            "train_captions": captions[rows],
-            "train_image_idxs": rows.astype("int32"),
+            "train_captions": captions[:count],
+            "train_image_idxs": np.arange(count, dtype=np.int32),
             "train_features": features,
         }
 
@@ -156,11 +159,10 @@ def growing_data() -> Case:
             start = time.perf_counter()
             for some, words in dataset:
                 model.train_on_batch(some, words)
-            return 1e6 * (time.perf_counter() - start) / len(rows)
+            return 1e6 * (time.perf_counter() - start) / count
 
         return run
 
     contenders = {f"{times} times the data": epoch(times) for times in (8, 4, 2, 1)}
-    flat = dict.fromkeys(contenders, 0.9)
     name = "training, microseconds an example"
-    return Case(name, contenders, flat, rounds=3, warmups=1, unit="us")
+    return Case(name, contenders, at_most=1.1, rounds=3, warmups=1, unit="us")

@@ -39,8 +39,9 @@ def draw_ratios(axes: Axes, rows: Sequence[Row]) -> None:
     headings = list(dict.fromkeys(row.case for row in rows))
     for case in headings:
         labels.append(case)
-        for row in [row for row in rows if row.case == case][1:]:
-            y, promised = len(labels), row.at_least
+        first, *peers = [row for row in rows if row.case == case]
+        for row in peers if first.at_most is None else [first, *peers]:
+            y, promised = len(labels), row.at_least or row.at_most
             colour = MISSED if row.missed else UNPROMISED if promised is None else KEPT
             axes.barh(y, row.ratio - 1, left=1, color=colour, alpha=0.4 if row.noisy else 1)
             if promised is not None:
@@ -48,7 +49,8 @@ def draw_ratios(axes: Axes, rows: Sequence[Row]) -> None:
             end = max(row.ratio, 1, promised or 1)
             axes.text(end * 1.05, y, f"{row.ratio:.2f}", fontsize=7, va="center")
             labels.append(row.contender)
-    ends = [1.0, *(row.ratio for row in rows), *(row.at_least for row in rows if row.at_least)]
+    promises = [promised for row in rows if (promised := row.at_least or row.at_most)]
+    ends = [1.0, *(row.ratio for row in rows), *promises]
     axes.set(xscale="log", xlim=(min(ends) / 1.2, max(ends) * 1.4), ylim=(len(labels) - 0.4, -0.6))
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
     for tick in axes.yaxis.get_major_ticks():

@@ -22,11 +22,14 @@ class Case:
     A contender is called with no arguments, and its result must be finished (read back to NumPy)
     when it returns. `at_least` maps a peer's name to the promised ratio: its time over ours. With
     another unit than milliseconds a contender returns what is to be compared, and less is better.
+    Where `at_most` is given all contenders are ours, ratios are over the fastest, and none may be
+    above it.
     """
 
     name: str
     contenders: Mapping[str, Callable[[], object]]
     at_least: Mapping[str, float] = field(default_factory=dict)
+    at_most: float | None = None
     per_call: int = 1  # pieces of work in one call; times are given for one piece
     rounds: int = 7
     warmups: int = 2
@@ -45,12 +48,14 @@ class Row:
     rounds: int
     median: float
     spread: float  # interquartile range over the median
-    ratio: float  # its median over this project's
+    ratio: float  # its median over this project's, or over the fastest one's
     at_least: float | None
+    at_most: float | None = None
 
     @property
     def missed(self) -> bool:
-        return self.at_least is not None and self.ratio < self.at_least
+        too_low = self.at_least is not None and self.ratio < self.at_least
+        return too_low or (self.at_most is not None and self.ratio > self.at_most)
 
     @property
     def noisy(self) -> bool:
@@ -71,12 +76,12 @@ def measure(case: Case) -> list[Row]:
             times[name].append(elapsed if case.unit == "ms" else cast(float, result))
 
     medians = {name: statistics.median(values) for name, values in times.items()}
-    ours = next(iter(medians.values()))
+    ours = min(medians.values()) if case.at_most else next(iter(medians.values()))
     rows = []
     for name, values in times.items():
         low, _, high = statistics.quantiles(values, n=4, method="inclusive")
         spread = (high - low) / medians[name]
         ratio = medians[name] / ours
         measured = case.unit, case.rounds, medians[name], spread, ratio
-        rows.append(Row(case.name, name, *measured, case.at_least.get(name)))
+        rows.append(Row(case.name, name, *measured, case.at_least.get(name), case.at_most))
     return rows

@@ -36,6 +36,8 @@ def cases(monkeypatch):
             note="first call 0.1 s",
         )
     ]
+    flat = {"twice": counting(3.0), "once": counting(2.0)}
+    compared.append(Case("flat", flat, at_most=1.1, rounds=2, warmups=0, unit="us"))
     growing = [
         Case(growth.name(letter, value), {"tfcap": lambda: None}, rounds=2)
         for letter, values in growth.GROWTH.items()
@@ -57,6 +59,13 @@ def test_a_ratio_is_of_medians_and_its_spread_the_quartiles_over_the_median(case
     assert not slow.missed
 
 
+def test_flat_means_that_no_contender_is_slower_than_the_fastest_by_more_than_promised():
+    times = {"8": counting(10.0), "4": counting(9.0), "2": counting(9.8)}
+    rows = measure(Case("", times, at_most=1.1, rounds=2, warmups=0, unit="us"))
+    assert [row.ratio for row in rows] == pytest.approx([10 / 9, 1, 9.8 / 9])
+    assert [row.missed for row in rows] == [True, False, False]
+
+
 def test_time_is_given_for_one_piece_of_work():
     calls = []
     case = Case("", {"tfcap": lambda: calls.append(1)}, per_call=1000, rounds=4, warmups=2)
@@ -75,7 +84,8 @@ def test_a_run_prints_a_table_and_writes_the_figures_and_a_picture(cases, tmp_pa
     lines = {line.split()[0]: line for line in said.splitlines() if line.strip()}
     assert lines["fast"].endswith("1.00 MB       0%    0.50  at least 1.00, MISSED")
     assert lines["slow"].endswith("4.00  at least 3.00, noisy")
-    assert "1 of 2 promised ratios kept" in said
+    assert lines["twice"].endswith("1.50  at most 1.10, MISSED")
+    assert "2 of 4 promised ratios kept" in said
     assert "missing peers: torch; 'make bench' installs them" in said
 
     report = json.loads((tmp_path / "a.json").read_text())
@@ -89,8 +99,9 @@ def test_a_run_prints_a_table_and_writes_the_figures_and_a_picture(cases, tmp_pa
         "spread": 0,
         "ratio": 0.5,
         "at_least": 1,
+        "at_most": None,
     }
-    assert len(report["rows"]) == 3 + 9
+    assert len(report["rows"]) == 3 + 2 + 9
     assert load_image(tmp_path / "a.png").shape[1] == 1000
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -115,6 +126,14 @@ def test_a_bar_is_red_if_its_promise_was_missed_and_pale_if_noisy():
         False,
     ]
     assert [colour[3] < 1 for colour in colours] == [False, True, False]
+
+
+def test_of_a_case_that_should_be_flat_every_contender_has_a_bar():
+    axes = Figure().subplots()
+    ratios = {"a": 1.3, "b": 1.0, "c": 1.05}
+    draw_ratios(axes, [Row("", name, "us", 5, r, 0, r, None, 1.1) for name, r in ratios.items()])
+    colours = [bar.get_facecolor() for bar in axes.patches]
+    assert [colour[:3] == to_rgb(MISSED) for colour in colours] == [True, False, False]
 
 
 @pytest.mark.parametrize(
