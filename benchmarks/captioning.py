@@ -140,14 +140,15 @@ def sentences() -> Iterator[Case]:
 
 
 def growing_data() -> Case:
-    """Seconds an example takes in training, over 1, 2, 4 and 8 times the data."""
+    """Time an example takes in training, over 1, 2, 4 and 8 times the data: 24 steps of each."""
     from tfcap.coco import caption_dataset
 
     model = captioner(1004)
-    features, captions = batch(640 * 8, 1004)
+    all_examples = 384 * 8
+    features, captions = batch(all_examples, 1004)
 
-    def epoch(times: int) -> Contender:
-        count = 640 * times
+    def training(times: int) -> Contender:
+        count = 384 * times
         data = {
             "train_captions": captions[:count],
             "train_image_idxs": np.arange(count, dtype=np.int32),
@@ -155,14 +156,14 @@ def growing_data() -> Case:
         }
 
         def run() -> float:
-            dataset = caption_dataset(data, "train", 128)
             start = time.perf_counter()
-            for some, words in dataset:
-                model.train_on_batch(some, words)
-            return 1e6 * (time.perf_counter() - start) / count
+            for epoch in range(8 // times):
+                for some, words in caption_dataset(data, "train", 128, epoch=epoch):
+                    model.train_on_batch(some, words)
+            return 1e6 * (time.perf_counter() - start) / all_examples
 
         return run
 
-    contenders = {f"{times} times the data": epoch(times) for times in (8, 4, 2, 1)}
+    contenders = {f"{times} times the data": training(times) for times in (8, 4, 2, 1)}
     name = "training, microseconds an example"
     return Case(name, contenders, at_most=1.1, rounds=3, warmups=1, unit="us")
