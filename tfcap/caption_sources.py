@@ -10,6 +10,7 @@ import io
 import json
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,7 @@ VAL_SHARE = 0.1
 
 _SPLITS = {"train": "train", "restval": "train", "val": "val", "valid": "val", "validation": "val"}
 _SPLITS |= {"dev": "val", "test": "test"}
+_STRICTER = ("train", "val", "test")  # of those that name an image, the last gets it
 _IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "file", "image_path", "path")
 _CAPTION_COLUMNS = ("caption", "comment", "text", "sentence", "description")
 _OTHERS = r"lemma|_(vocab|build|(train|val|test)_captions)\.json$"  # the last are those built here
@@ -62,14 +64,18 @@ class CaptionSource:
 
 @dataclass
 class _Entry:
-    """An image that a file names: its captions, the folder it is said to be in, and its split."""
+    """An image that a file names: its captions, the folder it is said to be in, and its split.
+
+    `name` is its name without that folder, where its key in `_Entries` has it.
+    """
 
     captions: list[str] = field(default_factory=list)
     folder: str = ""
+    name: str = ""
     split: str | None = None
 
 
-_Entries = dict[str, _Entry]  # by the image's name
+_Entries = dict[str, _Entry]  # by the image's name, in Karpathy's json with the folder before it
 _LeftOut = list[tuple[str, str]]
 
 
@@ -304,7 +310,13 @@ def _read_karpathy(path: Path, entries: _Entries, left_out: _LeftOut) -> None:
             raise ValueError(f"{path}: {where} has sentences that are no objects: it is broken")
         captions = [_get(path, where, one, "raw", str) for one in sentences]
         name = _get(path, where, image, "filename", str)
-        entries[name] = _Entry(captions, str(image.get("filepath", "")), _SPLITS[given])
+        folder, split = str(image.get("filepath", "")).strip("/"), _SPLITS[given]
+        key = f"{folder}/{name}" if folder else name
+        entry = entries.setdefault(key, _Entry([], folder, name, split))
+        entry.captions += captions
+        if entry.split and entry.split != split:
+            less, entry.split = sorted((entry.split, split), key=_STRICTER.index)
+            left_out.append((key, f"is left out of {less}: {entry.split} has it too"))
 
 
 def _read_flickr(path: Path, entries: _Entries, left_out: _LeftOut) -> None:
@@ -452,9 +464,14 @@ def _match(entries: _Entries, root: Path, left_out: _LeftOut) -> dict[str, Photo
             there.setdefault(file.name, []).append(file.relative_to(root).as_posix())
     photographs: dict[str, Photograph] = {}
     used: dict[str, str] = {}
+    named = Counter(entry.name for entry in entries.values())
     for name, entry in entries.items():
         captions = _usable_captions(name, entry.captions, left_out)
-        found = _choose(name.replace("\\", "/"), entry.folder, there)
+        found = _choose((entry.name or name).replace("\\", "/"), entry.folder, there)
+        if entry.name and named[entry.name] > 1:  # so only its folder tells it from the others
+            found = [
+                file for file in found if f"/{root.resolve().name}/{file}".endswith(f"/{name}")
+            ]
         if not captions:
             left_out.append((name, "has no caption"))
         elif not found:

@@ -146,6 +146,57 @@ def test_karpathys_json_is_read_with_its_splits(folder):
     }
 
 
+def test_images_of_one_name_in_two_folders_of_karpathys_json_are_two_images(folder):
+    (folder / "images").rename(folder / "a")
+    shutil.copytree(folder / "a", folder / "b")
+    images = [
+        {
+            "filename": name,
+            "filepath": where,
+            "split": split,
+            "sentences": [{"raw": f"{where} {k}"}],
+        }
+        for where, split in (("a", "test"), ("b", "train"))
+        for k, name in enumerate(NAMES[:3])
+    ]
+    (folder / "dataset.json").write_text(json.dumps({"images": images}))
+    source = read_source(folder)
+    found = {
+        split: [(one.path.removeprefix(f"{folder}/"), *one.captions) for one in many]
+        for split, many in source.splits.items()
+    }
+    assert found == {
+        "train": [("b/a.png", "b 0"), ("b/b.png", "b 1"), ("b/c.png", "b 2")],
+        "test": [("a/a.png", "a 0"), ("a/b.png", "a 1"), ("a/c.png", "a 2")],
+    }
+    shutil.rmtree(folder / "b")
+    assert names_of(read_source(folder)) == {"test": NAMES[:3]}
+    assert names_of(read_source(folder / "dataset.json", folder / "a")) == {"test": NAMES[:3]}
+
+
+def test_an_image_that_karpathys_json_has_twice_is_tested_on_with_the_captions_of_both(folder):
+    karpathy(folder, ["train"] * 4 + ["val"] * 2)
+    content = json.loads((folder / "dataset_mine.json").read_text())
+    again = dict(content["images"][1], split="test", sentences=[{"raw": "Another."}])
+    content["images"] = [again, *content["images"], dict(again, filename="c.png", split="restval")]
+    (folder / "dataset_mine.json").write_text(json.dumps(content))
+    source = read_source(folder)
+    assert names_of(source) == {
+        "train": ["a.png", "c.png", "d.png"],
+        "val": ["e.png", "f.png"],
+        "test": ["b.png"],
+    }
+    assert source.splits["test"][0].captions == ["Another.", "One b."]
+    assert source.splits["train"][1].captions == ["One c.", "Another."]
+    told = [one for one in source.left_out if one[0].startswith("images/")]
+    assert told == [("images/b.png", "is left out of train: test has it too")]
+
+
+def test_the_folders_in_karpathys_json_need_not_be_there(folder):
+    karpathy(folder, ["train"] * 4 + ["val"] * 2, filepath="val2014")
+    assert names_of(read_source(folder)) == {"train": NAMES[:4], "val": NAMES[4:]}
+
+
 def test_a_table_may_say_the_splits(folder):
     rows = [["split", "caption", "image"]]
     rows += [["train" if i < 4 else "val", f'a, "b" {name}', name] for i, name in enumerate(NAMES)]
