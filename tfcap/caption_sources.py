@@ -88,7 +88,8 @@ def read_source(
 ) -> CaptionSource:
     """Finds out what a folder or file is, and reads it.
 
-    Where nothing says which split an image belongs to, a share of them, drawn at random, becomes "val".
+    Where nothing says which split an image belongs to, or all are said to be "train", a share of them,
+    drawn at random, becomes "val"; otherwise the splits are those that are said, even without a "val".
     Captions without words, captions that an image has twice, captions whose image is not there and
     images without captions are left out and listed. An image that several splits name is left out of
     "train", and of "val" if "test" has it.
@@ -524,8 +525,9 @@ def _usable_captions(name: str, captions: Sequence[str], left_out: _LeftOut) -> 
 def _split(
     photographs: Mapping[str, Photograph], entries: _Entries, val_share: float, seed: int
 ) -> dict[str, list[Photograph]]:
-    splits = {name: entries[name].split for name in photographs}
-    if len({*splits.values()}) < 2 or None in splits.values():
+    """By what the files say; an image of which they do not, beside others of which they do, trains."""
+    splits = {name: entries[name].split or "train" for name in photographs}
+    if {*splits.values()} == {"train"}:
         if not 0 < val_share < 1:
             raise ValueError(f"the share of val is {val_share}, expected a number between 0 and 1")
         if len(photographs) < 2:

@@ -71,7 +71,11 @@ def build_dataset(
     from .feature_files import FeatureFiles
 
     if not source.splits.get("train"):
-        raise ValueError(f"{name}: there is no photograph with a caption in the training split")
+        others = " and ".join(split for split in source.splits if split != "train")
+        raise ValueError(
+            f"{name}: there is no photograph with a caption in the training split, only in {others}: "
+            "put some into train, or take the splits out, so that they are drawn"
+        )
     start = time.monotonic()
     out = command.OutputFolder(Path(folder))
     other = next((p for p in out.path.glob(f"*{_CAPTIONS}") if p.name != name + _CAPTIONS), None)
@@ -450,6 +454,8 @@ def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> int:
             f"{split:6}{found['images']:8,} images {found['captions']:9,} captions, "
             f"{found['share_unknown']:.1%} of their words <UNK>"
         )
+    if "val" not in record["splits"]:
+        print("none are in val, without which only --overfit trains: put some into val")
     print(f"{record['vocabulary']:,} words in the vocabulary, the four special ones included")
     if record["left_out"]:
         print(

@@ -206,6 +206,37 @@ def test_a_table_may_say_the_splits(folder):
     assert source.splits["train"][0].captions == ['a, "b" a.png']
 
 
+@pytest.mark.parametrize("said", [["test"], ["val"], ["test", "train"]])
+def test_splits_that_are_said_are_kept_even_if_one_is_missing(folder, said):
+    rows = [[name, f"a {name}", said[i % len(said)]] for i, name in enumerate(NAMES)]
+    table(folder, [["image", "caption", "split"], *rows])
+    found = names_of(read_source(folder))
+    assert {name: split for split, names in found.items() for name in names} == {
+        name: split for name, _, split in rows
+    }
+
+
+def test_images_that_a_list_of_tests_names_are_only_tested_on(folder):
+    token_file(folder)
+    (folder / "test.txt").write_text("a\nb\n")
+    source = read_source(folder)
+    assert names_of(source) == {"test": ["a.png", "b.png"]}
+    assert ("f.png", "is in none of the files that list the splits") in source.left_out
+
+
+def test_images_of_which_nothing_says_the_split_beside_others_are_trained_on(folder):
+    coco(folder, NAMES[:4], "captions_mine.json")
+    coco(folder, NAMES[4:], "captions_val2014.json")
+    assert names_of(read_source(folder)) == {"train": NAMES[:4], "val": NAMES[4:]}
+
+
+def test_of_images_that_are_all_said_to_be_trained_on_a_share_is_drawn(folder):
+    token_file(folder)
+    (folder / "train.txt").write_text("a\nb\nc\nd\n")
+    found = names_of(read_source(folder, val_share=0.25))
+    assert {split: len(names) for split, names in found.items()} == {"train": 3, "val": 1}
+
+
 def test_without_splits_a_share_is_drawn_by_image_and_seed(folder):
     table(
         folder, [["image", "caption"], *([name, f"{k} {name}"] for name in NAMES for k in (1, 2))]

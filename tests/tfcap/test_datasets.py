@@ -124,7 +124,9 @@ def test_a_folder_holds_one_set(tmp_path, paths):
 
 
 def test_a_set_without_training_photographs_is_refused(tmp_path, paths):
-    with pytest.raises(ValueError, match="no photograph with a caption in the training split"):
+    with pytest.raises(
+        ValueError, match="no photograph with a caption in the training split, only in"
+    ):
         build_dataset(source(paths, train=[]), tmp_path, "mine")
 
 
@@ -230,6 +232,17 @@ def test_the_command_builds_and_inspects_own_photographs(csv_folder, tmp_path, c
         "feature_width": 512,
     }
     assert load_image(tmp_path / "seen" / "out-inspect.png").std() > 10
+
+
+def test_a_set_without_val_is_built_and_told(csv_folder, tmp_path, capsys):
+    rows = [f"{number}.png,a tone,{'test' if number > 6 else 'train'}" for number in range(10)]
+    (csv_folder / "captions.csv").write_text("\n".join(["image,caption,split", *rows]))
+    assert main(["build", str(csv_folder), "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "none are in val, without which only --overfit trains" in told
+    data = load_coco_data(tmp_path / "out")
+    assert [len(data[f"{split}_urls"]) for split in ("train", "test")] == [7, 3]
+    assert "val_urls" not in data
 
 
 def test_a_set_may_be_built_into_the_folder_of_its_photographs_again_and_again(csv_folder, capsys):
