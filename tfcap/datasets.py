@@ -11,9 +11,10 @@ import argparse
 import hashlib
 import io
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,8 @@ from .vocabulary import UNK, build_vocabulary, encode_captions, tokenize
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from .feature_files import FeatureFiles
 
 _CAPTIONS = "_captions.h5"
 MIN_COUNT = 5
@@ -52,7 +55,8 @@ def build_dataset(
     ``NAME_left_out.txt``.
 
     If it is interrupted, the same call goes on where it was. An older set of that name stays as it was
-    until the new one is complete.
+    until the new one is complete; then the files change their names, NAME_captions.h5 last, so that a
+    set of which only some have is told from a whole one.
 
     Args:
         source: the photographs with their captions.
@@ -105,16 +109,18 @@ def build_dataset(
     }
     word_to_idx = build_vocabulary((one for many in words["train"] for one in many), min_count)
     captions, shares = _captions(words, word_to_idx)
-    written = [
-        out.write(name + _CAPTIONS, captions),
-        out.write(f"{name}_vocab.json", _vocabulary_json(word_to_idx)),
-        out.write(f"{name}_left_out.txt", _lines(f"{what}\t{why}" for what, why in left_out)),
-    ]
+    contents = {
+        f"{name}_vocab.json": _vocabulary_json(word_to_idx),
+        f"{name}_left_out.txt": _lines(f"{what}\t{why}" for what, why in left_out),
+    }
     for split, photographs in kept.items():
-        written += features[split].move_into_place()
         paths = [_relative(photograph.path, out.path) for photograph in photographs]
-        written.append(out.write(f"{name}_{split}_images.txt", _lines(paths)))
-        written.append(out.write(f"{name}_{split}_captions.json", _coco_json(paths, photographs)))
+        contents[f"{name}_{split}_images.txt"] = _lines(paths)
+        contents[f"{name}_{split}_captions.json"] = _coco_json(paths, photographs)
+    contents[name + _CAPTIONS] = captions
+    hashes = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
+    for files in features.values():
+        hashes |= {path.name: _sha256(place) for path, place in files.places().items()}
     record = {
         "command": "tfcap.datasets",
         "kind": source.kind,
@@ -136,10 +142,41 @@ def build_dataset(
         },
         "left_out": len(left_out),
         "seconds": round(time.monotonic() - start, 1),
-        "files": {path.name: _sha256(path) for path in written},
+        "files": hashes,
     }
-    out.write_json(f"{name}_build.json", record)
+    _put_in_place(out, f"{name}_build.json", record, contents, features.values())
     return record
+
+
+def _put_in_place(
+    out: command.OutputFolder,
+    record_name: str,
+    record: dict[str, Any],
+    contents: dict[str, bytes],
+    features: "Iterable[FeatureFiles]",
+) -> None:
+    """Writes all files under other names, and renames them when all are there.
+
+    The last of `contents` is the file without which no set is taken for one: it goes before any other
+    changes, and comes when all have.
+    """
+    from .feature_files import explained
+
+    last = out.path / next(reversed(contents))
+    unfinished = [out.path / f"{file}.partial" for file in (record_name, *contents)]
+    try:
+        out.write_json(unfinished[0].name, record)
+        for path, content in zip(unfinished[1:], contents.values(), strict=True):
+            out.write(path.name, content)
+        with explained(last):
+            last.unlink(missing_ok=True)
+            for files in features:
+                files.move_into_place()
+            for path in unfinished:
+                os.replace(path, path.with_suffix(""))
+    finally:
+        for path in unfinished:
+            path.unlink(missing_ok=True)
 
 
 def make_shapes(

@@ -20,6 +20,7 @@ from .features import BATCH_SIZE, ENCODER, GRID_SHAPE, POOLED_SHAPE, compiled_en
 
 _BETWEEN_COMMITS = 8  # batches; what a killed run loses
 _ROWS_AT_ONCE = 256  # while copying
+_BESIDE = 2**12  # bytes an image; room for its captions, which are written after the features
 
 
 class FeatureFiles:
@@ -41,6 +42,7 @@ class FeatureFiles:
         if grid:
             self._files.append(_Rows(self._grid_path, GRID_SHAPE, "<f2"))
         self._progress = path.with_name(f"{path.stem}.progress.json")
+        self._next_progress = path.with_name(f"{path.stem}.progress.json.partial")
         self._digest = _digest(sources)
         self.skipped: dict[str, str] = {}
         self._done = self._rows = 0
@@ -68,16 +70,21 @@ class FeatureFiles:
             raise ValueError(f"none of the {len(self.sources):,} images can be read: {reason}")
         for file in self._files:
             file.cut(self._rows)
+        self._stage_state(in_place=True)
 
-    def move_into_place(self) -> list[Path]:
-        """Gives the files their names, once all that belongs to them is there; returns them."""
-        if not self._in_place:
-            self._grid_path.unlink(missing_ok=True)  # of other images, perhaps
-            for file in self._files:
-                os.replace(file.partial, file.path)
-            self._in_place = True
-            self._write_state()
-        return [file.path for file in self._files]
+    def places(self) -> dict[Path, Path]:
+        """The names of the files -> where they lie: elsewhere until `move_into_place`."""
+        return {file.path: file.path if self._in_place else file.partial for file in self._files}
+
+    def move_into_place(self) -> None:
+        """Gives the files their names, once all that belongs to them is there: takes no room."""
+        if self._in_place:
+            return
+        self._grid_path.unlink(missing_ok=True)  # of other images, perhaps
+        for file in self._files:
+            os.replace(file.partial, file.path)
+        os.replace(self._next_progress, self._progress)
+        self._in_place = True
 
     def _compute(
         self, images: Iterator[np.ndarray | Exception], report: Callable[[int], None]
@@ -106,7 +113,8 @@ class FeatureFiles:
         for file in self._files:
             file.sync()
         self._done, self._rows = done, rows
-        self._write_state()
+        self._stage_state(in_place=False)
+        os.replace(self._next_progress, self._progress)
 
     def _resume(self) -> bool:
         """Takes up what an earlier run left, if it is whole and of the same images."""
@@ -124,23 +132,21 @@ class FeatureFiles:
 
     def _start(self) -> None:
         self._progress.unlink(missing_ok=True)
-        needed = sum(file.row_bytes for file in self._files) * len(self.sources)
+        needed = (sum(file.row_bytes for file in self._files) + _BESIDE) * len(self.sources)
         free = shutil.disk_usage(self._progress.parent).free
         if needed > free:
             raise OSError(
-                f"{self._progress.parent}: the features take {needed / 1e6:,.1f} MB, but only "
+                f"{self._progress.parent}: features and captions take {needed / 1e6:,.1f} MB, but only "
                 f"{free / 1e6:,.1f} MB are free: make room, or name another folder"
             )
         for file in self._files:
             file.create(file.partial, len(self.sources))
 
-    def _write_state(self) -> None:
+    def _stage_state(self, in_place: bool) -> None:
         state = {"digest": self._digest, "done": self._done, "rows": self._rows}
-        state |= {"skipped": self.skipped, "grid": self._grid, "in_place": self._in_place}
-        unfinished = self._progress.with_name(f"{self._progress.name}.partial")
-        with _explained(self._progress):
-            unfinished.write_text(json.dumps(state), encoding="utf-8")
-            os.replace(unfinished, self._progress)
+        state |= {"skipped": self.skipped, "grid": self._grid, "in_place": in_place}
+        with explained(self._progress):
+            self._next_progress.write_text(json.dumps(state), encoding="utf-8")
 
     def _state(self) -> dict | None:
         try:
@@ -168,7 +174,7 @@ class _Rows:
         self.row_bytes = int(np.prod(shape)) * self._dtype.itemsize
 
     def create(self, path: Path, rows: int) -> None:
-        with _explained(path), h5py.File(path, "w") as file:
+        with explained(path), h5py.File(path, "w") as file:
             file.attrs["encoder"] = ENCODER
             layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -199,12 +205,12 @@ class _Rows:
             self._file.close()
 
     def write(self, row: int, features: np.ndarray) -> None:
-        with _explained(self.partial):
+        with explained(self.partial):
             self._file.seek(self._offset + row * self.row_bytes)
             self._file.write(np.ascontiguousarray(features, self._dtype).data)
 
     def sync(self) -> None:
-        with _explained(self.partial):
+        with explained(self.partial):
             self._file.flush()
             os.fsync(self._file.fileno())
 
@@ -238,7 +244,7 @@ def _digest(sources: Sequence[str]) -> str:
 
 
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Makes one sentence of what the system, or HDF5, says about a file that cannot be written."""
     try:
         yield

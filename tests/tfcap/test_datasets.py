@@ -1,9 +1,14 @@
+import contextlib
+import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +17,7 @@ from tfcap.caption_sources import CaptionSource, Photograph
 from tfcap.coco import decode_captions, load_coco_data
 from tfcap.datasets import build_dataset, main, make_shapes
 from tfcap.features import image_features
+from tfcap.metrics import references_by_image
 from visualization import load_image
 
 
@@ -115,6 +121,86 @@ def test_an_older_set_stays_whole_while_a_new_one_is_built(tmp_path, paths, monk
     build_dataset(source(paths[20:]), tmp_path, "mine")
     assert list(load_coco_data(tmp_path)["val_urls"][:]) == paths[26:29]
     assert {path.name for path in tmp_path.iterdir()} == set(before)
+
+
+def held(folder):
+    """All that a folder holds, or why it cannot be read."""
+    try:
+        data = load_coco_data(folder)
+    except (ValueError, OSError) as error:
+        return str(error)
+    parts = [data[f"{split}_{key}"][:].tolist() for split in ("train", "val") for key in PARTS]
+    return [*parts, data["idx_to_word"], references_by_image(data, "train")]
+
+
+PARTS = ("captions", "image_idxs", "features", "urls")
+
+
+def fail_at(monkeypatch, step, error):
+    """Lets one of the writes, renames and removals fail; returns those that were tried."""
+    tried = []
+
+    def counted(function):
+        def call(*arguments, **options):
+            tried.append(function.__name__)
+            if len(tried) == step:
+                raise error
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(os, "replace", counted(os.replace))
+    monkeypatch.setattr(tempfile, "mkstemp", counted(tempfile.mkstemp))
+    for name in ("write_text", "unlink"):
+        monkeypatch.setattr(Path, name, counted(getattr(Path, name)))
+    return tried
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
+)
+def test_a_set_that_is_half_replaced_is_told_and_never_mispaired(
+    tmp_path, paths, monkeypatch, error
+):
+    old, new = source(paths), source(paths[20:])
+    before, filled = tmp_path / "before", tmp_path / "filled"
+    build_dataset(new, tmp_path / "after", "mine", min_count=1)
+    build_dataset(old, before, "mine", min_count=1)
+    shutil.copytree(before, filled)
+    with monkeypatch.context() as patched:
+        patched.setattr("tfcap.datasets._captions", _stop)
+        with pytest.raises(RuntimeError):
+            build_dataset(new, filled, "mine", min_count=1)
+    whole = {name: held(tmp_path / name) for name in ("before", "after")}
+    names = {path.name for path in (tmp_path / "after").iterdir()}
+    outcomes = []
+    for step in range(1, 100):
+        folder = tmp_path / str(step)
+        shutil.copytree(filled, folder)
+        with monkeypatch.context() as patched:
+            tried = fail_at(patched, step, error)
+            with contextlib.suppress(type(error)):
+                build_dataset(new, folder, "mine", min_count=1)
+        left = held(folder)
+        outcomes.append(
+            next((name for name, content in whole.items() if left == content), "neither")
+        )
+        if outcomes[-1] == "neither":
+            assert "looks like a set whose building was interrupted" in left
+        if len(tried) < step:
+            break
+        build_dataset(new, folder, "mine", min_count=1)
+        assert held(folder) == whole["after"]
+        assert {path.name for path in folder.iterdir() if path.name[0] != "."} == names
+    order = ["before", "neither", "after"]
+    assert sorted(outcomes, key=order.index) == outcomes
+    assert {*outcomes} == {*order}
+    assert outcomes.count("before") > 8
+    assert outcomes.count("neither") > 8
+
+
+def _stop(*_):
+    raise RuntimeError
 
 
 def test_a_folder_holds_one_set(tmp_path, paths):

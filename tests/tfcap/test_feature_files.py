@@ -21,7 +21,8 @@ def read(path):
 def fill(path, paths, grid=False):
     files = FeatureFiles(path, paths, grid=grid)
     files.fill()
-    return files, files.move_into_place()
+    files.move_into_place()
+    return files, list(files.places().values())
 
 
 def test_a_file_holds_a_row_for_each_image_in_order(tmp_path, paths):
@@ -130,7 +131,7 @@ def test_a_truncated_file_is_made_anew(tmp_path, paths, counted):
 
 def test_too_little_room_is_told_before_anything_is_computed(tmp_path, paths, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
-    with pytest.raises(OSError, match=r"take 0\.2 MB, but only 0\.0 MB are free"):
+    with pytest.raises(OSError, match=r"take 0\.5 MB, but only 0\.0 MB are free"):
         fill(tmp_path / "f.h5", paths)
     assert not list(tmp_path.iterdir())
 
