@@ -7,6 +7,7 @@ found by name among those in the folder, so that no path in a file can lead else
 
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -242,8 +243,16 @@ def _text(path: Path) -> str:
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"{path}: line {line} is not UTF-8 text: save the file as UTF-8") from None
+        before = error.object[: error.start].decode()  # error.object lacks the byte order mark
+        raise ValueError(
+            f"{path}: {_place(before)} is not UTF-8 text: save the file as UTF-8"
+        ) from None
+
+
+def _place(before: str) -> str:
+    """The line and column that follow a file's first characters."""
+    line = before.count("\n") + 1
+    return f"line {line}, column {len(before) - before.rfind(chr(10))},"
 
 
 def _lines(path: Path) -> list[str]:
@@ -388,34 +397,47 @@ def _read_csv(path: Path, entries: _Entries, left_out: _LeftOut) -> None:
         strict=True,
     )
     broken: dict[int, str] = {}
-    width, count, good = len(next(rows)), 0, 1
+    names, count, good = next(rows), 0, 1
     try:
         for fields in rows:
             count, good = count + 1, rows.line_num
-            if len(fields) == width:
+            if len(fields) == len(names):
                 name = fields[image].strip()
                 entry = entries.setdefault(name, _Entry())
                 entry.captions.append(fields[caption])
                 if split is not None:
-                    entry.split = _csv_split(path, rows.line_num, fields[split], entry.split)
+                    where = f"line {rows.line_num}, field {split + 1},"
+                    entry.split = _csv_split(path, where, fields[split], entry.split)
             elif fields:
-                broken[rows.line_num] = f"has {len(fields)} fields, expected {width}"
+                broken[rows.line_num] = f"has {len(fields)} fields, expected {len(names)}: " + (
+                    f"{names[len(fields)].strip()} is missing"
+                    if len(fields) < len(names)
+                    else f"field {len(names) + 1} is one too many"
+                )
     except csv.Error as error:
         raise ValueError(
-            f"{path}: is broken in what begins at line {good + 1}: {error}: look at its quotes"
+            f"{path}: {_broken_field(text, good, delimiter)} is broken ({error}): look at its quotes"
         ) from None
     _leave_out_lines(path, broken, count, left_out)
 
 
-def _csv_split(path: Path, line: int, given: str, before: str | None) -> str:
+def _broken_field(text: str, lines: int, delimiter: str) -> str:
+    """Where the first field is, in the row after so many lines, that no delimiter ends."""
+    start = sum(map(len, itertools.islice(io.StringIO(text, newline=""), lines)))
+    whole = re.compile(rf'(?:"(?:[^"]|"")*"|(?!")[^{delimiter}\r\n]*){re.escape(delimiter)}')
+    number = 1
+    while (field := whole.match(text, start)) and len(field[0]) <= csv.field_size_limit():
+        number, start = number + 1, field.end()
+    return f"{_place(text[:start])} field {number} of its row,"
+
+
+def _csv_split(path: Path, where: str, given: str, before: str | None) -> str:
     split = _SPLITS.get(given.strip().lower())
     if split is None:
-        raise ValueError(
-            f"{path}: line {line} has the split {given!r}, expected train, val or test"
-        )
+        raise ValueError(f"{path}: {where} is the split {given!r}, expected train, val or test")
     if before not in (None, split):
         raise ValueError(
-            f"{path}: line {line} puts an image into {split} that a line above puts into {before}"
+            f"{path}: {where} puts an image into {split} that a line above puts into {before}"
         )
     return split
 

@@ -97,7 +97,7 @@ def test_flickr30k_as_token_file_and_as_table_is_the_same(folder, tmp_path):
     assert names_of(source) == names_of(other)
     captions = {one.path: one.captions for many in other.splits.values() for one in many}
     assert captions[str(folder / "images" / "a.png")][2] == 'he said " hi'
-    assert ("results.csv line 15", "has 2 fields, expected 3") in other.left_out
+    assert ("results.csv line 15", "has 2 fields, expected 3: comment is missing") in other.left_out
 
 
 def test_images_that_two_lists_name_are_not_trained_on(folder):
@@ -312,10 +312,20 @@ def broken(folder, case):
     if case == "no quotes":
         rows = "".join(f"{name},a word, and more\n" for name in NAMES)
         (folder / "captions.csv").write_text(f"image,caption\n{rows}")
-        return r"line 2 has 3 fields, expected 2 .*need quotes"
+        return r"line 2 has 3 fields, expected 2: field 3 is one too many .*need quotes"
     if case == "open quote":
         (folder / "captions.csv").write_text('image,caption\na.png,fine\nb.png,"open\nc.png,fine\n')
-        return r"captions\.csv: is broken in what begins at line 3"
+        return r"captions\.csv: line 3, column 7, field 2 of its row, is broken \(unexpected end of data"
+    if case == "quote inside quotes":
+        rows = 'caption,n,image\n"two\nlines",1,a.png\n"it, ""is""",2,"b".png\n'
+        (folder / "captions.csv").write_text(rows)
+        return (
+            r"captions\.csv: line 4, column 16, field 3 of its row, is broken \(',' expected after"
+        )
+    if case == "long field":
+        rows = f'image,caption,n\n"a.png","{200_000 * "x"}",1\n'
+        (folder / "captions.csv").write_text(rows)
+        return r"captions\.csv: line 2, column 9, field 2 of its row, is broken \(field larger than"
     if case == "other columns":
         (folder / "captions.csv").write_text("id,label\n1,2\n")
         return "line 1 is 'id,label', expected the names of the columns"
@@ -323,13 +333,20 @@ def broken(folder, case):
         table(
             folder, [["image", "caption", "split"], ["a.png", "x", "val"], ["a.png", "y", "test"]]
         )
-        return "line 3 puts an image into test that a line above puts into val"
+        return "line 3, field 3, puts an image into test that a line above puts into val"
     if case == "unknown split":
         table(folder, [["image", "caption", "split"], ["a.png", "x", ""]])
-        return "line 2 has the split '', expected train, val or test"
+        return "line 2, field 3, is the split '', expected train, val or test"
     if case == "no UTF-8":
         (folder / "captions.csv").write_bytes(b"image,caption\na.png,caf\xe9\n")
-        return r"captions\.csv: line 2 is not UTF-8 text"
+        return r"captions\.csv: line 2, column 10, is not UTF-8 text"
+    if case == "no UTF-8 after a byte order mark":
+        text = "image,caption\na.png,\N{BLACK STAR}".encode("utf-8-sig") + b"\xe9\n"
+        (folder / "captions.csv").write_bytes(text)
+        return r"captions\.csv: line 2, column 8, is not UTF-8 text"
+    if case == "no UTF-8 in the first line":
+        (folder / "captions.csv").write_bytes(b"image,caption,\xe9\na.png,x\n")
+        return r"captions\.csv: line 1, column 15, is not UTF-8 text"
     if case == "token file":
         (folder / "x.token").write_text("a.png#0\tfine\n" + "b.png fine\n" * 3)
         return r"x\.token: line 2 is not NAME\.jpg#NUMBER<TAB>CAPTION, as 3 of"
@@ -359,10 +376,14 @@ def broken(folder, case):
         "split is a list",
         "no quotes",
         "open quote",
+        "quote inside quotes",
+        "long field",
         "other columns",
         "two splits",
         "unknown split",
         "no UTF-8",
+        "no UTF-8 after a byte order mark",
+        "no UTF-8 in the first line",
         "token file",
         "no image named",
         "one image",
