@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tfcap import shapes
+from tfcap.metrics import score_captions, shuffled_cider
 
 
 def scenes(count, show=False, seed=0):
@@ -82,6 +83,16 @@ def test_the_same_seed_draws_the_same_picture_and_another_seed_another():
     )
     assert (first == again).all()
     assert (first != other).any()
+
+
+@pytest.mark.parametrize("show", [False, True])
+def test_true_captions_of_other_pictures_score_less_than_half(show):
+    pytest.importorskip("pycocoevalcap")
+    told, references = {}, {}
+    for number, scene in enumerate(scenes(200, show)):
+        told[number], *references[number] = scene.captions(np.random.default_rng(number), 6)
+    whole = score_captions(told, references, ["CIDEr"])["CIDEr"]
+    assert shuffled_cider(told, references) < 0.5 * whole
 
 
 @pytest.mark.parametrize("shape", shapes.SHAPES)
