@@ -96,6 +96,7 @@ def build_dataset(
             out.path / f"{name}_{split}_{ENCODER}.h5",
             [photograph.path for photograph in photographs],
             grid=grid,
+            what=f"photographs in {split}",
         )
         files.fill(_reporter(report, f"{split} features", len(photographs)))
         features[split] = files

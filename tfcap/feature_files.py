@@ -30,13 +30,16 @@ class FeatureFiles:
         path: NAME.h5, the file of the pooled vectors: dataset ``features``, float32 (rows, 512).
         sources: the paths of the images.
         grid: also make NAME_grid.h5, with ``features`` float16 (rows, 13, 13, 512).
+        what: the images are called in errors.
 
     Attributes:
         skipped: what could not be read, source -> why; complete after `fill`.
     """
 
-    def __init__(self, path: Path, sources: Sequence[str], *, grid: bool = False) -> None:
-        self.sources, self._grid = sources, grid
+    def __init__(
+        self, path: Path, sources: Sequence[str], *, grid: bool = False, what: str = "images"
+    ) -> None:
+        self.sources, self._grid, self._what = sources, grid, what
         self._grid_path = path.with_name(f"{path.stem}_grid.h5")
         self._files = [_Rows(path, POOLED_SHAPE, "<f4")]
         if grid:
@@ -67,7 +70,10 @@ class FeatureFiles:
             self._compute(images, report)
         if not self._rows:
             reason = next(iter(self.skipped.values()))
-            raise ValueError(f"none of the {len(self.sources):,} images can be read: {reason}")
+            raise ValueError(
+                f"none of the {len(self.sources):,} {self._what} can be read ({reason}): get them "
+                "again, or take them out of the captions"
+            )
         for file in self._files:
             file.cut(self._rows)
         self._stage_state(in_place=True)

@@ -52,7 +52,7 @@ def test_what_cannot_be_read_has_no_row_and_is_told(tmp_path, paths):
 
 
 def test_images_of_which_none_can_be_read_are_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"none of the 1 images can be read: .*none\.jpg"):
+    with pytest.raises(ValueError, match=r"none of the 1 images can be read \(.*none\.jpg"):
         fill(tmp_path / "f.h5", [str(tmp_path / "none.jpg")])
 
 
