@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +121,7 @@ def build_dataset(
     contents[name + _CAPTIONS] = captions
     hashes = {file: hashlib.sha256(content).hexdigest() for file, content in contents.items()}
     for files in features.values():
-        hashes |= {path.name: _sha256(place) for path, place in files.places().items()}
+        hashes |= _hashes(files.places(), report)
     record = {
         "command": "tfcap.datasets",
         "kind": source.kind,
@@ -273,6 +273,15 @@ def _relative(path: str, folder: Path) -> str:
 
 def _lines(lines: Any) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _hashes(places: Mapping[Path, Path], report: Callable[[str], None]) -> dict[str, str]:
+    """The sha256 of files by their names: a grid has gigabytes, so each is reported."""
+    hashes = {}
+    for path, place in places.items():
+        report(f"sha256 of {path.name} ({place.stat().st_size / 1e6:,.0f} MB)")
+        hashes[path.name] = _sha256(place)
+    return hashes
 
 
 def _sha256(path: Path) -> str:
@@ -452,14 +461,13 @@ def _inspect(arguments: argparse.Namespace) -> int:
     title = f"{name}, {split}: {found['images']:,} images, {found['captions']:,} captions"
     drawn = inspection.caption_figure(sources, captions, title)
     figure = out.write(f"{name}-inspect.png", plotting.png(drawn))
+    stored = [path for path in sorted(arguments.folder.glob("*.h5")) if path.is_file()]
+    with command.progress("", arguments.quiet) as report:
+        hashes = _hashes(dict(zip(stored, stored, strict=True)), report)
     record = {
         "command": "tfcap.datasets inspect",
         "folder": str(arguments.folder),
-        "files": {
-            path.name: _sha256(path)
-            for path in sorted(arguments.folder.glob("*.h5"))
-            if path.is_file()
-        },
+        "files": hashes,
         "encoder": data["encoder"],
         "vocabulary": len(data["idx_to_word"]),
         "frequent_words": data["idx_to_word"][4:24],

@@ -315,7 +315,7 @@ def broken(folder, case):
         return r"line 2 has 3 fields, expected 2: field 3 is one too many .*need quotes"
     if case == "open quote":
         (folder / "captions.csv").write_text('image,caption\na.png,fine\nb.png,"open\nc.png,fine\n')
-        return r"captions\.csv: line 3, column 7, field 2 of its row, is broken \(unexpected end of data"
+        return r"captions\.csv: line 3, column 7, field 2 of its row, is broken \(unexpected end"
     if case == "quote inside quotes":
         rows = 'caption,n,image\n"two\nlines",1,a.png\n"it, ""is""",2,"b".png\n'
         (folder / "captions.csv").write_text(rows)
