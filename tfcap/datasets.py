@@ -25,7 +25,7 @@ from visualization import command
 from . import shapes
 from .caption_sources import VAL_SHARE, CaptionSource, Photograph, read_source
 from .features import ENCODER
-from .vocabulary import UNK, build_vocabulary, encode_captions, tokenize
+from .vocabulary import SPECIAL, UNK, build_vocabulary, encode_captions, tokenize
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,7 +69,7 @@ def build_dataset(
         The record that is also written, as ``NAME_build.json``.
 
     Raises:
-        ValueError: there is no training photograph that can be read.
+        ValueError: there is no training photograph that can be read, or no word occurs often enough.
         OSError: the folder cannot be written to, or there is no room.
     """
     from .feature_files import FeatureFiles
@@ -88,6 +88,7 @@ def build_dataset(
             f"--out {folder}: holds the set {other.name.removesuffix(_CAPTIONS)} already, and a folder "
             "holds one: name another folder"
         )
+    _vocabulary(_words(source.splits["train"], max_words), min_count)  # refused before long work
     left_out = list(source.left_out)
     features: dict[str, FeatureFiles] = {}
     kept: dict[str, list[Photograph]] = {}
@@ -104,11 +105,8 @@ def build_dataset(
         left_out += files.skipped.items()
 
     report("captions")
-    words = {
-        split: [[tokenize(text)[:max_words] for text in p.captions] for p in photographs]
-        for split, photographs in kept.items()
-    }
-    word_to_idx = build_vocabulary((one for many in words["train"] for one in many), min_count)
+    words = {split: _words(photographs, max_words) for split, photographs in kept.items()}
+    word_to_idx = _vocabulary(words["train"], min_count)
     captions, shares = _captions(words, word_to_idx)
     contents = {
         f"{name}_vocab.json": _vocabulary_json(word_to_idx),
@@ -137,6 +135,7 @@ def build_dataset(
             split: {
                 "images": len(photographs),
                 "captions": sum(len(photograph.captions) for photograph in photographs),
+                "captions_cut": _count_longer(photographs, max_words),
                 "share_unknown": shares[split],
             }
             for split, photographs in kept.items()
@@ -221,6 +220,26 @@ def _write_picture(folder: command.OutputFolder, name: str, picture: "Image.Imag
     if path.is_file() and path.read_bytes() == buffer.getvalue():
         return path
     return folder.write(name, buffer.getvalue())
+
+
+def _words(photographs: Sequence[Photograph], max_words: int) -> list[list[list[str]]]:
+    """The words of each photograph's captions, the first ones of long captions."""
+    return [[tokenize(text)[:max_words] for text in one.captions] for one in photographs]
+
+
+def _count_longer(photographs: Sequence[Photograph], max_words: int) -> int:
+    return sum(len(tokenize(text)) > max_words for one in photographs for text in one.captions)
+
+
+def _vocabulary(words: list[list[list[str]]], min_count: int) -> dict[str, int]:
+    captions = [one for many in words for one in many]
+    word_to_idx = build_vocabulary(captions, min_count)
+    if len(word_to_idx) == len(SPECIAL):
+        raise ValueError(
+            f"no word occurs {min_count} times in the {len(captions):,} training captions, so a "
+            "captioner could say none: lower --min-count, as to 1, with which every word counts"
+        )
+    return word_to_idx
 
 
 def _captions(
@@ -500,8 +519,17 @@ def _tell(arguments: argparse.Namespace, record: dict[str, Any]) -> int:
             f"{split:6}{found['images']:8,} images {found['captions']:9,} captions, "
             f"{found['share_unknown']:.1%} of their words <UNK>"
         )
+    if record["splits"]["train"]["share_unknown"] > 0.5:
+        print(
+            "warning: more than half of the words are <UNK>, which no caption will have: lower "
+            f"--min-count (now {record['min_count']}), as to 1, with which every word counts",
+            file=sys.stderr,
+        )
     if "val" not in record["splits"]:
         print("none are in val, without which only --overfit trains: put some into val")
+    cut = sum(found["captions_cut"] for found in record["splits"].values())
+    if cut:
+        print(f"{cut:,} captions were cut after {record['max_words']} words (--max-words)")
     print(f"{record['vocabulary']:,} words in the vocabulary, the four special ones included")
     if record["left_out"]:
         print(

@@ -18,7 +18,7 @@ from tfcap.coco import decode_captions, load_coco_data
 from tfcap.datasets import build_dataset, main, make_shapes
 from tfcap.features import image_features
 from tfcap.metrics import references_by_image
-from visualization import load_image
+from visualization import command, load_image
 
 
 def source(paths, **changes):
@@ -96,6 +96,32 @@ def test_the_sentences_stay_as_they_were_written_in_cocos_form(tmp_path, paths):
         "image_id": 1,
         "caption": "A red dog number 7.",
     }
+
+
+def test_a_vocabulary_without_words_is_refused_before_anything_is_computed(tmp_path, paths):
+    four = source(paths, train=[Photograph(path, ["a dog"]) for path in paths[:4]])
+    with pytest.raises(ValueError, match=r"no word occurs 5 times in the 4 .*: lower --min-count"):
+        build_dataset(four, tmp_path, "mine")
+    assert not list(tmp_path.iterdir())
+    build_dataset(four, tmp_path, "mine", min_count=4)
+    assert load_coco_data(tmp_path)["idx_to_word"][4:] == ["a", "dog"]
+
+
+def test_a_split_of_which_nothing_can_be_read_is_named(tmp_path, paths):
+    broken = source(paths, val=[Photograph(str(tmp_path / "gone.jpg"), ["a dog"])])
+    with pytest.raises(ValueError, match=r"none of the 1 photographs in val can be read \(.*gone"):
+        build_dataset(broken, tmp_path / "out", "mine")
+
+
+def test_gigabytes_are_not_hashed_in_silence(tmp_path, paths, monkeypatch):
+    told = []
+    build_dataset(source(paths), tmp_path / "set", "mine", grid=True, report=told.append)
+    hashed = "sha256 of mine_train_squeezenet_grid.h5 (1 MB)"
+    assert hashed in told
+    told.clear()
+    monkeypatch.setattr(command, "progress", lambda *_: contextlib.nullcontext(told.append))
+    assert main(["inspect", str(tmp_path / "set"), "--out", str(tmp_path), "--quiet"]) == 0
+    assert hashed in told
 
 
 def test_another_threshold_does_not_compute_the_features_again(tmp_path, paths, monkeypatch):
@@ -318,6 +344,24 @@ def test_the_command_builds_and_inspects_own_photographs(csv_folder, tmp_path, c
         "feature_width": 512,
     }
     assert load_image(tmp_path / "seen" / "out-inspect.png").std() > 10
+
+
+def test_captions_that_are_cut_and_words_that_are_rare_are_told(csv_folder, tmp_path, capsys):
+    arguments = ["build", str(csv_folder), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--max-words", "4", "--min-count", "5"]) == 0
+    told, warned = capsys.readouterr()
+    assert "were cut" not in told
+    assert not warned
+
+    rows = [f"{number}.png,a b{number} c{number} d{number}" for number in range(10)]
+    (csv_folder / "captions.csv").write_text("\n".join(["image,caption", *rows]))
+    assert main([*arguments, "--max-words", "3"]) == 0
+    told, warned = capsys.readouterr()
+    assert "10 captions were cut after 3 words (--max-words)" in told
+    assert "warning: more than half of the words are <UNK>" in warned
+    assert "lower --min-count (now 5)" in warned
+    record = json.loads((tmp_path / "out" / "my-photos_build.json").read_text())
+    assert [found["captions_cut"] for found in record["splits"].values()] == [9, 1]
 
 
 def test_a_set_without_val_is_built_and_told(csv_folder, tmp_path, capsys):
