@@ -102,6 +102,13 @@ def load_coco_data(
     }
 
 
+def check_split(data: Mapping[str, Any], split: str) -> None:
+    """Raises ValueError if there is no such split in what `load_coco_data` gave."""
+    if f"{split}_captions" not in data:
+        there = [key.removesuffix("_captions") for key in data if key.endswith("_captions")]
+        raise ValueError(f"the data hold no split {split!r}, only {', '.join(there) or 'none'}")
+
+
 def sample_coco_minibatch(
     data: Mapping[str, Any], batch_size: int = 100, split: str = "train", *, seed: int | None = None
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -275,9 +282,7 @@ def _lengths(captions: Any) -> np.ndarray:
 
 def _split(data: Mapping[str, Any], split: str) -> tuple[Any, Any, Any]:
     """A split's captions, image numbers and features."""
-    if f"{split}_captions" not in data:
-        there = [key.removesuffix("_captions") for key in data if key.endswith("_captions")]
-        raise ValueError(f"the data hold no split {split!r}, only {', '.join(there) or 'none'}")
+    check_split(data, split)
     captions, image_idxs, features = (
         data[f"{split}_{key}"] for key in ("captions", "image_idxs", "features")
     )

@@ -25,7 +25,7 @@ import numpy as np
 
 from visualization.command import OutputFolder
 
-from .coco import decode_captions
+from .coco import check_split, decode_captions
 
 METRICS = ("BLEU", "ROUGE-L", "CIDEr")
 METEOR_SECONDS = 600
@@ -322,9 +322,7 @@ def references_by_image(data: Mapping[str, Any], split: str) -> dict[int, list[s
         ValueError: there is no such split, or the annotations are damaged or of other images.
         OSError: they cannot be read.
     """
-    if f"{split}_captions" not in data:
-        there = [key.removesuffix("_captions") for key in data if key.endswith("_captions")]
-        raise ValueError(f"the data hold no split {split!r}, only {', '.join(there) or 'none'}")
+    check_split(data, split)
     file = annotations_file(data, split)
     pairs: Iterable[tuple[int, str]]
     if file is None:
