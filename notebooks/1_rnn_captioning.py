@@ -18,12 +18,15 @@ sys.path.insert(0, "..")  # the clone; not needed where tfcap is installed
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from tfcap.functional import (
     rnn_backward,
     rnn_forward,
     rnn_step_backward,
     rnn_step_forward,
+    temporal_affine_backward,
+    temporal_affine_forward,
     temporal_softmax_loss,
     word_embedding_backward,
     word_embedding_forward,
@@ -32,6 +35,12 @@ from tfcap.gradient_check import eval_numerical_gradient_array, rel_error
 
 np.random.seed(231)
 plt.rcParams["figure.figsize"] = 8, 4
+set_matplotlib_formats("jpeg")  # a small file
+
+
+def report(what, error, limit):
+    print(f"{what:8} error {error:.0e}, below {limit:.0e}: {error < limit}")
+
 
 # %% [markdown]
 # ## One step forward
@@ -59,7 +68,7 @@ published = np.array(
         [0.97934501, 0.99144213, 0.99646691, 0.99854353],
     ]
 )
-print("below 1e-8:", rel_error(published, next_h) < 1e-8)
+report("next_h", rel_error(published, next_h), 1e-8)
 
 # %% [markdown]
 # ## One step backward
@@ -87,7 +96,7 @@ for (name, argument), gradient in zip(arguments.items(), gradients, strict=True)
     numerical = eval_numerical_gradient_array(
         lambda _: rnn_step_forward(x, prev_h, Wx, Wh, b)[0], argument, dnext_h
     )
-    print(f"d{name:7} below 1e-7:", rel_error(numerical, gradient) < 1e-7)
+    report(f"d{name}", rel_error(numerical, gradient), 1e-7)
 
 # %% [markdown]
 # ## All steps, forward and backward
@@ -97,7 +106,33 @@ for (name, argument), gradient in zip(arguments.items(), gradients, strict=True)
 #
 # $$dh_t^{\text{total}} = dh_t^{\text{from above}} + da_{t+1} W_h^T$$
 #
-# This is backpropagation through time (Werbos 1990).
+# This is backpropagation through time (Werbos 1990). First the course's numbers for the way forward,
+# then the gradients.
+
+# %%
+N, T, D, H = 2, 3, 4, 5
+x = np.linspace(-0.1, 0.3, num=N * T * D).reshape(N, T, D)
+h0 = np.linspace(-0.3, 0.1, num=N * H).reshape(N, H)
+Wx = np.linspace(-0.2, 0.4, num=D * H).reshape(D, H)
+Wh = np.linspace(-0.4, 0.1, num=H * H).reshape(H, H)
+b = np.linspace(-0.7, 0.1, num=H)
+
+h, _ = rnn_forward(x, h0, Wx, Wh, b)
+published = np.array(
+    [
+        [
+            [-0.42070749, -0.27279261, -0.11074945, 0.05740409, 0.22236251],
+            [-0.39525808, -0.2255466, -0.0409454, 0.14649412, 0.32397316],
+            [-0.42305111, -0.24223728, -0.04287027, 0.15997045, 0.35014525],
+        ],
+        [
+            [-0.55857474, -0.39065825, -0.19198182, 0.02378408, 0.23735671],
+            [-0.27150199, -0.07088804, 0.13562939, 0.33099728, 0.50158768],
+            [-0.51014825, -0.30524429, -0.06755202, 0.17806392, 0.40333043],
+        ],
+    ]
+)
+report("h", rel_error(published, h), 1e-7)
 
 # %%
 N, T, D, H = 2, 10, 3, 5
@@ -113,15 +148,18 @@ for (name, argument), gradient in zip(arguments.items(), gradients, strict=True)
     numerical = eval_numerical_gradient_array(
         lambda _: rnn_forward(x, h0, Wx, Wh, b)[0], argument, dout
     )
-    print(f"d{name:3} below 1e-6:", rel_error(numerical, gradient) < 1e-6)
+    report(f"d{name}", rel_error(numerical, gradient), 1e-6)
 
 # %% [markdown]
 # ## Why this is hard to train
 #
 # Let a gradient of length 1 arrive at the last of fifty steps only, and look how much of it is left as
-# it travels back. Each step multiplies it by $W_h^T$ and by $1 - h^2$. The same weights, scaled a
-# little down or up, let it die or explode; the scale in between is a knife's edge. This is what the
-# LSTM of the next notebook is for.
+# it travels back. Each step multiplies it by $W_h^T$ and by $1 - h^2$. Small weights let it die: with
+# half the size, a millionth of it is left after twenty steps or so. Large weights make up for that, but
+# they also drive the tanh towards its flat ends, where $1 - h^2$ is small; that is why the gradient of
+# the largest weights below does not grow by a factor of two in each step. The network can only learn
+# what happens over many steps if its weights are of the right size, and must keep them so. This is
+# what the LSTM of the next notebook is for.
 
 # %%
 T, H = 50, 64
@@ -154,9 +192,30 @@ vectors, cache = word_embedding_forward(words, np.random.randn(4, 2))
 print("three words as vectors:", vectors.shape)
 print(word_embedding_backward(np.ones((2, 3, 2)), cache))
 
+W = np.random.randn(4, 2)
+out, cache = word_embedding_forward(words, W)
+dout = np.random.randn(*out.shape)
+numerical = eval_numerical_gradient_array(lambda W: word_embedding_forward(words, W)[0], W, dout)
+report("dW", rel_error(numerical, word_embedding_backward(dout, cache)), 1e-7)
+
 # %% [markdown]
-# Above the hidden states, the same affine map at every step gives each word of the vocabulary a score,
-# and the loss is the cross entropy with the word that comes next, summed over time and divided by N
+# Above the hidden states, the same affine map at every step gives each word of the vocabulary a score:
+
+# %%
+N, T, D, V = 2, 3, 4, 5
+x, w, b = np.random.randn(N, T, D), np.random.randn(D, V), np.random.randn(V)
+out, cache = temporal_affine_forward(x, w, b)
+dout = np.random.randn(*out.shape)
+arguments = {"x": x, "w": w, "b": b}
+gradients = temporal_affine_backward(dout, cache)
+for (name, argument), gradient in zip(arguments.items(), gradients, strict=True):
+    numerical = eval_numerical_gradient_array(
+        lambda _: temporal_affine_forward(x, w, b)[0], argument, dout
+    )
+    report(f"d{name}", rel_error(numerical, gradient), 1e-7)
+
+# %% [markdown]
+# The loss is the cross entropy with the word that comes next, summed over time and divided by N
 # only. With scores that are all alike, every word has probability 1/V: the loss of T steps should be
 # about T log V. That is worth a check whenever one begins to train something.
 
@@ -166,8 +225,19 @@ scores, targets = 0.001 * np.random.randn(N, T, V), np.random.randint(V, size=(N
 loss, dscores = temporal_softmax_loss(scores, targets, np.ones((N, T), bool))
 print(f"loss {loss:.2f}, T log V = {T * np.log(V):.2f}")
 
+N = 5000
+scores, targets = 0.001 * np.random.randn(N, T, V), np.random.randint(V, size=(N, T))
 loss, _ = temporal_softmax_loss(scores, targets, np.random.rand(N, T) <= 0.1)
-print("a tenth of the steps counts: between 2.0 and 2.6:", 2.0 < loss < 2.6)
+print("a tenth of the steps counts: between 2.0 and 2.6:", bool(2.0 < loss < 2.6))
+
+N, T, V = 7, 8, 9
+scores, targets = np.random.randn(N, T, V), np.random.randint(V, size=(N, T))
+mask = np.random.rand(N, T) > 0.5
+_, dscores = temporal_softmax_loss(scores, targets, mask)
+numerical = eval_numerical_gradient_array(
+    lambda scores: np.array(temporal_softmax_loss(scores, targets, mask)[0]), scores, np.array(1.0)
+)
+report("dscores", rel_error(numerical, dscores), 1e-6)
 
 # %% [markdown]
 # ## The captioner
@@ -190,20 +260,25 @@ features = np.linspace(-1.5, 0.3, num=N * D).reshape(N, D)
 captions = (np.arange(N * T) % 3).reshape(N, T)
 loss, gradients = model.loss_and_gradients(features, captions)
 print(f"loss {float(loss):.11f}, published 9.83235591003")
+print("they differ by less than 1e-10:", abs(float(loss) - 9.83235591003) < 1e-10)
 
 # %% [markdown]
 # ## Captions
 #
-# The course's captions are COCO's, 400,000 of them. If its folder `coco_captioning` is not at hand
-# (`$TFCAP_DATA` names the folder it lies in), we draw a small set of our own: coloured shapes, with
-# captions that say what is to be seen. Their features are SqueezeNet's, and the layout is the course's.
+# The course's captions are COCO's, 400,000 of them, in a folder `coco_captioning`. Flickr8k will do as
+# well, made into the same layout by `python -m tfcap.datasets build Flickr8k --out flickr8k`. If the
+# folder that `$TFCAP_DATA` names has neither, we draw a small set of our own: coloured shapes, with
+# captions that say what is to be seen. (COCO's folder has links in the place of images; most are dead,
+# and the figures below then say so.)
 
 # %%
 from tfcap import decode_captions, load_coco_data, make_shapes
 
-folder = Path(os.environ.get("TFCAP_DATA", ".")) / "coco_captioning"
-if not folder.is_dir():
-    print("COCO's captions are not at hand: drawing shapes")
+found = sorted(Path(os.environ.get("TFCAP_DATA", ".")).glob("*/*_captions.h5"))
+if found:
+    folder = found[0].parent
+else:
+    print("neither COCO's captions nor Flickr8k's are at hand: drawing shapes")
     folder = Path(tempfile.mkdtemp())
     make_shapes(folder, train=200, val=40)
 data = load_coco_data(folder)
@@ -248,22 +323,12 @@ model = CaptioningRNN(
     feature_std=features.std(0) + 1e-3,
 )
 model.compile(keras.optimizers.Adam(5e-3))
-
-
-class Losses(keras.callbacks.Callback):
-    def on_train_begin(self, logs=None):
-        self.losses = []
-
-    def on_epoch_end(self, epoch, logs):
-        self.losses.append(logs["loss"])
-
-
-history = Losses()
 decay = keras.callbacks.LearningRateScheduler(lambda epoch: 5e-3 * 0.95**epoch)
-model.fit(features, captions, batch_size=25, epochs=50, verbose=0, callbacks=[history, decay])
-print("below 0.1:", history.losses[-1] < 0.1)
+history = model.fit(features, captions, batch_size=25, epochs=50, verbose=0, callbacks=[decay])
+losses = history.history["loss"]
+print("below 0.1:", losses[-1] < 0.1)
 
-plt.plot(history.losses)
+plt.plot(losses)
 plt.xlabel("epoch")
 plt.ylabel("loss")
 plt.title("Training loss history")
@@ -289,8 +354,9 @@ def show(split, images, title):
 show("train", data["train_image_idxs"][rows[:4]].tolist(), "Images it knows by heart")
 
 # %% [markdown]
-# And on images that it has never seen? It says sentences it knows, and is often wrong: it learned fifty
-# captions, not to look. For that it needs more of them: `python -m tfcap.train`, or notebook 4.
+# And on images that it has never seen? It puts the words it knows together, and is often wrong: it
+# learned fifty captions, not to look. For that it needs more of them: `python -m tfcap.train`, or
+# notebook 4.
 
 # %%
 show("val", [0, 1, 2, 3], "Images it has not seen")
@@ -301,4 +367,4 @@ show("val", [0, 1, 2, 3], "Images it has not seen")
 # 1. The course sums the loss over time but divides by N only. What changes in training if we divide by
 #    the number of words instead? What if captions have very different lengths?
 # 2. Our network says words. One could also let it say letters. What would be better, what worse?
-# 3. In the plot of gradients, why does `2.0 $W_h$` not explode without end?
+# 3. In the plot of gradients, make the inputs ten times smaller. What changes, and why?

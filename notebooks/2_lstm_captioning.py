@@ -19,6 +19,7 @@ import keras
 import matplotlib.pyplot as plt
 import numpy as np
 import tensorflow as tf
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 from tfcap.functional import (
     lstm_backward,
@@ -30,6 +31,12 @@ from tfcap.gradient_check import eval_numerical_gradient_array, rel_error
 
 np.random.seed(231)
 plt.rcParams["figure.figsize"] = 8, 4
+set_matplotlib_formats("jpeg")  # a small file
+
+
+def report(what, error, limit):
+    print(f"{what:8} error {error:.0e}, below {limit:.0e}: {error < limit}")
+
 
 # %% [markdown]
 # ## One step
@@ -43,7 +50,8 @@ plt.rcParams["figure.figsize"] = 8, 4
 #
 # The forget gate $f$ says how much of the old cell state stays, the input gate $i$ how much of the new
 # value $g$ comes in, and the output gate $o$ what of it is shown. Going back through $c_t$, a gradient
-# is only multiplied by $f$: where the network keeps $f$ near 1, the gradient lives on.
+# is only multiplied by $f$ (beside what takes the way through the gates): where the network keeps $f$
+# near 1, the gradient lives on.
 
 # %%
 N, D, H = 3, 4, 5
@@ -62,7 +70,7 @@ published = np.array(
         [0.56735664, 0.66310127, 0.74419266, 0.80889665, 0.858299],
     ]
 )
-print("below 1e-7:", rel_error(published, next_h) < 1e-7)
+report("next_h", rel_error(published, next_h), 1e-7)
 
 # %% [markdown]
 # ## Backward
@@ -87,10 +95,35 @@ for (name, argument), gradient in zip(arguments.items(), gradients, strict=True)
         )
         for k, upstream in enumerate((dnext_h, dnext_c))
     )
-    print(f"d{name:7} below 1e-6:", rel_error(numerical, gradient) < 1e-6)
+    report(f"d{name}", rel_error(numerical, gradient), 1e-6)
 
 # %% [markdown]
 # And the whole sequence. The course's `lstm_forward` begins with a cell state of zero.
+
+# %%
+N, T, D, H = 2, 3, 5, 4
+x = np.linspace(-0.4, 0.6, num=N * T * D).reshape(N, T, D)
+h0 = np.linspace(-0.4, 0.8, num=N * H).reshape(N, H)
+Wx = np.linspace(-0.2, 0.9, num=4 * D * H).reshape(D, 4 * H)
+Wh = np.linspace(-0.3, 0.6, num=4 * H * H).reshape(H, 4 * H)
+b = np.linspace(0.2, 0.7, num=4 * H)
+
+h, _ = lstm_forward(x, h0, Wx, Wh, b)
+published = np.array(
+    [
+        [
+            [0.01764008, 0.01823233, 0.01882671, 0.0194232],
+            [0.11287491, 0.12146228, 0.13018446, 0.13902939],
+            [0.31358768, 0.33338627, 0.35304453, 0.37250975],
+        ],
+        [
+            [0.45767879, 0.4761092, 0.4936887, 0.51041945],
+            [0.6704845, 0.69350089, 0.71486014, 0.7346449],
+            [0.81733511, 0.83677871, 0.85403753, 0.86935314],
+        ],
+    ]
+)
+report("h", rel_error(published, h), 1e-7)
 
 # %%
 N, T, D, H = 2, 10, 3, 6
@@ -106,14 +139,15 @@ for (name, argument), gradient in zip(arguments.items(), gradients, strict=True)
     numerical = eval_numerical_gradient_array(
         lambda _: lstm_forward(x, h0, Wx, Wh, b)[0], argument, dout
     )
-    print(f"d{name:3} below 1e-5:", rel_error(numerical, gradient) < 1e-5)
+    report(f"d{name}", rel_error(numerical, gradient), 1e-5)
 
 # %% [markdown]
 # ## What is left of a gradient
 #
 # The experiment of the first notebook again: a gradient of length 1 arrives at the last of fifty steps.
 # How much of it reaches earlier ones? We give the forget gate different biases; the course begins with
-# zero, Keras with one.
+# zero, Keras with one. With a bias of 3, $f$ is about 0.95: the gradient does not die, and as each step
+# adds what comes through the gates to it, it can even grow. So an LSTM's gradients are clipped.
 
 # %%
 T, H = 50, 64
@@ -156,11 +190,14 @@ features = np.linspace(-0.5, 1.7, num=N * D).reshape(N, D)
 captions = (np.arange(N * T) % 3).reshape(N, T)
 loss, gradients = model.loss_and_gradients(features, captions)
 print(f"loss {float(loss):.11f}, published 9.82445935443")
+print("they differ by less than 1e-10:", abs(float(loss) - 9.82445935443) < 1e-10)
 
 # %%
-folder = Path(os.environ.get("TFCAP_DATA", ".")) / "coco_captioning"
-if not folder.is_dir():
-    print("COCO's captions are not at hand: drawing shapes")
+found = sorted(Path(os.environ.get("TFCAP_DATA", ".")).glob("*/*_captions.h5"))
+if found:
+    folder = found[0].parent
+else:
+    print("neither COCO's captions nor Flickr8k's are at hand: drawing shapes")
     folder = Path(tempfile.mkdtemp())
     make_shapes(folder, train=200, val=40)
 data = load_coco_data(folder)
@@ -192,9 +229,9 @@ plt.show()
 # ## What the gates do
 #
 # We let the trained network say one caption and compute its gates from its own weights. A column is a
-# word that it has just heard, a row one of its hidden units; only the sixteen that change most are
-# shown. Look for units whose forget gate stays open over a phrase and closes after it: they count, or
-# remember something to be said later.
+# word that it has just heard, a row one of its hidden units; shown are the sixteen whose forget gates
+# change most. Look for units whose forget gate stays open over a phrase and closes after it: they
+# count, or remember something to be said later.
 
 # %%
 parameters = {name: value.numpy() for name, value in model.parameters.items()}
@@ -221,13 +258,14 @@ for axis, (name, values) in zip(axes, gates.items(), strict=True):
     axis.set_xticks(range(len(words)), [data["idx_to_word"][word] for word in words], rotation=90)
     axis.set_title(name)
     figure.colorbar(drawn, ax=axis, location="bottom")
+axes[0].set_yticks(range(len(units)), units)
 axes[0].set_ylabel("hidden unit")
 print("says:", decode_captions(model.sample(features[:1]), data["idx_to_word"])[0])
 
 # %% [markdown]
 # ## By hand, or derived?
 #
-# `tfcap.ops.lstm` is `lstm_forward` and `lstm_backward` made one differentiable op by
+# `tfcap.ops.lstm` is the pair of `tfcap.functional` made one differentiable op by
 # `tf.custom_gradient`. Beside it, the same LSTM written plainly, whose gradient TensorFlow derives.
 
 # %%
@@ -245,8 +283,8 @@ def plain_lstm(x, h, Wx, Wh, b):
     return tf.stack(hs, axis=1)
 
 
-def gradients_of(lstm):
-    @tf.function
+def gradients_of(lstm, **options):
+    @tf.function(**options)
     def run(dh, *arguments):
         with tf.GradientTape() as tape:
             tape.watch(arguments)
@@ -258,6 +296,7 @@ def gradients_of(lstm):
 
 by_hand = gradients_of(lambda *arguments: ops.lstm(*arguments)[0])
 derived = gradients_of(plain_lstm)
+derived_by_xla = gradients_of(plain_lstm, jit_compile=True)
 
 N, T, D, H = 25, 16, 256, 512
 rng = np.random.default_rng(0)
@@ -276,18 +315,29 @@ for name, ours, theirs in zip(
 # %% [markdown]
 # They are the same. And the time? The derived gradient has one matrix product a step for each weight;
 # by hand, one knows that the gradients of all steps can be had by a single product after the loop:
-# $dW_x = \sum_t x_t^T da_t$ is one product of (D, NT) with (NT, 4H). (The figures are of the machine
-# that made this notebook.)
+# $dW_x = \sum_t x_t^T da_t$ is one product of (D, NT) with (NT, 4H). `ops.lstm` is also compiled by
+# XLA, so we let XLA compile the plain one too, which unrolls it: look at how long that takes. (The
+# figures are of the machine that made this notebook.)
 
 # %% tags=["varies"]
-times = {"by hand": [], "derived by TensorFlow": []}
+runs = {
+    "by hand": by_hand,
+    "derived by TensorFlow": derived,
+    "derived, compiled by XLA": derived_by_xla,
+}
+for name, run in runs.items():
+    start = time.perf_counter()
+    run(dh, *arguments)[0].numpy()
+    print(f"{name:25} first call {time.perf_counter() - start:6.1f} s")
+
+times = {name: [] for name in runs}
 for _ in range(7):
-    for name, run in zip(times, (by_hand, derived), strict=True):
+    for name, run in runs.items():
         start = time.perf_counter()
         run(dh, *arguments)[0].numpy()
         times[name].append(1e3 * (time.perf_counter() - start))
 for name, values in times.items():
-    print(f"{name:22} {np.median(values):6.1f} ms")
+    print(f"{name:25} {np.median(values):6.1f} ms")
 
 # %% [markdown]
 # ## Questions

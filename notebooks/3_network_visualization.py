@@ -2,8 +2,8 @@
 # # 3. What a network sees
 #
 # This notebook follows the network visualization notebook of CS231n's third assignment. A network that
-# has learned to tell a thousand classes apart stays as it is; what we change is the *image*. The gradient
-# of a score with respect to the pixels tells
+# has learned to tell a thousand classes apart stays as it is; what we change is the *image*. The
+# gradient of a score with respect to the pixels tells
 #
 # 1. which pixels matter for a class (saliency maps),
 # 2. how to change an image so that the network sees another class (fooling images),
@@ -144,8 +144,8 @@ attribution_figure(images[0], methods, names[y[0]])
 # %% [markdown]
 # ## The course's question
 #
-# > A friend wants to change an image so that the network gives a class a higher score, and says: instead
-# > of the gradient, we can take the saliency map in each step. May one?
+# > A friend wants to change an image so that the network gives a class a higher score, and says:
+# > instead of the gradient, we can take the saliency map in each step. May one?
 #
 # Let us try. From the same image we go towards class 6, "stingray", by steps of one length: along the
 # gradient, along the saliency map (the same in all three channels), and in a random direction.
@@ -184,9 +184,9 @@ little = bool(abs(rises["saliency map"]) < 0.1 * rises["gradient"])
 print("the map raises the score less than a tenth as much:", little)
 
 # %% [markdown]
-# No. The map tells *how much* a pixel matters; it has forgotten *in which direction*: the absolute value
-# throws the sign away, and the maximum says nothing of the other two channels. All its numbers are
-# positive, so a step along it makes the image brighter where the gradient may ask for darker.
+# No. The map tells *how much* a pixel matters; it has forgotten *in which direction*: the absolute
+# value throws the sign away, and the maximum says nothing of the other two channels. All its numbers
+# are positive, so a step along it makes the image brighter where the gradient may ask for darker.
 #
 # ## Fooling images
 #
