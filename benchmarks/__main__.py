@@ -29,7 +29,7 @@ NAMES = (
     "data",
     "features",
 )
-PACKAGES = ("tensorflow", "keras", "numpy", "torch")
+PACKAGES = ("tensorflow", "keras", "numpy", "torch", "captum", "tf-keras-vis", "foolbox")
 
 
 def main(argv: list[str] | None = None) -> int:

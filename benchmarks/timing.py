@@ -51,6 +51,7 @@ class Row:
     ratio: float  # its median over this project's, or over the fastest one's
     at_least: float | None
     at_most: float | None = None
+    note: str = ""
 
     @property
     def missed(self) -> bool:
@@ -83,5 +84,6 @@ def measure(case: Case) -> list[Row]:
         spread = (high - low) / medians[name]
         ratio = medians[name] / ours
         measured = case.unit, case.rounds, medians[name], spread, ratio
-        rows.append(Row(case.name, name, *measured, case.at_least.get(name), case.at_most))
+        promised = case.at_least.get(name), case.at_most
+        rows.append(Row(case.name, name, *measured, *promised, case.note))
     return rows

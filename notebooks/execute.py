@@ -28,6 +28,7 @@ from visualization import command
 FOLDER = Path(__file__).resolve().parent
 VARIES = "varies"
 TIMEOUT = 900  # seconds that one cell may take
+LONGEST = 180  # seconds that a notebook is to take on two cores
 TOLERANCE, ZERO = 0.01, 1e-5  # relative; what is smaller than the second counts as zero
 NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?")
 ADDRESS = re.compile(r"\bat 0x[0-9a-f]+")
@@ -66,7 +67,9 @@ def _build(arguments: argparse.Namespace) -> int:
         outcome = (
             "\n" + "\n".join(wrong) if wrong else "as committed" if arguments.check else "built"
         )
-        print(f"{source.stem}: {outcome} ({time.monotonic() - start:.0f} s)", flush=True)
+        seconds = time.monotonic() - start
+        late = f", more than the {LONGEST} that are promised" if seconds > LONGEST else ""
+        print(f"{source.stem}: {outcome} ({seconds:.0f} s{late})", flush=True)
     return int(failed > 0)
 
 

@@ -100,6 +100,7 @@ def test_a_run_prints_a_table_and_writes_the_figures_and_a_picture(cases, tmp_pa
         "ratio": 0.5,
         "at_least": 1,
         "at_most": None,
+        "note": "first call 0.1 s",
     }
     assert len(report["rows"]) == 3 + 2 + 9
     assert load_image(tmp_path / "a.png").shape[1] == 1000

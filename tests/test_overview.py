@@ -33,6 +33,8 @@ def test_a_package_lists_its_commands_and_names_without_tensorflow(package):
 
     for name in importlib.import_module(package).__all__:
         assert re.search(rf"\b{name}\b", said)
+    for module in importlib.import_module(f"{package}.__main__").MODULES:
+        assert re.search(rf"^{package}\.{module}\n +[A-Z]", said, re.MULTILINE)
 
 
 @pytest.mark.parametrize("package", PACKAGES)

@@ -97,6 +97,9 @@ def test_an_installed_command_works_in_an_empty_folder(installed, tmp_path):
         check=True,
     )
     assert len(list(tmp_path.iterdir())) >= 3
+    code = "from tfcap import CaptioningRNN; print(CaptioningRNN({'<NULL>': 0}).count_params())"
+    for command in (["-m", "tfcap"], ["-c", code]):
+        subprocess.run([python, *command], cwd=tmp_path, env=environment, check=True)
 
     (site / "visualization/weights/imagenet_classes.txt").write_text("damaged")
     done = subprocess.run(

@@ -5,6 +5,7 @@ import sys
 from . import _MODULES, command
 
 COMMANDS = ("saliency", "fool", "class_viz", "checkpoints")
+MODULES = ("plotting",)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -13,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
     )
 
     def show(_: object) -> int:
-        print(command.overview("visualization", COMMANDS, _MODULES))
+        print(command.overview("visualization", COMMANDS, _MODULES, MODULES))
         return 0
 
     return command.run(parser, argv, show)

@@ -4,10 +4,12 @@ Needs neither TensorFlow nor NumPy until a command has something to compute.
 """
 
 import argparse
+import ast
 import contextlib
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import io
 import json
 import math
@@ -114,13 +116,19 @@ def run(
         return 130
 
 
-def overview(package: str, commands: Sequence[str], names: Mapping[str, Sequence[str]]) -> str:
+def overview(
+    package: str,
+    commands: Sequence[str],
+    names: Mapping[str, Sequence[str]],
+    modules: Sequence[str],
+) -> str:
     """What ``python -m PACKAGE`` prints: the commands, by their own --help, and the public names.
 
     Args:
         package: its name.
         commands: the modules that are commands, in the order in which to list them.
         names: module -> the public names in it.
+        modules: those that are public themselves, told by their first sentence.
     """
     lines = []
     for command in commands:
@@ -135,8 +143,20 @@ def overview(package: str, commands: Sequence[str], names: Mapping[str, Sequence
     lines.append(f"from {package} import ...")
     for public in names.values():
         lines += _indented(", ".join(public))
+    lines.append("")
+    for module in modules:
+        lines += [f"{package}.{module}", *_indented(_first_sentence(f"{package}.{module}"))]
     lines += ["", f"More: --help after a command; in Python, help({package}.NAME)"]
     return "\n".join(lines)
+
+
+def _first_sentence(module: str) -> str:
+    """Of a module's docstring; the module is not imported, as some need TensorFlow."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"there is no module {module}")
+    docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+    return " ".join(docstring.split("\n\n")[0].split())
 
 
 def _help(module: str) -> str:

@@ -46,6 +46,7 @@ def test_the_committed_notebooks_are_their_sources_executed():
     assert [line for source in sources for line in notebooks.differences(source)] == []
     made = {path.stem for path in notebooks.FOLDER.glob("*.ipynb")}
     assert made == {source.stem for source in sources}
+    assert [name[0] for name in sorted(made)] == ["1", "2", "3", "4"]
 
 
 @pytest.mark.slow
