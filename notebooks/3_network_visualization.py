@@ -73,16 +73,11 @@ print("pixels", images.dtype, "from", images.min(), "to", images.max())
 print(f"input  {X.dtype} from {X.min():.2f} to {X.max():.2f}")
 print("the way back is exact:", bool((deprocess_image(X) == images).all()))
 
-
-def softmax(scores):
-    exponentials = np.exp(scores - scores.max())
-    return exponentials / exponentials.sum()
-
-
 scores = predict_scores(model, X)  # (N, 1000)
+probabilities = tf.nn.softmax(scores).numpy()
 for n in range(len(X)):
     likely = scores[n].argsort()[::-1][:3]
-    seen = [f"{names[k]} {softmax(scores[n])[k]:.0%}" for k in likely]
+    seen = [f"{names[k]} {probabilities[n, k]:.0%}" for k in likely]
     print(f"labelled {names[y[n]]}; sees", ", ".join(seen))
 
 # %% [markdown]
@@ -202,18 +197,18 @@ print("before:", names[scores[0].argmax()], "- after:", names[fooled.argmax()])
 fooling_figure(
     images[0],
     deprocess_image(X_fooling[0]),
-    f"{names[scores[0].argmax()]} {softmax(scores[0]).max():.0%}",
-    f"{names[fooled.argmax()]} {softmax(fooled).max():.0%}",
+    f"{names[scores[0].argmax()]} {probabilities[0].max():.0%}",
+    f"{names[fooled.argmax()]} {tf.nn.softmax(fooled).numpy().max():.0%}",
 )
 
 # %% [markdown]
-# It looks the same, and that is a lesson about more than pictures: near almost any image, in almost any
-# direction that we ask for, there is one that the network takes for something else.
+# It looks the same to us. The network does not see as we do: near an image that it is sure of, there is
+# another one that it takes for something else, and the gradient leads there.
 #
 # There is a catch. What the network saw above were floating-point numbers, and some are outside the
 # range of colours. Saved as a picture, they are clipped and rounded, and an image that fooled by a hair
-# may not do so any more. Of the course's 25 images only about 15 survive. `make_fooling_images` judges
-# every step by the picture as it would be saved; it takes a batch, and each image stops by itself.
+# may not do so any more. `make_fooling_images` judges every step by the picture as it would be saved;
+# it takes a batch, and each image stops by itself.
 
 # %%
 result = make_fooling_images(images, TARGET, model)
@@ -251,7 +246,8 @@ course = create_class_visualization(
     CLASS, model, on_frame=lambda t, X: frames.append((t, deprocess_image(X[0])))
 )
 seconds = time.perf_counter() - start
-class_figure(np.stack([frame for _, frame in frames[:4]]), [f"iteration {t}" for t, _ in frames])
+shown = frames[:4]  # the last is below
+class_figure(np.stack([frame for _, frame in shown]), [f"iteration {t}" for t, _ in shown])
 
 # %% tags=["varies"]
 print(f"{seconds:.1f} s for 100 iterations, the compiling included")
@@ -269,8 +265,8 @@ drawn = {
     "frequencies": paint_class(CLASS, model),
 }
 pictures = np.concatenate([deprocess_image(X) for X in drawn.values()])
-shares = [softmax(s)[CLASS] for s in predict_scores(model, preprocess_image(pictures))]
-print("the network is sure of the last two:", bool(min(shares[1:]) > 0.99))
+shares = tf.nn.softmax(predict_scores(model, preprocess_image(pictures))).numpy()[:, CLASS]
+print("the network is sure of the last two:", bool(shares[1:].min() > 0.99))
 class_figure(pictures, list(drawn))
 
 # %% [markdown]

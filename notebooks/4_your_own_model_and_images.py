@@ -121,7 +121,7 @@ train, train_scenes = pictures(1600, seed=1)
 val, val_scenes = pictures(200, seed=2)
 model = network()
 model.compile(keras.optimizers.Adam(2e-3), "sparse_categorical_crossentropy", metrics=["accuracy"])
-model.fit(train.astype("float32"), kinds(train_scenes), batch_size=32, epochs=12, verbose=0)
+model.fit(train.astype("float32"), kinds(train_scenes), batch_size=32, epochs=10, verbose=0)
 _, accuracy = model.evaluate(val.astype("float32"), kinds(val_scenes), verbose=0)
 print("right on nine of ten pictures it has not seen:", accuracy > 0.9)
 model.save_weights(folder / "mine.weights.h5")
@@ -213,7 +213,8 @@ class_figure(drawn.round().astype("uint8"), SHAPES)
 
 # %% [markdown]
 # A small network that has seen only drawings is sure of patterns that have little of a heart or a star
-# in them. It was never asked what a star *is*, only to tell it from seven others.
+# in them. It was never asked what a star *is*, only to tell it from seven others: a circle may be where
+# there is no corner.
 #
 # ## From a command
 #
@@ -282,7 +283,7 @@ faithfulness_figure(results, honest)
 # %% [markdown]
 # ## A captioner of your own data
 #
-# A folder of images and a CSV with the columns `image` and `caption` are enough. We draw 500 pictures
+# A folder of images and a CSV with the columns `image` and `caption` are enough. We draw 400 pictures
 # and write two sentences about each.
 
 # %%
@@ -295,7 +296,7 @@ rng = np.random.default_rng(3)
 with (photographs / "captions.csv").open("w", newline="") as file:
     table = csv.writer(file)
     table.writerow(["image", "caption"])
-    for n in range(500):
+    for n in range(400):
         scene = random_scene(rng, held_out_pairs(0), show=False)
         while len(scene.shapes) != 1:
             scene = random_scene(rng, held_out_pairs(0), show=False)
@@ -362,7 +363,8 @@ for image in list(truth)[:4]:
 #
 # The gradient of a word's log-probability goes through the decoder and the encoder to the photograph:
 # saliency again, for a sentence. `word_maps` shows, for each word, what part of the picture it responds
-# to; the figure hides that part and tells what is left of the word's probability.
+# to; the figure hides that part and tells what is left of the word's probability. Where nothing is
+# lost, the word follows from those before it, or from the rest of the picture.
 
 # %%
 from tfcap.caption import explanation_figure
