@@ -176,6 +176,8 @@ def _tensor(value: Any, name: str, axes: str, function: str) -> Any:
             raise TypeError(
                 f"{function} expects integer ids in {name}, received {dtype.name}: cast them"
             )
+        if dtype not in (tf.int32, tf.int64):  # the widths that TensorFlow looks words up by
+            tensor = tf.cast(tensor, tf.int64)
     elif not dtype.is_floating:
         raise TypeError(
             f"{function} expects floating point numbers in {name}, received {dtype.name}: cast them"

@@ -220,6 +220,20 @@ def test_the_gates_lie_in_the_order_i_f_o_g():
     assert step(-1, 1, -1, 0) == pytest.approx([0.0, 0.5])  # output gate shut: nothing is shown
 
 
+@pytest.mark.parametrize(
+    "width", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
+)
+def test_words_may_be_counted_in_integers_of_any_width(width):
+    ids, (W, x) = np.array([[1, 1, 0]]), draw(0, (3, 2), (1, 3, 3))
+    mask = np.ones((1, 3), bool)
+    out, cache = functional.word_embedding_forward(ids.astype(width), W)
+    np.testing.assert_array_equal(out, W[ids])
+    dW = functional.word_embedding_backward(np.ones((1, 3, 2)), cache)
+    np.testing.assert_array_equal(dW, [[1, 1], [2, 2], [0, 0]])
+    loss, _ = functional.temporal_softmax_loss(x, ids.astype(width), mask)
+    assert loss == functional.temporal_softmax_loss(x, ids, mask)[0]
+
+
 def test_repeated_words_add_up_in_the_gradient_of_the_embedding():
     _, cache = functional.word_embedding_forward(np.array([[1, 1, 0]]), np.zeros((3, 2)))
     dW = functional.word_embedding_backward(np.ones((1, 3, 2)), cache)

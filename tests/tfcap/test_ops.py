@@ -540,6 +540,27 @@ def test_an_empty_batch_has_zero_gradients(jit):
     assert not any(gradient.numpy().any() for gradient in (dWx, dWh, db))
 
 
+# ------------------------------------------------------------------------------------------ ids
+
+
+WIDTHS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("surroundings", ["eager", "graph", "jit"])
+def test_ids_may_be_integers_of_any_width(width, surroundings):
+    W, x = draw((260, D), (N, T, 260))  # more words than a byte can count
+
+    def both(ids):
+        words = outputs_and_gradients(lambda W: ops.word_embedding(ids, W), [W])
+        return words + outputs_and_gradients(lambda x: ops.temporal_softmax_loss(x, ids, MASK), [x])
+
+    run = both
+    if surroundings != "eager":
+        run = compiled(both, jit_compile=surroundings == "jit")
+    assert_agree(run(tf.constant(IDS.astype(width))), both(IDS), 1e-12)
+
+
 # ------------------------------------------------------------------------------------ bad input
 
 
