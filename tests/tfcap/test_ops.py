@@ -298,6 +298,20 @@ def test_batch_and_time_may_be_unknown(name, jit):
         assert run.get_concrete_function().output_shapes[0].as_list()[-1] in (H, V)
 
 
+@pytest.mark.parametrize("name", ["rnn", "masked rnn", "lstm", "masked lstm"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_widths_that_only_the_weights_tell_are_taken_from_them(name, dtype):
+    ours, _, shapes = CASES[name]
+    arguments = draw(*shapes, dtype=dtype)
+    data = len(shapes) - 3
+    specs = [
+        tf.TensorSpec(shape if k >= data else [None] * len(shape), dtype)
+        for k, shape in enumerate(shapes)
+    ]
+    run = compiled(lambda *a: outputs_and_gradients(ours, list(a)), input_signature=specs)
+    assert_agree(run(*arguments), outputs_and_gradients(ours, arguments), 1e-6)
+
+
 def test_a_large_layer_with_unknown_batch_and_time_is_compiled_as_it_runs():
     large = ops.COMPILED_FROM
     spec = tf.TensorSpec([None, None, D], "float32")
@@ -574,6 +588,21 @@ def test_shapes_that_do_not_fit_are_refused_before_computing():
         ops.lstm(tf.zeros((N, T, D), "int32"), h0, Wx, Wh, b)
     with pytest.raises(TypeError, match="received complex64"):
         ops.temporal_affine(tf.zeros((N, T, D), "complex64"), Wx, b)
+
+
+@pytest.mark.parametrize("op", [ops.rnn, ops.lstm])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_a_graph_must_know_is_asked_for_in_one_sentence(op, dtype):
+    weights = RNN_WEIGHTS if op is ops.rnn else LSTM_WEIGHTS
+    known = [tf.TensorSpec(shape, dtype) for shape in (*SEQUENCE, *weights)]
+    no_rank, no_widths = tf.TensorSpec(None, dtype), tf.TensorSpec([None, None], dtype)
+    with pytest.raises(ValueError, match=r"how many axes x has.*tf\.ensure_shape$"):
+        compiled(op).get_concrete_function(no_rank, *known[1:])
+    vague = [known[0], no_widths, no_widths, no_widths, tf.TensorSpec([None], dtype)]
+    with pytest.raises(
+        ValueError, match=r"H is not known, tell it to the graph.*Wh \(None, None\)"
+    ):
+        compiled(op).get_concrete_function(*vague)
 
 
 def test_ids_outside_the_vocabulary_are_refused_eagerly_and_in_a_graph():
