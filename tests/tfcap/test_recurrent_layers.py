@@ -1,5 +1,7 @@
 """The layers: beside Keras's own, inside its wrappers, saved, trained."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -115,6 +117,15 @@ def test_a_cell_inside_keras_rnn_agrees_with_the_fused_layer(kind):
             run(layer, x, states, mask=mask), run(fused, x, states, mask=mask), strict=True
         ):
             assert_agree(mine, expected, 1e-5)
+
+
+@pytest.mark.parametrize("cell", [RNNCell(H), keras.layers.SimpleRNNCell(H)], ids=["ours", "keras"])
+def test_a_cell_gives_its_state_back_as_it_came(cell):
+    x, h = rng_arrays((N, D), (N, H))
+    for given in (h, [h]):
+        y, state = cell(x, given)
+        assert isinstance(state, list) == isinstance(given, list)
+        np.testing.assert_array_equal(tf.nest.flatten(state)[0], y)
 
 
 def test_cells_may_be_stacked():
@@ -345,6 +356,27 @@ def test_units_that_are_no_positive_integer_are_refused(units):
     for layer in (RNNCell, LSTMCell, RNN, LSTM, TemporalAffine):
         with pytest.raises(ValueError, match=f"positive integer, received {units}"):
             layer(units)
+
+
+def test_units_may_be_numpys_integers():
+    for layer in (RNN, LSTM, RNNCell, LSTMCell, TemporalAffine):
+        config = layer(np.int64(5)).get_config()
+        assert json.loads(json.dumps(config))["units"] == 5
+    assert WordEmbedding(np.int32(5), np.uint8(3)).get_config()["output_dim"] == 3
+
+
+@pytest.mark.parametrize(
+    ("layer", "states", "words"),
+    [
+        (LSTM, 1, "a hidden state and a cell state, received 1 initial state: give 2"),
+        (LSTM, 3, "a hidden state and a cell state, received 3 initial states: give 2"),
+        (RNN, 2, "starts from a hidden state, received 2 initial states: give 1"),
+    ],
+)
+def test_a_wrong_number_of_initial_states_is_refused(layer, states, words):
+    x, h = rng_arrays((N, T, D), (N, H))
+    with pytest.raises(ValueError, match=words):
+        layer(H)(x, initial_state=h if states == 1 else [h] * states)
 
 
 def test_sample_weights_are_refused_rather_than_ignored():
