@@ -125,7 +125,9 @@ def rnn_sequence_forward(
     The inputs of all steps meet Wx in one product before the loop. Where mask is False a step is
     skipped: the state, and the h that is shown for it, stay as they were (zeros are shown before
     the first step that counts). The loop ends with the last step that counts for anyone, and takes
-    the sequences longest first, so that those that have ended are left out of its products.
+    the sequences longest first, so that those that have ended, or with padding on the left not yet
+    begun, are left out of its products; that needs an N which is known before the graph runs, as
+    batches of ``drop_remainder=True`` have.
 
     x (N, T, D), h0 (N, H), Wx (D, H), Wh (H, H), b (H,), mask (N, T) or None
     -> h (N, T, H), final h (N, H), cache
@@ -410,11 +412,11 @@ def _counted(mask: Tensor | None, x: Tensor) -> tuple[Tensor | None, Tensor]:
 
 
 def _longest_first(mask: Tensor | None) -> Tensor | None:
-    """The rows in the order of their last steps that count, the latest first: (N,)."""
+    """The rows in the order of how many of their steps count, the most first: (N,)."""
     if mask is None:
         return None
-    last = tf.reduce_max(tf.cast(mask, tf.int32) * tf.range(1, tf.shape(mask)[1] + 1), axis=1)
-    return tf.argsort(last, direction="DESCENDING")
+    lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)  # (N,)
+    return tf.argsort(lengths, direction="DESCENDING")
 
 
 def _sorted(order: Tensor | None, *arrays: Tensor) -> list[Tensor]:

@@ -527,6 +527,14 @@ def test_rows_after_the_last_that_counts_are_not_multiplied():
         np.testing.assert_array_equal(product[:, 0], [1, 1] + [0] * 14)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_lie_so_that_at_each_step_those_that_count_come_first(side):
+    mask = np.arange(6) < np.array([2, 6, 0, 3, 5, 3])[:, np.newaxis]
+    mask = mask if side == "right" else mask[:, ::-1]
+    ordered = mask[functional._longest_first(tf.constant(mask))].astype(int)
+    assert (np.diff(ordered, axis=0) <= 0).all()
+
+
 @pytest.mark.parametrize("op", [ops.rnn, ops.lstm])
 def test_reverse_takes_the_steps_from_the_last_to_the_first(op):
     weights = RNN_WEIGHTS if op is ops.rnn else LSTM_WEIGHTS
