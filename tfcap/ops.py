@@ -6,6 +6,10 @@ The ops take tensors, variables or NumPy arrays and return tensors. They work ea
 bfloat16, float32 and float64, and raise as the functions they are made of. Second and higher
 derivatives are right: TensorFlow differentiates the backward function.
 
+A sequence of more than `PART` steps is worked on in parts, with one product for each where
+``functional.py`` has one for all steps; if it has a mask, or a length that is not known, it stays
+whole.
+
 A float32 sequence of at least `COMPILED_FROM` hidden numbers is compiled by XLA: its first call
 with new sizes takes about a second. Smaller ones, single steps and other dtypes are not compiled.
 """

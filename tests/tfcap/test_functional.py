@@ -204,6 +204,26 @@ def test_a_sequence_is_its_steps_one_after_the_other():
         np.testing.assert_allclose(whole[:, t], h, atol=1e-12)
 
 
+def test_the_gradient_of_a_sequence_is_that_of_its_steps_from_the_last_to_the_first():
+    x, h, Wx, Wh, b, dh = draw(0, (2, 4, 3), (2, 5), (3, 20), (5, 20), (20,), (2, 4, 5))
+    _, cache = functional.lstm_forward(x, h, Wx, Wh, b)
+    dx, dh0, *weights = functional.lstm_backward(dh, cache)
+    c, caches = np.zeros_like(h), []
+    for t in range(4):
+        h, c, step = functional.lstm_step_forward(x[:, t], h, c, Wx, Wh, b)
+        caches.append(step)
+    dh_next = dc_next = np.zeros_like(h)
+    sums = [np.zeros_like(weight) for weight in weights]
+    for t in reversed(range(4)):
+        dx_t, dh_next, dc_next, *gradients = functional.lstm_step_backward(
+            dh[:, t] + dh_next, dc_next, caches[t]
+        )
+        np.testing.assert_allclose(dx[:, t], dx_t, atol=1e-12)
+        sums = [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
+    for whole, stepwise in zip((dh0, *weights), (dh_next, *sums), strict=True):
+        np.testing.assert_allclose(whole, stepwise, atol=1e-12)
+
+
 def test_the_gates_lie_in_the_order_i_f_o_g():
     zero = np.zeros((1, 1))
     c, saturated = np.full((1, 1), 0.5), 50.0
