@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import growth
+from benchmarks import growth, recurrent
 from benchmarks.figure import MISSED, draw_ratios
 from benchmarks.timing import Case, Row, measure
 from visualization import load_image
@@ -135,6 +135,23 @@ def test_of_a_case_that_should_be_flat_every_contender_has_a_bar():
     draw_ratios(axes, [Row("", name, "us", 5, r, 0, r, None, 1.1) for name, r in ratios.items()])
     colours = [bar.get_facecolor() for bar in axes.patches]
     assert [colour[:3] == to_rgb(MISSED) for colour in colours] == [True, False, False]
+
+
+def test_every_recurrent_case_that_is_timed_prints_its_share_of_the_products(monkeypatch):
+    for name in ("ours", "theirs", "in_numpy", "in_torch", "products"):
+        monkeypatch.setattr(recurrent, name, lambda *sizes, **options: lambda: None)
+    timed = [case for case in recurrent.cases() if case.unit == "ms"]
+    assert len(timed) == 6
+    assert all(recurrent.FLOOR in case.contenders for case in timed)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_products_alone_are_run_in_the_dtype_of_the_case(dtype):
+    values = recurrent.products("LSTM", (2, 3, 4, 5), dtype)()
+    assert {value.dtype.name for value in values} == {dtype}
+    through_time, inputs, weights = values[:2], values[2:4], values[4:]
+    assert [value.shape for value in through_time] == [(2, 5), (2, 20)]
+    assert [value.shape for value in (*inputs, *weights)] == [(6, 20), (6, 4), (4, 20), (5, 20)]
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,15 @@ def rnn_forward(x: Tensor, h0: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> tup
 def rnn_backward(dh: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Backpropagation through time (Werbos 1990); dh is what comes from above, for every step.
 
+    From the last step to the first, and with zeros as the first dh_next:
+
+        dh_t = dh[:, t] + dh_next
+        da_t = dh_t . (1 - h_t^2)
+        dh_next = da_t @ Wh'
+
+    dh0 is the last dh_next, dx_t = da_t @ Wx', and x_t' @ da_t, h_{t-1}' @ da_t and da_t, summed
+    over all steps, are dWx, dWh and db.
+
     dh (N, T, H), cache -> dx (N, T, D), dh0 (N, H), dWx (D, H), dWh (H, H), db (H,)
     """
     return rnn_sequence_backward(dh, tf.zeros_like(dh[:, 0]), cache)
@@ -122,10 +131,13 @@ def rnn_sequence_forward(
 ) -> tuple[Tensor, Tensor, Cache]:
     """`rnn_forward` with a mask and the final state.
 
-    The inputs of all steps meet Wx in one product before the loop. Where mask is False a step is
+    The inputs of all steps meet Wx in one product before the loop (of a long sequence `ops.rnn`
+    makes parts of `ops.PART` steps, each with its own product). Where mask is False a step is
     skipped: the state, and the h that is shown for it, stay as they were (zeros are shown before
     the first step that counts). The loop ends with the last step that counts for anyone, and takes
-    the sequences longest first, so that those that have ended are left out of its products.
+    the sequences longest first, so that those that have ended, or with padding on the left not yet
+    begun, are left out of its products; that needs an N which is known before the graph runs, as
+    batches of ``drop_remainder=True`` have.
 
     x (N, T, D), h0 (N, H), Wx (D, H), Wh (H, H), b (H,), mask (N, T) or None
     -> h (N, T, H), final h (N, H), cache
@@ -155,7 +167,7 @@ def rnn_sequence_backward(
 
     da_t = (dh_t + dh from later) . (1 - h_t^2), which sends da_t @ Wh' to the step before; where
     mask is False the gradient passes by untouched. dWx, dWh, db and dx are one product each over
-    all steps, after the loop.
+    all steps (of a part), after the loop.
 
     dh (N, T, H), dh_last (N, H), cache -> dx (N, T, D), dh0 (N, H), dWx (D, H), dWh (H, H), db (H,)
     """
@@ -240,6 +252,14 @@ def lstm_forward(x: Tensor, h0: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> tu
 def lstm_backward(dh: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Backpropagation through time (Werbos 1990); dh is what comes from above, for every step.
 
+    From the last step to the first, and with zeros as the first dh_next and dc_next:
+
+        dh_t = dh[:, t] + dh_next
+        da_t, dc_next = da and dprev_c of `lstm_step_backward` for dh_t and dc_next
+        dh_next = da_t @ Wh'
+
+    and then dx, dh0, dWx, dWh and db from dh_next and da_t as for the plain network.
+
     dh (N, T, H), cache -> dx (N, T, D), dh0 (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,)
     """
     zero = tf.zeros_like(dh[:, 0])
@@ -259,7 +279,7 @@ def lstm_sequence_forward(
 ) -> tuple[Tensor, Tensor, Tensor, Cache]:
     """`lstm_forward` with an initial cell state, a mask and the final states.
 
-    The inputs of all steps meet Wx in one product before the loop; the mask works as in
+    The inputs of all steps meet Wx in one product before the loop; parts and mask work as in
     `rnn_sequence_forward`.
 
     x (N, T, D), h0 and c0 (N, H), Wx (D, 4H), Wh (H, 4H), b (4H,), mask (N, T) or None
@@ -294,7 +314,7 @@ def lstm_sequence_backward(
     """From the last step to the first: what comes from above is added to what comes from later.
 
     Each step is `lstm_step_backward`, where mask is False the gradient passes by untouched, and
-    dWx, dWh, db and dx are one product each over all steps, after the loop.
+    dWx, dWh, db and dx are one product each over all steps (of a part), after the loop.
 
     dh (N, T, H), dh_last and dc_last (N, H), cache
     -> dx (N, T, D), dh0 (N, H), dc0 (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,)
@@ -410,11 +430,11 @@ def _counted(mask: Tensor | None, x: Tensor) -> tuple[Tensor | None, Tensor]:
 
 
 def _longest_first(mask: Tensor | None) -> Tensor | None:
-    """The rows in the order of their last steps that count, the latest first: (N,)."""
+    """The rows in the order of how many of their steps count, the most first: (N,)."""
     if mask is None:
         return None
-    last = tf.reduce_max(tf.cast(mask, tf.int32) * tf.range(1, tf.shape(mask)[1] + 1), axis=1)
-    return tf.argsort(last, direction="DESCENDING")
+    lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)  # (N,)
+    return tf.argsort(lengths, direction="DESCENDING")
 
 
 def _sorted(order: Tensor | None, *arrays: Tensor) -> list[Tensor]:

@@ -29,7 +29,7 @@ class RNNCell(keras.Layer):
         inputs: (N, D).
         states: the hidden state, (N, H), alone or as the one item of a list.
 
-    Returns next_h (N, H) and the new states, [next_h].
+    Returns next_h (N, H) and the new state: next_h, in a list if `states` came in one.
     """
 
     gates = 1
@@ -37,8 +37,8 @@ class RNNCell(keras.Layer):
     def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.units = _positive("units", units)
-        self.state_size: Any = units
-        self.output_size = units
+        self.state_size: Any = self.units
+        self.output_size = self.units
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         width = self.gates * self.units
@@ -46,10 +46,11 @@ class RNNCell(keras.Layer):
         self.Wh = self.add_weight((self.units, width), _scaled(self.units), name="Wh")
         self.b = self.add_weight((width,), "zeros", name="b")
 
-    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list]:
-        (h,) = states if isinstance(states, list | tuple) else [states]
+    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, Any]:
+        listed = isinstance(states, list | tuple)
+        (h,) = states if listed else [states]
         h = ops.rnn_step(inputs, h, self.Wx, self.Wh, self.b)
-        return h, [h]
+        return h, [h] if listed else h
 
     def get_initial_state(self, batch_size: int | None = None) -> list[Tensor]:
         return [keras.ops.zeros((batch_size, self.units), dtype=self.compute_dtype)]
@@ -86,7 +87,7 @@ class LSTMCell(RNNCell):
 
     def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
-        self.state_size = [units, units]
+        self.state_size = [self.units, self.units]
 
     def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list]:
         h, c = states
@@ -132,6 +133,7 @@ class RNN(keras.layers.RNN):
     """
 
     cell_class: type[RNNCell] = RNNCell
+    state_names: tuple[str, ...] = ("a hidden state",)
 
     def __init__(
         self, units: int, *, dropout: float = 0.0, seed: int | None = None, **kwargs: Any
@@ -141,7 +143,7 @@ class RNN(keras.layers.RNN):
         same = {key: kwargs[key] for key in ("dtype", "trainable") if key in kwargs}
         super().__init__(self.cell_class(units, name="cell", **same), **kwargs)
         self.input_spec = keras.layers.InputSpec(ndim=3)
-        self.units = units
+        self.units = self.cell.units
         self.dropout = dropout
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -158,6 +160,13 @@ class RNN(keras.layers.RNN):
                 f"{self.name} needs at least one step, received inputs of shape "
                 f"{tuple(sequences.shape)}"
             )
+        if initial_state is not None:
+            received, expected = len(keras.tree.flatten(initial_state)), self.state_names
+            if received != len(expected):
+                raise ValueError(
+                    f"{self.name} starts from {' and '.join(expected)}, received {received} "
+                    f"initial state{'s' * (received != 1)}: give {len(expected)}"
+                )
         return super().call(sequences, initial_state, mask, training)
 
     def inner_loop(
@@ -209,6 +218,7 @@ class LSTM(RNN):
     """
 
     cell_class = LSTMCell
+    state_names = ("a hidden state", "a cell state")
 
     def run(self, x: Tensor, initial_state: list[Tensor], mask: Tensor) -> tuple[Tensor, ...]:
         h0, c0 = initial_state
@@ -311,9 +321,9 @@ class TemporalSoftmaxLoss(keras.losses.Loss):
 
 
 def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value <= 0:
         raise ValueError(f"{name} must be a positive integer, received {value!r}")
-    return value
+    return int(value)
 
 
 def _scaled(fan_in: int | None) -> keras.initializers.Initializer:

@@ -6,6 +6,10 @@ The ops take tensors, variables or NumPy arrays and return tensors. They work ea
 bfloat16, float32 and float64, and raise as the functions they are made of. Second and higher
 derivatives are right: TensorFlow differentiates the backward function.
 
+A sequence of more than `PART` steps is worked on in parts, with one product for each where
+``functional.py`` has one for all steps; if it has a mask, or a length that is not known, it stays
+whole.
+
 A float32 sequence of at least `COMPILED_FROM` hidden numbers is compiled by XLA: its first call
 with new sizes takes about a second. Smaller ones, single steps and other dtypes are not compiled.
 """
@@ -135,7 +139,8 @@ def _sequence(
     What a backward function needs beside its cache then exists for one part at a time. A masked
     sequence stays whole: what it shows for a padded step may come from any step before.
     """
-    compiled = _worth_compiling(x, states[0])
+    _, Wh, _ = weights
+    compiled = _worth_compiling(x, Wh)
     if mask is not None or x.shape[1] is None or x.shape[1] <= PART:
         return _op(forward, backward, [x, *states, *weights], mask, compiled=compiled)
     steps = [min(PART, x.shape[1] - start) for start in range(0, x.shape[1], PART)]
@@ -222,9 +227,9 @@ def _compiled_forward(forward: Callable, masked: bool, widths: tuple[int, ...]) 
     return whole
 
 
-def _worth_compiling(x: Tensor, h0: Tensor) -> bool:
+def _worth_compiling(x: Tensor, Wh: Tensor) -> bool:
     """XLA makes large float32 layers faster; its bfloat16 products are slower than TensorFlow's."""
-    return x.dtype == tf.float32 and x.shape[1] != 1 and h0.shape[1] >= COMPILED_FROM
+    return x.dtype == tf.float32 and x.shape[1] != 1 and Wh.shape[0] >= COMPILED_FROM
 
 
 def _checked(function: Callable, **arguments: Tensor) -> list[Tensor]:

@@ -98,11 +98,25 @@ def check(function: Callable, arguments: dict[str, Any], sizes: Sizes | None = N
         for letter, size in _sizes(name, _axes(axes), arguments[name], problem):
             found.setdefault(letter, []).append((name, size))
     known = {letter: _agreed(letter, claims, problem) for letter, claims in found.items()}
+    for letter, size in known.items():
+        if size is None and letter not in "NT":
+            raise ValueError(
+                problem.format(f"{letter} is not known, tell it to the graph by tf.ensure_shape")
+            )
     demands = _assertions(found, problem)
     if demands:
         with tf.control_dependencies(demands):
-            arguments.update({name: tf.identity(arguments[name]) for name in expected})
+            for name, axes in expected.items():
+                arguments[name] = tf.ensure_shape(arguments[name], _shape(axes, known))
     return known
+
+
+def _shape(axes: str, known: Sizes) -> list[int | None] | None:
+    """What is known of an array's shape from all arrays together."""
+    if "..." in axes:
+        return None
+    sizes = [(factor, known[letter]) for factor, letter in map(_factor, _axes(axes))]
+    return [None if size is None else factor * size for factor, size in sizes]
 
 
 def _sizes(name: str, axes: list[str], value: Any, problem: str) -> list[tuple[str, Any]]:
@@ -166,6 +180,11 @@ def _tensor(value: Any, name: str, axes: str, function: str) -> Any:
         if value.dtype.kind not in "biuf" and value.dtype.name != "bfloat16":
             raise TypeError(f"{function} expects numbers in {name}, received dtype {value.dtype}")
     tensor = tf.convert_to_tensor(value)
+    if tensor.shape.rank is None:
+        raise ValueError(
+            f"{function} must know how many axes {name} has, received a tensor of unknown rank: "
+            "tell its shape to the graph by tf.ensure_shape"
+        )
     dtype = tensor.dtype
     if axes.startswith("bool"):
         if dtype.is_complex:
@@ -176,6 +195,8 @@ def _tensor(value: Any, name: str, axes: str, function: str) -> Any:
             raise TypeError(
                 f"{function} expects integer ids in {name}, received {dtype.name}: cast them"
             )
+        if dtype not in (tf.int32, tf.int64):  # the widths that TensorFlow looks words up by
+            tensor = tf.cast(tensor, tf.int64)
     elif not dtype.is_floating:
         raise TypeError(
             f"{function} expects floating point numbers in {name}, received {dtype.name}: cast them"

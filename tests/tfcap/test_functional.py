@@ -204,6 +204,26 @@ def test_a_sequence_is_its_steps_one_after_the_other():
         np.testing.assert_allclose(whole[:, t], h, atol=1e-12)
 
 
+def test_the_gradient_of_a_sequence_is_that_of_its_steps_from_the_last_to_the_first():
+    x, h, Wx, Wh, b, dh = draw(0, (2, 4, 3), (2, 5), (3, 20), (5, 20), (20,), (2, 4, 5))
+    _, cache = functional.lstm_forward(x, h, Wx, Wh, b)
+    dx, dh0, *weights = functional.lstm_backward(dh, cache)
+    c, caches = np.zeros_like(h), []
+    for t in range(4):
+        h, c, step = functional.lstm_step_forward(x[:, t], h, c, Wx, Wh, b)
+        caches.append(step)
+    dh_next = dc_next = np.zeros_like(h)
+    sums = [np.zeros_like(weight) for weight in weights]
+    for t in reversed(range(4)):
+        dx_t, dh_next, dc_next, *gradients = functional.lstm_step_backward(
+            dh[:, t] + dh_next, dc_next, caches[t]
+        )
+        np.testing.assert_allclose(dx[:, t], dx_t, atol=1e-12)
+        sums = [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
+    for whole, stepwise in zip((dh0, *weights), (dh_next, *sums), strict=True):
+        np.testing.assert_allclose(whole, stepwise, atol=1e-12)
+
+
 def test_the_gates_lie_in_the_order_i_f_o_g():
     zero = np.zeros((1, 1))
     c, saturated = np.full((1, 1), 0.5), 50.0
@@ -218,6 +238,20 @@ def test_the_gates_lie_in_the_order_i_f_o_g():
     assert step(-1, 1, 1, 0) == pytest.approx([np.tanh(0.5), 0.5])  # forget gate open: c is kept
     assert step(1, -1, 1, 1) == pytest.approx([np.tanh(1.0), 1.0])  # input gate open: c becomes g
     assert step(-1, 1, -1, 0) == pytest.approx([0.0, 0.5])  # output gate shut: nothing is shown
+
+
+@pytest.mark.parametrize(
+    "width", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
+)
+def test_words_may_be_counted_in_integers_of_any_width(width):
+    ids, (W, x) = np.array([[1, 1, 0]]), draw(0, (3, 2), (1, 3, 3))
+    mask = np.ones((1, 3), bool)
+    out, cache = functional.word_embedding_forward(ids.astype(width), W)
+    np.testing.assert_array_equal(out, W[ids])
+    dW = functional.word_embedding_backward(np.ones((1, 3, 2)), cache)
+    np.testing.assert_array_equal(dW, [[1, 1], [2, 2], [0, 0]])
+    loss, _ = functional.temporal_softmax_loss(x, ids.astype(width), mask)
+    assert loss == functional.temporal_softmax_loss(x, ids, mask)[0]
 
 
 def test_repeated_words_add_up_in_the_gradient_of_the_embedding():

@@ -77,7 +77,24 @@ CASES = {
         ((N, T, V),),
     ),
 }
+SEQUENCES = "rnn", "masked rnn", "lstm", "masked lstm"
 each_op = pytest.mark.parametrize("name", CASES)
+
+
+@pytest.fixture
+def way(request, monkeypatch):
+    """The dtype and the tolerance for an op as it is, or compiled as those of large layers are."""
+    if request.param == "plain":
+        return "float64", 1e-12
+    monkeypatch.setattr(ops, "COMPILED_FROM", 1)
+    return "float32", 1e-5
+
+
+def either_way(*names, compiled=SEQUENCES):
+    """These ops as they are, and those of them that large layers compile."""
+    pairs = [(name, way) for name in names for way in ("plain", "compiled")]
+    pairs = [(name, way) for name, way in pairs if way == "plain" or name in compiled]
+    return pytest.mark.parametrize(("name", "way"), pairs, indirect=["way"])
 
 
 def scalar(outputs):
@@ -144,11 +161,13 @@ def test_second_derivatives_agree_with_the_tape_through_the_same_forward(name, j
     assert_agree(run(), second_derivatives(plain, arguments), 1e-10)
 
 
-@each_op
-def test_second_derivatives_are_right_when_eager(name):
+@either_way(*CASES)
+def test_second_derivatives_are_right_when_eager(name, way):
+    dtype, to = way
     ours, plain, shapes = CASES[name]
-    arguments = draw(*shapes)
-    assert_agree(second_derivatives(ours, arguments), second_derivatives(plain, arguments), 1e-10)
+    arguments = draw(*shapes, dtype=dtype)
+    mine, expected = (second_derivatives(function, arguments) for function in (ours, plain))
+    assert_agree(mine, expected, 100 * to)
 
 
 def test_third_derivatives_are_right():
@@ -164,7 +183,7 @@ def test_third_derivatives_are_right():
     assert_agree(third(ours), third(plain), 1e-10)
 
 
-@pytest.mark.parametrize("name", ["rnn", "masked rnn", "lstm", "masked lstm"])
+@pytest.mark.parametrize("name", SEQUENCES)
 def test_a_layer_large_enough_to_be_compiled_by_itself_agrees_too(name):
     ours, plain, shapes = CASES[name]
     large = ops.COMPILED_FROM
@@ -186,7 +205,7 @@ def test_layers_of_several_sizes_are_compiled_each_for_itself(mask):
         np.testing.assert_allclose(ops.rnn(x, h0, *weights, mask=mask)[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["rnn", "masked rnn", "lstm", "masked lstm"])
+@pytest.mark.parametrize("name", SEQUENCES)
 def test_a_long_sequence_is_worked_on_in_parts_with_the_same_result(name, monkeypatch):
     ours, plain, shapes = CASES[name]
     arguments = draw(*shapes)
@@ -204,15 +223,17 @@ BACKWARDS = {
     "rnn_step": "rnn_step_backward",
     "lstm_step": "lstm_step_backward",
     "rnn": "rnn_sequence_backward",
+    "masked rnn": "rnn_sequence_backward",
     "lstm": "lstm_sequence_backward",
+    "masked lstm": "lstm_sequence_backward",
     "word_embedding": "word_embedding_backward",
     "temporal_affine": "temporal_affine_backward",
 }
 
 
-@pytest.mark.parametrize("name", BACKWARDS)
+@either_way(*BACKWARDS)
 @pytest.mark.parametrize("surroundings", ["eager", "graph", "jit"])
-def test_without_its_backward_an_op_has_no_gradient(name, surroundings, monkeypatch):
+def test_without_its_backward_an_op_has_no_gradient(name, way, surroundings, monkeypatch):
     original = getattr(functional, BACKWARDS[name])
 
     def nothing(*arguments):
@@ -220,7 +241,7 @@ def test_without_its_backward_an_op_has_no_gradient(name, surroundings, monkeypa
 
     monkeypatch.setattr(functional, BACKWARDS[name], nothing)
     ours, _, shapes = CASES[name]
-    arguments = draw(*shapes)
+    arguments = draw(*shapes, dtype=way[0])
 
     def gradients():
         return outputs_and_gradients(ours, arguments)[-len(arguments) :]
@@ -279,23 +300,68 @@ def test_an_op_gives_the_same_in_a_graph(name, jit):
     assert_agree(run(*arguments), outputs_and_gradients(ours, arguments), 1e-12)
 
 
+def unknown(shapes, dtype="float64"):
+    """What a graph is told of arrays of these shapes if it does not know N and T."""
+    without = {(N, T): (None, None), (N, H): (None, H)}
+    shapes = [(None, None, s[2]) if len(s) == 3 else without.get(s, s) for s in shapes]
+    return [tf.TensorSpec(shape, dtype) for shape in shapes]
+
+
 @pytest.mark.parametrize("name", ["rnn", "lstm", "temporal_affine"])
 @pytest.mark.parametrize("jit", [False, True])
 def test_batch_and_time_may_be_unknown(name, jit):
     ours, _, shapes = CASES[name]
     arguments = draw(*shapes)
-    unknown = [
-        tf.TensorSpec(
-            [None, None, D] if len(s) == 3 else [None, H] if s == (N, H) else s, "float64"
-        )
-        for s in shapes
-    ]
     run = compiled(
-        lambda *a: outputs_and_gradients(ours, list(a)), jit_compile=jit, input_signature=unknown
+        lambda *a: outputs_and_gradients(ours, list(a)),
+        jit_compile=jit,
+        input_signature=unknown(shapes),
     )
     assert_agree(run(*arguments), outputs_and_gradients(ours, arguments), 1e-12)
     if not jit:
         assert run.get_concrete_function().output_shapes[0].as_list()[-1] in (H, V)
+
+
+# name -> the op with the mask or the ids as its first argument, and these
+FED = {
+    "masked rnn": (lambda mask, *a: ops.rnn(*a, mask=mask), MASK),
+    "masked lstm": (
+        lambda mask, x, h0, c0, *weights: ops.lstm(x, h0, *weights, c0=c0, mask=mask),
+        MASK,
+    ),
+    "word_embedding": (ops.word_embedding, IDS),
+    "temporal_softmax_loss": (lambda y, x: ops.temporal_softmax_loss(x, y, y > 1), IDS),
+}
+
+
+@either_way(*FED)
+@pytest.mark.parametrize("jit", [False, True])
+def test_batch_and_time_of_masks_and_ids_may_be_unknown_too(name, way, jit):
+    dtype, to = way
+    op, fed = FED[name]
+    _, _, shapes = CASES[name]
+
+    def run(fed, *arguments):
+        return outputs_and_gradients(lambda *a: op(fed, *a), list(arguments))
+
+    specs = [*unknown([(N, T)], fed.dtype), *unknown(shapes, dtype)]
+    in_graph = compiled(run, jit_compile=jit, input_signature=specs)
+    arguments = fed, *draw(*shapes, dtype=dtype)
+    assert_agree(in_graph(*arguments), run(*arguments), to)
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_widths_that_only_the_weights_tell_are_taken_from_them(name, dtype):
+    ours, _, shapes = CASES[name]
+    arguments = draw(*shapes, dtype=dtype)
+    data = len(shapes) - 3
+    specs = [
+        tf.TensorSpec(shape if k >= data else [None] * len(shape), dtype)
+        for k, shape in enumerate(shapes)
+    ]
+    run = compiled(lambda *a: outputs_and_gradients(ours, list(a)), input_signature=specs)
+    assert_agree(run(*arguments), outputs_and_gradients(ours, arguments), 1e-6)
 
 
 def test_a_large_layer_with_unknown_batch_and_time_is_compiled_as_it_runs():
@@ -315,10 +381,11 @@ def test_a_large_layer_with_unknown_batch_and_time_is_compiled_as_it_runs():
         np.testing.assert_allclose(run(x)[0], expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["rnn", "lstm", "masked lstm"])
-def test_an_op_works_inside_a_loop_of_the_graph(name):
+@either_way("rnn", "lstm", "masked lstm")
+def test_an_op_works_inside_a_loop_of_the_graph(name, way):
+    dtype, to = way
     ours, _, shapes = CASES[name]
-    arguments = draw(*shapes)
+    arguments = draw(*shapes, dtype=dtype)
 
     @compiled
     def three_times():
@@ -331,7 +398,7 @@ def test_an_op_works_inside_a_loop_of_the_graph(name):
         return tf.while_loop(lambda k, _: k < 3, body, (0, tf.zeros_like(arguments[0])))[1]
 
     expected = outputs_and_gradients(ours, arguments)[-len(arguments)]
-    np.testing.assert_allclose(three_times(), 3 * expected, atol=1e-12)
+    assert_agree([three_times()], [3 * expected], to)
 
 
 @compiled
@@ -349,15 +416,16 @@ def test_a_gradient_passes_through_a_loop_over_the_step_op():
     assert_agree(steps, fused, 1e-12)
 
 
-@each_op
-def test_an_op_maps_over_a_further_axis(name):
+@either_way(*CASES)
+def test_an_op_maps_over_a_further_axis(name, way):
+    dtype, to = way
     ours, _, shapes = CASES[name]
-    one, two = draw(*shapes), draw(*shapes, seed=5)
+    one, two = draw(*shapes, dtype=dtype), draw(*shapes, dtype=dtype, seed=5)
     stacked = [tf.stack(pair) for pair in zip(one, two, strict=True)]
     mapped = tf.vectorized_map(lambda a: outputs_and_gradients(ours, list(a)), tuple(stacked))
     for k, arguments in enumerate((one, two)):
         expected = outputs_and_gradients(ours, arguments)
-        assert_agree([value[k] for value in mapped], expected, 1e-12)
+        assert_agree([value[k] for value in mapped], expected, to)
 
 
 @pytest.fixture(scope="module")
@@ -366,13 +434,14 @@ def strategy():
     return tf.distribute.MirroredStrategy([device.name for device in devices])
 
 
-@pytest.mark.parametrize("name", ["lstm", "temporal_softmax_loss"])
-def test_an_op_runs_in_a_replica(name, strategy):
+@either_way("lstm", "masked lstm", "temporal_softmax_loss")
+def test_an_op_runs_in_a_replica(name, way, strategy):
+    dtype, to = way
     ours, _, shapes = CASES[name]
-    arguments = draw(*shapes)
+    arguments = draw(*shapes, dtype=dtype)
     run = compiled(lambda: strategy.run(lambda: outputs_and_gradients(ours, arguments)))
     mine = [strategy.experimental_local_results(value)[0] for value in run()]
-    assert_agree(mine, outputs_and_gradients(ours, arguments), 1e-12)
+    assert_agree(mine, outputs_and_gradients(ours, arguments), to)
 
 
 # -------------------------------------------------------------------------------- known traps
@@ -405,11 +474,13 @@ def test_keras_variables_are_cast_under_mixed_precision():
     assert all(gradient.dtype == tf.float32 for gradient in gradients)
 
 
+@either_way("lstm")
 @pytest.mark.parametrize("used", [0, 1, 2])
 @pytest.mark.parametrize("surroundings", ["eager", "graph", "jit"])
-def test_outputs_that_nobody_uses_count_as_zero(used, surroundings):
-    ours, plain, shapes = CASES["lstm"]
-    arguments = draw(*shapes)
+def test_outputs_that_nobody_uses_count_as_zero(name, way, used, surroundings):
+    dtype, to = way
+    ours, plain, shapes = CASES[name]
+    arguments = draw(*shapes, dtype=dtype)
 
     def gradients(function):
         return outputs_and_gradients(lambda *a: function(*a)[used], arguments)
@@ -417,18 +488,21 @@ def test_outputs_that_nobody_uses_count_as_zero(used, surroundings):
     run = gradients
     if surroundings != "eager":
         run = compiled(gradients, jit_compile=surroundings == "jit")
-    assert_agree(run(ours), gradients(plain), 1e-12)
+    assert_agree(run(ours), gradients(plain), to)
 
 
-def test_a_persistent_tape_may_be_asked_twice():
-    ours, _, shapes = CASES["lstm"]
-    arguments = draw(*shapes)
+@either_way("lstm", "masked rnn")
+def test_a_persistent_tape_may_be_asked_twice(name, way):
+    dtype, to = way
+    ours, plain, shapes = CASES[name]
+    arguments = draw(*shapes, dtype=dtype)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(arguments)
-        h, h_last, _ = ours(*arguments)
-    first = tape.gradient(h, arguments)
-    assert_agree(tape.gradient(h, arguments), first, 1e-15)
-    assert tape.gradient(h_last, arguments[0]) is not None
+        h, h_last, *_ = ours(*arguments)
+        expected_h, expected_last, *_ = plain(*arguments)
+    for pair in ((h, expected_h), (h_last, expected_last), (h, expected_h)):
+        mine, expected = (map(tf.convert_to_tensor, tape.gradient(y, arguments)) for y in pair)
+        assert_agree(mine, expected, to)
 
 
 def test_nothing_flows_into_a_stopped_argument():
@@ -444,13 +518,6 @@ def test_nothing_flows_into_a_stopped_argument():
     dx, dh0, dWx, dWh, db = tape.gradient(loss, arguments)
     assert dWh is None
     assert_agree([dx, dh0, dWx, db], [expected[k] for k in (2, 3, 4, 6)], 1e-15)
-
-
-def test_no_tape_means_no_gradient_is_prepared():
-    arguments = draw(*SEQUENCE, *RNN_WEIGHTS)
-    h, _ = ops.rnn(*arguments)
-    expected, _ = functional.rnn_forward(*arguments)
-    np.testing.assert_array_equal(h, expected)
 
 
 # ------------------------------------------------------------------------- masks and direction
@@ -513,6 +580,14 @@ def test_rows_after_the_last_that_counts_are_not_multiplied():
         np.testing.assert_array_equal(product[:, 0], [1, 1] + [0] * 14)
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_rows_lie_so_that_at_each_step_those_that_count_come_first(side):
+    mask = np.arange(6) < np.array([2, 6, 0, 3, 5, 3])[:, np.newaxis]
+    mask = mask if side == "right" else mask[:, ::-1]
+    ordered = mask[functional._longest_first(tf.constant(mask))].astype(int)
+    assert (np.diff(ordered, axis=0) <= 0).all()
+
+
 @pytest.mark.parametrize("op", [ops.rnn, ops.lstm])
 def test_reverse_takes_the_steps_from_the_last_to_the_first(op):
     weights = RNN_WEIGHTS if op is ops.rnn else LSTM_WEIGHTS
@@ -531,13 +606,40 @@ def test_a_sequence_of_padding_only_keeps_its_state():
     np.testing.assert_array_equal(h_last, h0)
 
 
+@either_way(*CASES)
 @pytest.mark.parametrize("jit", [False, True])
-def test_an_empty_batch_has_zero_gradients(jit):
-    arguments = draw((0, T, D), (0, H), *LSTM_WEIGHTS)
-    run = compiled(lambda: outputs_and_gradients(ops.lstm, arguments), jit_compile=jit)
-    h, *_, dWx, dWh, db = run()
-    assert h.shape == (0, T, H)
-    assert not any(gradient.numpy().any() for gradient in (dWx, dWh, db))
+def test_an_empty_batch_gives_empty_results_and_zero_gradients(name, way, jit, monkeypatch):
+    ours, _, shapes = CASES[name]
+    monkeypatch.setattr(f"{__name__}.MASK", MASK[:0])
+    monkeypatch.setattr(f"{__name__}.IDS", IDS[:0])
+    shapes = [(0, *shape[1:]) if shape[0] == N else shape for shape in shapes]
+    arguments = draw(*shapes, dtype=way[0])
+    run = compiled(lambda: outputs_and_gradients(ours, arguments), jit_compile=jit)
+    for values in (run(), outputs_and_gradients(ours, arguments)):
+        assert not any(value.numpy().any() for value in values)
+        gradients = values[-len(arguments) :]
+        assert [gradient.shape for gradient in gradients] == [a.shape for a in arguments]
+
+
+# ------------------------------------------------------------------------------------------ ids
+
+
+WIDTHS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("surroundings", ["eager", "graph", "jit"])
+def test_ids_may_be_integers_of_any_width(width, surroundings):
+    W, x = draw((260, D), (N, T, 260))  # more words than a byte can count
+
+    def both(ids):
+        words = outputs_and_gradients(lambda W: ops.word_embedding(ids, W), [W])
+        return words + outputs_and_gradients(lambda x: ops.temporal_softmax_loss(x, ids, MASK), [x])
+
+    run = both
+    if surroundings != "eager":
+        run = compiled(both, jit_compile=surroundings == "jit")
+    assert_agree(run(tf.constant(IDS.astype(width))), both(IDS), 1e-12)
 
 
 # ------------------------------------------------------------------------------------ bad input
@@ -553,6 +655,21 @@ def test_shapes_that_do_not_fit_are_refused_before_computing():
         ops.lstm(tf.zeros((N, T, D), "int32"), h0, Wx, Wh, b)
     with pytest.raises(TypeError, match="received complex64"):
         ops.temporal_affine(tf.zeros((N, T, D), "complex64"), Wx, b)
+
+
+@pytest.mark.parametrize("op", [ops.rnn, ops.lstm])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_what_a_graph_must_know_is_asked_for_in_one_sentence(op, dtype):
+    weights = RNN_WEIGHTS if op is ops.rnn else LSTM_WEIGHTS
+    known = [tf.TensorSpec(shape, dtype) for shape in (*SEQUENCE, *weights)]
+    no_rank, no_widths = tf.TensorSpec(None, dtype), tf.TensorSpec([None, None], dtype)
+    with pytest.raises(ValueError, match=r"how many axes x has.*tf\.ensure_shape$"):
+        compiled(op).get_concrete_function(no_rank, *known[1:])
+    vague = [known[0], no_widths, no_widths, no_widths, tf.TensorSpec([None], dtype)]
+    with pytest.raises(
+        ValueError, match=r"H is not known, tell it to the graph.*Wh \(None, None\)"
+    ):
+        compiled(op).get_concrete_function(*vague)
 
 
 def test_ids_outside_the_vocabulary_are_refused_eagerly_and_in_a_graph():

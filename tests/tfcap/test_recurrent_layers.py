@@ -1,5 +1,7 @@
 """The layers: beside Keras's own, inside its wrappers, saved, trained."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -115,6 +117,15 @@ def test_a_cell_inside_keras_rnn_agrees_with_the_fused_layer(kind):
             run(layer, x, states, mask=mask), run(fused, x, states, mask=mask), strict=True
         ):
             assert_agree(mine, expected, 1e-5)
+
+
+@pytest.mark.parametrize("cell", [RNNCell(H), keras.layers.SimpleRNNCell(H)], ids=["ours", "keras"])
+def test_a_cell_gives_its_state_back_as_it_came(cell):
+    x, h = rng_arrays((N, D), (N, H))
+    for given in (h, [h]):
+        y, state = cell(x, given)
+        assert isinstance(state, list) == isinstance(given, list)
+        np.testing.assert_array_equal(tf.nest.flatten(state)[0], y)
 
 
 def test_cells_may_be_stacked():
@@ -303,6 +314,33 @@ def test_a_model_learns_to_say_its_captions(kind, jit):
     np.testing.assert_array_equal(said[0, :4], captions[0, 1:5])
 
 
+@each_kind
+def test_a_model_that_skips_padding_trains_as_keras_own_does_with_a_last_batch_of_fewer_rows(kind):
+    rng = np.random.default_rng(0)
+    padding = rng.integers(0, T, size=(13, 1))  # steps on the left, where it changes the state
+    ids = rng.integers(1, V, size=(13, T + 1)) * (np.arange(T + 1) >= padding)
+    ours = captioner(PAIRS[kind][0], mask_zero=True)
+    theirs = keras.Sequential(
+        [
+            keras.Input((None,), dtype="int32"),
+            keras.layers.Embedding(V, D, mask_zero=True),
+            PAIRS[kind][1](H, return_sequences=True),
+            keras.layers.Dense(V),
+        ]
+    )
+    words, recurrent, scores = theirs.layers
+    words.set_weights(ours.layers[0].get_weights())
+    recurrent.set_weights(ours.layers[1].to_keras_weights())
+    scores.set_weights(ours.layers[2].get_weights())
+    losses = []
+    for model in (ours, theirs):
+        model.compile(keras.optimizers.SGD(0.5), TemporalSoftmaxLoss())
+        fit = model.fit(ids[:, :-1], ids[:, 1:], batch_size=8, epochs=4, shuffle=False, verbose=0)
+        losses.append(fit.history["loss"])
+    assert losses[0][-1] < losses[0][0]
+    np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
 def test_the_loss_of_a_model_leaves_out_null_and_divides_by_the_batch():
     captions = np.array([[3, 4, 0, 0], [5, 0, 6, 1]])
     scores = np.zeros((2, 4, V), "float32")
@@ -337,6 +375,31 @@ def test_without_its_backward_a_layer_and_a_model_learn_nothing(kind, monkeypatc
     assert np.abs(b - b_before).max() > 0
 
 
+@each_kind
+def test_without_its_backward_a_cell_inside_keras_rnn_learns_nothing(kind, monkeypatch):
+    name = f"{kind}_step_backward"
+    original = getattr(functional, name)
+    monkeypatch.setattr(
+        functional, name, lambda *a: tf.nest.map_structure(tf.zeros_like, original(*a))
+    )
+    (x,) = rng_arrays((N, T, D))
+    layer = keras.layers.RNN(CELLS[kind][0](H), return_sequences=True)
+    layer.build((None, None, D))
+    _, (dx,), weights = run(layer, x, [])
+    assert not any(gradient.numpy().any() for gradient in (dx, *weights))
+
+
+@each_kind
+@pytest.mark.parametrize("mask", [None, MASK[:0]], ids=["whole", "masked"])
+def test_a_batch_without_rows_is_no_error(kind, mask):
+    layer = PAIRS[kind][0](H, return_sequences=True, return_state=True)
+    layer.build((None, None, D))
+    (h, *states, _), (dx,), weights = run(layer, np.zeros((0, T, D), "float32"), [], mask=mask)
+    assert (h.shape, dx.shape) == ((0, T, H), (0, T, D))
+    assert {state.shape for state in states} == {(0, H)}
+    assert not any(gradient.numpy().any() for gradient in weights)
+
+
 # ------------------------------------------------------------------------------------ bad input
 
 
@@ -345,6 +408,27 @@ def test_units_that_are_no_positive_integer_are_refused(units):
     for layer in (RNNCell, LSTMCell, RNN, LSTM, TemporalAffine):
         with pytest.raises(ValueError, match=f"positive integer, received {units}"):
             layer(units)
+
+
+def test_units_may_be_numpys_integers():
+    for layer in (RNN, LSTM, RNNCell, LSTMCell, TemporalAffine):
+        config = layer(np.int64(5)).get_config()
+        assert json.loads(json.dumps(config))["units"] == 5
+    assert WordEmbedding(np.int32(5), np.uint8(3)).get_config()["output_dim"] == 3
+
+
+@pytest.mark.parametrize(
+    ("layer", "states", "words"),
+    [
+        (LSTM, 1, "a hidden state and a cell state, received 1 initial state: give 2"),
+        (LSTM, 3, "a hidden state and a cell state, received 3 initial states: give 2"),
+        (RNN, 2, "starts from a hidden state, received 2 initial states: give 1"),
+    ],
+)
+def test_a_wrong_number_of_initial_states_is_refused(layer, states, words):
+    x, h = rng_arrays((N, T, D), (N, H))
+    with pytest.raises(ValueError, match=words):
+        layer(H)(x, initial_state=h if states == 1 else [h] * states)
 
 
 def test_sample_weights_are_refused_rather_than_ignored():
@@ -366,5 +450,10 @@ def test_a_layer_says_what_it_cannot_take():
         layer(np.ones((2, 0, D), "float32"))
     with pytest.raises(ValueError, match="ndim=3"):
         layer(np.ones((2, D), "float32"))
+    x = np.ones((2, 4, D), "float32")
+    with pytest.raises(ValueError, match=r"T is 4 by x and 5 by mask.*mask \(2, 5\)"):
+        layer(x, mask=np.ones((2, 5), bool))
+    with pytest.raises(ValueError, match=r"H is 6 by h0 and 5 by Wx.*h0 \(2, 6\)"):
+        layer(x, initial_state=[np.ones((2, 6), "float32")] * 2)
     with pytest.raises(TypeError, match="integer ids in x, received float32"):
         WordEmbedding(V, D)(np.ones((2, 3), "float32"))
