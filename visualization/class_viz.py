@@ -52,7 +52,9 @@ def create_class_visualization(
     Each iteration shifts the image by up to `max_jitter` - 1 pixels each way, takes one step, shifts
     back and clips to valid pixels; every `blur_every` iterations the image is blurred (sigma 0.5).
     The whole is compiled; no Python runs between the iterations. For other preprocessing than
-    SqueezeNet's, steps and regularisation are taken in proportion to the input's range.
+    SqueezeNet's, steps and regularisation are taken in proportion to the input's range. While the
+    class's score has no gradient (SqueezeNet's last ReLU can hold it at exactly 0, where the course's
+    loop stays for ever), the highest other score is lowered instead.
 
     Args:
         target_y: a class, or several for a batch that is worked on together.
@@ -150,7 +152,7 @@ def _build_steps(
 ) -> "Callable[..., tf.Tensor]":
     """The iterations from `done` until `until` as one graph."""
     from .backend import tf
-    from .gradients import l2_norm, score_of, scores_and_gradients
+    from .gradients import l2_norm, scores_and_ascent
     from .images import blur_image, jitter
 
     @tf.function(reduce_retracing=True)
@@ -170,7 +172,7 @@ def _build_steps(
         def step(t: "tf.Tensor", X: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
             ox, oy = shifts[t, 0], shifts[t, 1]
             X = jitter(X, ox, oy)
-            _, gradient = scores_and_gradients(get_model(), X, score_of(targets))
+            _, gradient = scores_and_ascent(get_model(), X, targets)
             gradient = width**2 * gradient - 2 * l2_reg * X  # as for an input of SqueezeNet's width
             if normalize:
                 gradient = width * tf.math.divide_no_nan(gradient, l2_norm(gradient))

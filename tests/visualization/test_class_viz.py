@@ -165,6 +165,25 @@ def test_any_model_can_be_drawn_for_with_its_own_preprocessing(draw, settings):
     assert after > before
 
 
+@pytest.mark.parametrize(
+    ("draw", "target", "iterations"),
+    [(paint_class, 550, 40), (create_class_visualization, 547, 30)],
+)
+def test_a_class_whose_score_is_cut_off_at_the_start_is_drawn_all_the_same(
+    draw, target, iterations, squeezenet
+):
+    first = draw(target, squeezenet, num_iterations=1)
+    assert predict_scores(squeezenet, first)[0, target] == 0
+    drawn = draw(target, squeezenet, num_iterations=iterations)
+    assert predict_scores(squeezenet, drawn)[0].argmax() == target
+
+
+def test_a_cut_off_class_changes_nothing_for_others_in_its_batch(squeezenet):
+    draw = lambda targets: create_class_visualization(targets, squeezenet, num_iterations=2)  # noqa: E731
+    together, alone = draw([547, GORILLA]), draw(GORILLA)
+    assert np.median(np.abs(alone[0] - together[1])) < 1e-3
+
+
 def test_a_model_of_any_size_must_be_told_the_size():
     model, _, _ = make("subclassed that ends in a softmax")
     with pytest.raises(ValueError, match="image_shape"):
