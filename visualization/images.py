@@ -301,13 +301,12 @@ def blur_image(X: Any, sigma: float = 1) -> Any:
         positions = tf.range(-radius, length + radius) % (2 * length)
         mirrored = tf.minimum(positions, 2 * length - 1 - positions)
         padded = tf.gather(blurred, mirrored, axis=axis)
-        window = [
-            padded[:, i : i + length] if axis == 1 else padded[:, :, i : i + length]
-            for i in range(2 * radius + 1)
-        ]
-        blurred = tf.add_n(
-            [tf.cast(w, padded.dtype) * part for w, part in zip(weights, window, strict=True)]
-        )
+        blurred = tf.zeros_like(blurred)
+        for i, weight in enumerate(
+            weights.tolist()
+        ):  # a sum that runs: one copy in memory, not 2r + 1
+            part = padded[:, i : i + length] if axis == 1 else padded[:, :, i : i + length]
+            blurred += weight * part
     return blurred if tf.is_tensor(X) else blurred.numpy()
 
 

@@ -1,5 +1,8 @@
 import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +63,25 @@ def test_blurring_by_hand():
     blurred = blur_image(X, 0.5)
     np.testing.assert_allclose(blurred[0, 0, :, 0], expected, atol=1e-12)
     assert tf.is_tensor(blur_image(tf.constant(X), 0.5))
+
+
+def test_blurring_widely_takes_the_memory_of_a_few_copies():
+    """Not of one for each of the Gaussian's weights, of which there are 81."""
+    program = """
+import resource
+import numpy as np
+from visualization import blur_image
+X = np.ones((1, 1000, 1000, 3), np.float32)  # 12 MB
+blur_image(X[:, :50, :50], 10)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+blur_image(X, 10)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)  # MB
+"""
+    pytest.importorskip("resource")
+    root = Path(__file__).resolve().parent.parent.parent
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 200
 
 
 @pytest.mark.parametrize(("X", "sigma"), [(np.zeros((3, 3)), 1), (np.zeros((1, 3, 3, 1)), 0)])

@@ -67,6 +67,30 @@ def test_a_method_is_compared_with_random_maps():
     assert not found["lie"].beats(found["random"])
 
 
+def test_the_comparison_is_the_mean_of_the_curves():
+    model, X, y = make("nested in another")
+    maps = np.random.default_rng(0).random(X.shape[:3])
+    found = compare_with_random(X, y, model, {"some": maps}, steps=3)["some"]
+    for curve, mean in ((deletion_curve, found.deletion), (insertion_curve, found.insertion)):
+        np.testing.assert_allclose(mean, curve(X, y, model, maps, steps=3).mean(axis=0))
+
+
+def test_images_are_blurred_one_at_a_time_and_once_for_all_methods(monkeypatch):
+    from visualization import faithfulness
+
+    model, X, y = make("nested in another")
+    maps, shapes = np.ones(X.shape[:3]), []
+    blur = faithfulness.blur_image
+    monkeypatch.setattr(
+        faithfulness, "blur_image", lambda X, sigma: shapes.append(X.shape) or blur(X, sigma)
+    )
+    compare_with_random(X, y, model, {"one": maps, "two": maps}, steps=2)
+    assert shapes == [(1, *X.shape[1:])] * 3
+    deletion_curve(X, y, model, maps, steps=2)
+    insertion_curve(X, y, model, maps, steps=2)
+    assert shapes == [(1, *X.shape[1:])] * 9
+
+
 @pytest.mark.slow
 def test_saliency_and_grad_cam_beat_random_on_the_validation_images(squeezenet, imagenet):
     X = preprocess_image(imagenet[0][:8])
