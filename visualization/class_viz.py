@@ -269,8 +269,7 @@ def _draw(arguments: argparse.Namespace) -> int:
         for text in arguments.target:
             network.find_class(text)
     out = command.OutputFolder(arguments.out)
-    with command.loading_tensorflow(arguments.quiet):
-        network.load()
+    network.load()
     import numpy as np
 
     from . import plotting

@@ -33,13 +33,14 @@ class Parser(argparse.ArgumentParser):
     """An argument parser to which the arguments that several commands take can be added."""
 
     def add_network_arguments(self) -> None:
-        self.add_argument(
+        network = self.add_mutually_exclusive_group()
+        network.add_argument(
             "--weights",
             default="imagenet",
             metavar="FILE",
             help="a checkpoint of SqueezeNet 1.1 in any form (default: the bundled ImageNet weights)",
         )
-        self.add_argument(
+        network.add_argument(
             "--model",
             metavar="FILE.py:FUNCTION",
             help="your own Keras model: a function that returns (model, preprocess, bounds, names); "
@@ -47,7 +48,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_common_arguments(self) -> None:
-        self.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+        self.add_argument("--seed", type=seed, default=0, help="default: %(default)s")
         self.add_argument(
             "--out",
             type=Path,
@@ -77,6 +78,17 @@ def positive_int(text: str) -> int:
         value = 0
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive whole number")
+    return value
+
+
+def seed(text: str) -> int:
+    """An argparse type: a whole number of 32 bits, which is what NumPy's generators take."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
     return value
 
 

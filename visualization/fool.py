@@ -379,8 +379,7 @@ def _fool(arguments: argparse.Namespace) -> int:
     sources = command.image_sources(arguments.image)
     images = command.Images(sources, network.size, arguments.quiet)
     out = command.OutputFolder(arguments.out)
-    with command.loading_tensorflow(arguments.quiet):
-        network.load()
+    network.load()
     images.size = network.size
 
     target = network.find_class(arguments.target)

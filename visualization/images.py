@@ -1,6 +1,7 @@
 """The one reader of images, and the way from pixels to the network's input and back."""
 
 import io
+import math
 import os
 import stat
 import warnings
@@ -221,13 +222,24 @@ class InputScale:
         bounds: tuple[float, float] = (0, 255),
         channels: int = 3,
     ) -> None:
-        black, white = bounds
-        if not (np.isfinite([black, white]).all() and black < white):
-            raise ValueError(f"bounds are {bounds}, expected the values of black and of white")
+        try:
+            black, white = (float(bound) for bound in bounds)
+        except (TypeError, ValueError):
+            black = white = math.nan
+        if not -math.inf < black < white < math.inf:
+            raise ValueError(
+                f"bounds are {bounds}, expected the values of black and of white, as (0, 255)"
+            )
         self._preprocess, self._black, self._width = preprocess, black, white - black
         primaries = [255 * np.eye(channels)[c] for c in range(channels)]
         levels = [np.zeros(channels), np.full(channels, 255), np.full(channels, 51), *primaries]
-        probes = self.to_input(np.array(levels)[:, None, None, :])[:, 0, 0]  # (3 + C, C)
+        made = self.to_input(np.array(levels)[:, None, None, :])  # (3 + C, 1, 1, C)
+        if made.shape != (3 + channels, 1, 1, channels):
+            raise ValueError(
+                f"preprocess made {made.shape} of pixels {(3 + channels, 1, 1, channels)}, expected "
+                "the same shape"
+            )
+        probes = made[:, 0, 0]  # (3 + C, C)
         self.low, self.high, fifth = probes[:3]
         shows = np.isclose(probes[3:], self.high) & ~np.isclose(probes[3:], self.low)  # (C, C)
         on_a_line = np.allclose(fifth, self.low + (self.high - self.low) / 5, atol=1e-3)

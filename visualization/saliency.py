@@ -107,8 +107,7 @@ def _show(arguments: argparse.Namespace) -> int:
     sources = command.image_sources(arguments.image)
     images = command.Images(sources, network.size, arguments.quiet)
     out = command.OutputFolder(arguments.out)
-    with command.loading_tensorflow(arguments.quiet):
-        network.load()
+    network.load()
     images.size = network.size
     label = None if arguments.label is None else network.find_class(arguments.label)
     evaluation = _Evaluation(arguments.seed) if arguments.evaluate else None

@@ -359,7 +359,7 @@ except SystemExit as exit:
     print("status", exit.code)
 print("loaded", "tensorflow" in sys.modules or "numpy" in sys.modules)
 """
-    for arguments, status in ((["--help"], 0), (["--target", "6", "--max-iter", "x"], 2)):
+    for arguments, status in ((["--help"], 0), (["--target", "6", "--seed", "-1"], 2)):
         done = python("-c", program.format(arguments=arguments))
         assert f"status {status}\nloaded False" in done.stdout
 
