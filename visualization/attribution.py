@@ -99,7 +99,7 @@ def integrated_gradients(
 
 
 def _build_path_sum(get_model: Callable[[], keras.Model]) -> Callable[..., tf.Tensor]:
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def path_sum(x: tf.Tensor, baseline: tf.Tensor, label: tf.Tensor, way: tf.Tensor) -> tf.Tensor:
         points = baseline + way[:, None, None, None] * (x - baseline)  # (S, H, W, C)
         labels = tf.fill([tf.shape(way)[0]], label)
@@ -145,7 +145,7 @@ def grad_cam(
 def _build_grad_cam(
     get_model: Callable[[], keras.Model], layer: str | None
 ) -> Callable[..., tuple[tf.Tensor]]:
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def cam(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
         model = get_model()
         with (

@@ -155,7 +155,7 @@ def _build_steps(
     from .gradients import l2_norm, scores_and_ascent
     from .images import blur_image, jitter
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def steps(
         X: "tf.Tensor",  # (N, H, W, C)
         targets: "tf.Tensor",  # (N,)

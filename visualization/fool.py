@@ -77,7 +77,7 @@ def _build_course_loop(get_model: "Callable[[], keras.Model]") -> "Callable[...,
     from .backend import tf
     from .gradients import l2_norm, scores_and_ascent
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def ascend(
         x: "tf.Tensor",  # (1, H, W, C)
         target: "tf.Tensor",
@@ -276,7 +276,7 @@ def _build_loop(
     from .backend import tf
     from .gradients import l2_norm, lead_of, scores_and_gradients
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def ascend(
         x: "tf.Tensor",  # (N, H, W, C)
         targets: "tf.Tensor",  # (N,)

@@ -158,7 +158,7 @@ def predict_scores(model: keras.Model, images: Any, batch_size: int = BATCH_SIZE
 
 
 def _build_scores(get_model: Callable[[], keras.Model]) -> Callable[..., Any]:
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def scores(images: tf.Tensor) -> tuple[tf.Tensor]:
         return (raw_scores(get_model(), images),)
 
@@ -190,7 +190,7 @@ def image_gradients(
 
 
 def _build_gradients(get_model: Callable[[], keras.Model]) -> Callable[..., Any]:
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def gradients(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         scores, gradient = scores_and_gradients(get_model(), images, score_of(labels))
         return gradient, scores

@@ -106,7 +106,7 @@ def _build_painting(
         pixels = tf.sigmoid(tf.einsum("nchw,dc->nhwd", planes, colours))
         return low + (high - low) * pixels
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def paint(
         spectrum: tf.Tensor,  # (N, 2, C, H, W // 2 + 1)
         mean: tf.Tensor,  # Adam's first moment

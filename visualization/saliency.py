@@ -59,7 +59,7 @@ def _build_maps(get_model: "Callable[[], keras.Model]") -> "Callable[..., tuple[
     from .backend import tf
     from .gradients import score_of, scores_and_gradients
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def saliency(images: "tf.Tensor", labels: "tf.Tensor") -> "tuple[tf.Tensor]":
         _, gradients = scores_and_gradients(get_model(), images, score_of(labels))
         return (tf.reduce_max(tf.abs(gradients), axis=-1),)  # (N, H, W)

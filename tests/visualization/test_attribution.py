@@ -58,7 +58,7 @@ def test_every_method_works_on_every_style_and_in_chunks(method, style):
         many, few = many.maps, few.maps
     assert many.shape == X.shape[:3]
     assert np.abs(many).max() > 0
-    np.testing.assert_allclose(many, few, atol=1e-4 * np.abs(many).max())
+    np.testing.assert_allclose(many, few, atol=1e-3 * np.abs(many).max())  # of sums that cancel
 
 
 def cam_by_hand(model, layer, X, label):
@@ -102,10 +102,10 @@ def test_grad_cam_finds_the_tie(squeezenet, grace_hopper):
 def test_a_model_without_convolution_and_a_layer_that_is_not_there_are_told():
     model = linear_model(np.ones((4, 4, 3)))
     X = np.ones((1, 4, 4, 3), np.float32)
-    with pytest.raises(ValueError, match="computes no convolution"):
+    with pytest.raises(ValueError, match=r"^model '.*' computes no convolution"):
         grad_cam(X, 0, model)
     nested, X, y = make("nested in another")
-    with pytest.raises(ValueError, match="computes no layer 'nowhere'"):
+    with pytest.raises(ValueError, match=r"^model 'nested' computes no layer 'nowhere'"):
         grad_cam(X, y, nested, layer="nowhere")
 
 
