@@ -440,6 +440,7 @@ def _fool_one(
             "network": network.record,
             "target": {"class": target, "name": network.names[target]},
             "success": success,
+            "already": bool(result.already[0]),
             "iterations": steps,
             "l2": l2,
             "linf": linf,

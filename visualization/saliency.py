@@ -7,6 +7,7 @@ TensorFlow is imported inside the functions that compute, so that ``--help`` ans
 """
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from .backend import keras, tf
     from .faithfulness import Faithfulness
 
-METHODS = ("saliency", "smoothgrad", "integrated-gradients", "grad-cam")
+# The command's methods, and what each one is given.
+METHODS: dict[str, dict[str, Any]] = {
+    "saliency": {},
+    "smoothgrad": {"samples": 20, "noise": 0.15},
+    "integrated-gradients": {"steps": 50},
+    "grad-cam": {},
+}
 
 
 def compute_saliency_maps(X: Any, y: Any, model: "keras.Model", batch_size: int = 25) -> Any:
@@ -83,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--method",
         nargs="+",
-        choices=METHODS,
+        choices=tuple(METHODS),
         default=list(METHODS),
         help=f"default: all of them, {' '.join(METHODS)}",
     )
@@ -160,6 +167,7 @@ def _show_one(
             "probability": float(probabilities[label]),
             "seen_as": {"class": seen, "name": network.names[seen]},
             "methods": list(methods),
+            "settings": {name: METHODS[name] for name in methods if METHODS[name]},
             "completeness_gap": gaps,
             "seed": arguments.seed,
             "figure": figure.name,
@@ -176,8 +184,10 @@ def _method(name: str, seed: int) -> Callable[..., Any]:
 
     methods: dict[str, Callable[..., Any]] = {
         "saliency": compute_saliency_maps,
-        "smoothgrad": smoothed(compute_saliency_maps, seed=seed),
-        "integrated-gradients": integrated_gradients,
+        "smoothgrad": smoothed(compute_saliency_maps, seed=seed, **METHODS["smoothgrad"]),
+        "integrated-gradients": functools.partial(
+            integrated_gradients, **METHODS["integrated-gradients"]
+        ),
         "grad-cam": grad_cam,
     }
     return methods[name]

@@ -267,6 +267,7 @@ def test_the_command_writes_a_picture_that_fools_when_it_is_read_back(tmp_path, 
     seen = squeezenet(preprocess_image(saved)[None]).numpy()[0]
     assert seen.argmax() == STINGRAY == record["after"]["class"]
     assert record["success"]
+    assert not record["already"]
     assert record["before"]["name"] == "bow tie, bow-tie, bowtie"
     assert record["iterations"] + 1 == len(record["target_scores"])
     assert record["seed"] == 0
@@ -296,6 +297,7 @@ def test_giving_up_exits_with_1_and_says_so(tmp_path, capsys):
 def test_a_photograph_that_is_the_target_is_said_to_be(tmp_path, capsys):
     assert main(["--target", "457", "--out", str(tmp_path)]) == 0
     assert "taken for the target as it is" in capsys.readouterr().out
+    assert json.loads((tmp_path / "grace_hopper-bow-tie.json").read_text())["already"]
 
 
 @pytest.mark.parametrize(
