@@ -281,8 +281,13 @@ def _draw(arguments: argparse.Namespace) -> int:
     if arguments.learning_rate:
         settings["learning_rate"] = arguments.learning_rate
     runs, classes = [], []
+    taken: set[str] = set()
     for target in targets:
-        frames, entry = _draw_one(arguments, network, out, target, settings)
+        stem = command.file_stem(short_name(network.names[target]))
+        if stem.casefold() in taken:
+            stem = f"{stem}-{target}"
+        stem = command.unused(stem, taken)
+        frames, entry = _draw_one(arguments, network, out, target, settings, stem)
         runs.append(frames)
         classes.append(entry)
 
@@ -293,11 +298,12 @@ def _draw(arguments: argparse.Namespace) -> int:
     drawn = plotting.class_figure(np.stack([frames[-1] for frames in runs]), titles)
     stem = command.file_stem(*names[:4])
     written = [out.write(f"{stem}-figure.png", plotting.png(drawn))]
+    record = {"command": "visualization.class_viz", "method": arguments.method, **settings}
+    record |= {"network": network.record, "classes": classes, "figure": written[0].name}
     if arguments.gif:
         together = [np.concatenate(frames, axis=1) for frames in zip(*runs, strict=True)]
         written.append(out.write(arguments.gif, plotting.gif(together)))
-    record = {"command": "visualization.class_viz", "method": arguments.method, **settings}
-    record |= {"network": network.record, "classes": classes, "figure": written[0].name}
+        record["gif"] = arguments.gif
     written.append(out.write_json(f"{stem}.json", record))
     if not arguments.quiet:
         print("written  " + "\n         ".join(map(str, written)))
@@ -317,6 +323,7 @@ def _draw_one(
     out: command.OutputFolder,
     target: int,
     settings: dict[str, Any],
+    stem: str,
 ) -> "tuple[list[np.ndarray], dict[str, Any]]":
     """Draws one class, writes its picture and looks at what was written.
 
@@ -346,7 +353,7 @@ def _draw_one(
             on_frame=on_frame,
             **settings,
         )
-    picture = out.write_image(f"{command.file_stem(short_name(name))}.png", frames[-1])
+    picture = out.write_image(f"{stem}.png", frames[-1])
     saved = scale.to_input(load_image(picture)[None])
     probabilities = softmax(predict_scores(network.model, saved))[0]
     seen = int(probabilities.argmax())

@@ -241,6 +241,7 @@ def test_the_command_writes_pictures_gif_and_record(tmp_path, capsys, squeezenet
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "gorilla-hourglass.json").read_text())
     assert record["method"] == "fourier"
+    assert record["gif"] == "run.gif"
     for entry, target in zip(record["classes"], (GORILLA, 604), strict=True):
         saved = load_image(tmp_path / entry["picture"])
         scores = predict_scores(squeezenet, preprocess_image(saved)[None])
@@ -250,6 +251,15 @@ def test_the_command_writes_pictures_gif_and_record(tmp_path, capsys, squeezenet
     assert film.n_frames > 20
     assert film.size == (448, 224)
     assert "gorilla (366) at" in capsys.readouterr().out
+
+
+def test_classes_of_one_name_get_pictures_of_their_own(tmp_path):
+    arguments = ["--target", "638", "639", "638", "--iterations", "1", "--quiet"]
+    assert main([*arguments, "--out", str(tmp_path)]) in (0, 1)
+    record = json.loads((tmp_path / "maillot-maillot-maillot.json").read_text())
+    pictures = [entry["picture"] for entry in record["classes"]]
+    assert pictures == ["maillot.png", "maillot-639.png", "maillot-638.png"]
+    assert all((tmp_path / picture).is_file() for picture in pictures)
 
 
 def test_a_picture_that_is_not_recognised_is_said_to_be_none(tmp_path, capsys):

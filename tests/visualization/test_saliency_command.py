@@ -78,11 +78,12 @@ def model():
 
 @pytest.fixture
 def folder(tmp_path, grace_hopper):
-    """Three photographs, two of one name, and one file that is none."""
+    """Four photographs, two of one name and one of the name that the second would get, and no image."""
     photographs = tmp_path / "photographs"
     photographs.mkdir()
     Image.fromarray(grace_hopper).save(photographs / "a.png")
     Image.fromarray(grace_hopper).save(photographs / "a.jpg")
+    Image.fromarray(grace_hopper).save(photographs / "a-2.png")
     Image.fromarray(grace_hopper[:, ::-1]).save(photographs / "c.png")
     (photographs / "b.jpg").write_bytes(b"no image")
     (photographs / "notes.txt").write_text("not looked at")
@@ -94,6 +95,10 @@ def test_one_photograph_gives_a_figure_and_a_record(tmp_path, capsys):
     record = json.loads((tmp_path / "grace_hopper-saliency.json").read_text())
     assert record["class"] == {"class": 457, "name": "bow tie, bow-tie, bowtie"}
     assert record["methods"] == ["saliency", "smoothgrad", "integrated-gradients", "grad-cam"]
+    assert record["settings"] == {
+        "smoothgrad": {"samples": 20, "noise": 0.15},
+        "integrated-gradients": {"steps": 50},
+    }
     assert abs(record["completeness_gap"]["integrated-gradients"]) < 2
     assert load_image(tmp_path / record["figure"]).shape[1] > 1500
     assert capsys.readouterr().err == ""
@@ -113,9 +118,9 @@ def test_in_a_folder_a_bad_file_is_reported_and_skipped(folder, tmp_path, capsys
     printed = capsys.readouterr()
     assert "skipped:" in printed.err
     assert "b.jpg" in printed.err
-    assert "1 of 4 images were skipped" in printed.err
+    assert "1 of 5 images were skipped" in printed.err
     names = sorted(path.name for path in out.iterdir() if path.suffix == ".png")
-    assert names == ["a-2-saliency.png", "a-saliency.png", "c-saliency.png"]
+    assert names == [f"{name}-saliency.png" for name in ("a-2", "a-3", "a", "c")]
 
 
 def test_a_folder_of_photographs_can_be_fooled_with(folder, tmp_path):
@@ -124,7 +129,7 @@ def test_a_folder_of_photographs_can_be_fooled_with(folder, tmp_path):
     arguments = ["--target", "6", "--image", str(folder), "--quiet", "--out", str(out)]
     assert fool([*arguments, "--minimal"]) == 0
     records = [json.loads(path.read_text()) for path in out.glob("*.json")]
-    assert len(records) == 3
+    assert len(records) == 4
     assert all(record["success"] for record in records)
 
 
@@ -253,6 +258,31 @@ def test_wrong_input_exits_with_2(arguments, sentence, tmp_path, monkeypatch, ca
         status = exit.code
     assert status == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x" * 235, "图" * 78, "x" * 98 + "图"])
+def test_long_names_are_cut_and_told_apart(name, tmp_path, grace_hopper):
+    for ending in (".png", "a.png", ".jpg"):
+        Image.fromarray(grace_hopper).save(tmp_path / f"{name}{ending}")
+    out = tmp_path / "out"
+    arguments = ["--target", "457", "--image", str(tmp_path), "--quiet", "--out", str(out)]
+    assert fool(arguments) == 0
+    assert len(list(out.glob("*.json"))) == 3
+    assert all(name.startswith(path.name[:33]) for path in out.iterdir())
+
+
+def test_an_interruption_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
+    import os
+
+    from visualization.command import OutputFolder
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        OutputFolder(tmp_path).write("name", b"content")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_or_vanished_folder_leaves_no_half_written_file(tmp_path, monkeypatch, capsys):
