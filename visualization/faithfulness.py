@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .backend import keras
-from .checks import check_images, check_labels
+from .checks import check_batch_size, check_images, check_labels
 from .gradients import BATCH_SIZE, class_count, predict_scores, softmax
 from .images import blur_image
 
@@ -47,7 +47,7 @@ def deletion_curve(
         ValueError: shapes that do not fit, NaN, a class that does not exist, steps < 1.
         TypeError: y is not of integers.
     """
-    X, y, maps = _checked(X, y, model, maps, steps)
+    X, y, maps = _checked(X, y, model, maps, steps, batch_size)
     return np.stack(
         [
             _curve(image, _blurred(image), label, model, found, steps, batch_size)
@@ -69,7 +69,7 @@ def insertion_curve(
     The sooner it rises, the better the map: a good one has a large `area`. Arguments and errors as
     for `deletion_curve`; the first of the probabilities is the wholly blurred image's.
     """
-    X, y, maps = _checked(X, y, model, maps, steps)
+    X, y, maps = _checked(X, y, model, maps, steps, batch_size)
     return np.stack(
         [
             _curve(_blurred(image), image, label, model, found, steps, batch_size)
@@ -79,7 +79,7 @@ def insertion_curve(
 
 
 def _checked(
-    X: Any, y: Any, model: keras.Model, maps: Any, steps: int
+    X: Any, y: Any, model: keras.Model, maps: Any, steps: int, batch_size: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     X = check_images(model, X)
     y = check_labels(y, len(X), class_count(model, X))
@@ -90,6 +90,7 @@ def _checked(
         )
     if steps < 1:
         raise ValueError(f"steps is {steps}, expected a positive integer")
+    check_batch_size(batch_size)
     return X, y, maps
 
 
@@ -174,7 +175,7 @@ def compare_with_random(
     random = np.random.default_rng(seed).random(X.shape[:3])
     checked = {}
     for name, found in [*maps.items(), ("random", random)]:
-        X, y, checked[name] = _checked(X, y, model, found, steps)
+        X, y, checked[name] = _checked(X, y, model, found, steps, batch_size)
     curves = {name: np.zeros((2, steps + 1)) for name in checked}
     for n, (image, label) in enumerate(zip(X, y, strict=True)):
         blurred = _blurred(image)

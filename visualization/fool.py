@@ -49,7 +49,7 @@ def make_fooling_image(
         max_iterations: the largest number of steps.
 
     Returns:
-        The fooling image, (1, H, W, C), a tensor if X is one, else a NumPy array. After
+        The fooling image, (1, H, W, C), of X's dtype, a tensor if X is one, else an array. After
         `max_iterations` steps it is returned even if it does not fool yet.
 
     Raises:
@@ -69,6 +69,7 @@ def make_fooling_image(
     loop = compiled(model, _build_course_loop)
     settings = np.float32(learning_rate), np.int32(max_iterations)
     fooling = loop(np.float32(image), target[0], *settings)
+    fooling = tf.cast(fooling, image.dtype)
     return fooling if tf.is_tensor(X) else fooling.numpy()
 
 
@@ -174,11 +175,12 @@ def make_fooling_images(
     """
     import numpy as np
 
-    from .checks import check_labels, check_levels
+    from .checks import check_batch_size, check_labels, check_levels
     from .gradients import predict_scores, softmax
     from .images import InputScale, preprocess_image
 
     images = check_levels(images)
+    check_batch_size(batch_size)
     scale = InputScale(preprocess or preprocess_image, bounds, images.shape[3])
     inputs = scale.to_input(images)
     scores_before = predict_scores(model, inputs, batch_size)

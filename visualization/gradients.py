@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .backend import keras, tf
-from .checks import check_images, check_labels
+from .checks import check_batch_size, check_images, check_labels
 
 BATCH_SIZE = 25
 
@@ -130,8 +130,7 @@ def in_chunks(
 
     So the memory that is needed does not grow with the number of images.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected a positive integer")
+    check_batch_size(batch_size)
     chunks = []
     for start in range(0, len(arrays[0]), batch_size):
         result = function(*(array[start : start + batch_size] for array in arrays))

@@ -84,9 +84,16 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)  # M
     assert float(done.stdout) < 200
 
 
-@pytest.mark.parametrize(("X", "sigma"), [(np.zeros((3, 3)), 1), (np.zeros((1, 3, 3, 1)), 0)])
-def test_blurring_refuses_other_shapes_and_no_width(X, sigma):
-    with pytest.raises(ValueError, match=r"shape|sigma"):
+@pytest.mark.parametrize(
+    ("X", "sigma", "sentence"),
+    [
+        (np.zeros((3, 3)), 1, r"shape \(3, 3\)"),
+        (np.zeros((1, 3, 3, 1)), 0, "sigma is 0"),
+        (np.full((1, 3, 3, 1), 9, np.uint8), 1, "X is uint8, expected floating point"),
+    ],
+)
+def test_blurring_refuses_other_shapes_integers_and_no_width(X, sigma, sentence):
+    with pytest.raises(ValueError, match=sentence):
         blur_image(X, sigma)
 
 
@@ -225,6 +232,7 @@ def test_a_model_of_any_size_must_be_told_the_size():
         ({"num_iterations": -1}, ValueError, "num_iterations is -1"),
         ({"l2_reg": -1}, ValueError, "l2_reg is -1"),
         ({"preprocess": lambda x: x**2}, ValueError, "straight line"),
+        ({"preprocess": lambda x: 1 - x / 255}, ValueError, "leave out what inverts the image"),
         ({"bounds": (1, 0)}, ValueError, r"bounds are \(1, 0\)"),
     ],
 )

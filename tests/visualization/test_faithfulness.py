@@ -139,14 +139,15 @@ def test_weights_come_back_when_the_method_fails():
 
 
 @pytest.mark.parametrize(
-    ("maps", "steps", "sentence"),
+    ("maps", "steps", "batch_size", "sentence"),
     [
-        (np.zeros((1, 4, 4)), 5, r"maps have shape \(1, 4, 4\), expected \(1, 16, 16\)"),
-        (np.full((1, 16, 16), np.nan), 5, "without NaN"),
-        (np.zeros((1, 16, 16)), 0, "steps is 0"),
+        (np.zeros((1, 4, 4)), 5, 25, r"maps have shape \(1, 4, 4\), expected \(1, 16, 16\)"),
+        (np.full((1, 16, 16), np.nan), 5, 25, "without NaN"),
+        (np.zeros((1, 16, 16)), 0, 25, "steps is 0"),
+        (np.zeros((1, 16, 16)), 5, 0, "^batch_size is 0"),
     ],
 )
-def test_wrong_maps_are_refused(maps, steps, sentence):
+def test_wrong_maps_and_numbers_are_refused(maps, steps, batch_size, sentence):
     model, image, _ = corner_model()
     with pytest.raises(ValueError, match=sentence):
-        deletion_curve(image, 0, model, maps, steps)
+        deletion_curve(image, 0, model, maps, steps, batch_size)

@@ -69,6 +69,10 @@ def test_arrays_in_give_arrays_out_and_tensors_tensors(squeezenet, grace_hopper)
     before = X.copy()
     assert isinstance(make_fooling_image(X, 457, squeezenet), np.ndarray)
     assert tf.is_tensor(make_fooling_image(tf.constant(X), 457, squeezenet))
+    for given in (X, tf.constant(X)):
+        assert make_fooling_image(given, 457, squeezenet).dtype == np.float32
+    for given in (np.float64(X), tf.constant(X, tf.float64)):
+        assert make_fooling_image(given, 457, squeezenet).dtype == np.float64
     np.testing.assert_array_equal(X, before)
 
 

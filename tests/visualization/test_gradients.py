@@ -162,6 +162,12 @@ def test_wrong_input_is_refused_in_a_sentence(X, y, kind, sentence, squeezenet):
             method(X, y, squeezenet)
 
 
+def test_a_model_of_ones_own_called_squeezenet_may_take_pixels():
+    layers = [keras.Input((8, 8, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+    model = keras.Sequential([*layers, keras.layers.Dense(2)], name="squeezenet")
+    assert predict_scores(model, np.full((1, 8, 8, 3), 255.0)).shape == (1, 2)
+
+
 def test_a_model_without_scores_and_a_batch_of_nothing_are_refused():
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
     with pytest.raises(ValueError, match=r"^the output of model .* expected scores of shape"):
