@@ -6,7 +6,7 @@
   when the network's weights are replaced by noise does not show what the network has learned.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -214,8 +214,7 @@ def cascading_randomization(
     X = check_images(model, X)
     original = _maps(method(X, y, model, **keywords))
     generator = np.random.default_rng(seed)
-    layers = [layer for layer in model._flatten_layers(include_self=False) if layer.weights]
-    leaves = [layer for layer in layers if not list(layer._flatten_layers(include_self=False))]
+    leaves = [layer for layer in dict.fromkeys(_leaves(model)) if layer.weights]
     saved = [(variable, variable.numpy()) for variable in model.weights]
     alike = {}
     try:
@@ -233,6 +232,12 @@ def cascading_randomization(
         for variable, value in saved:
             variable.assign(value)
     return alike
+
+
+def _leaves(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """The layers without layers in them, in order; `_flatten_layers` turns that of inner ones."""
+    for inner in layer._layers:
+        yield from _leaves(inner) if inner._layers else [inner]
 
 
 def _maps(found: Any) -> np.ndarray:

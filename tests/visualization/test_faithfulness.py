@@ -116,6 +116,19 @@ def test_randomising_goes_from_the_last_layer_to_the_first_and_is_undone():
         np.testing.assert_array_equal(before, variable)
 
 
+def test_a_layer_once_randomised_stays_so_until_all_are():
+    model, X, y = make("nested in another")
+    seen = []
+    method = lambda X, y, model: seen.append(model.get_weights()) or X.mean(axis=-1)  # noqa: E731
+    layers = list(cascading_randomization(X, y, model, method))
+    assert [name.split("/")[-1] for name in layers][1:] == ["last", "first"]
+    original, *later = seen
+    changed = [[bool((a != b).any()) for a, b in zip(original, now, strict=True)] for now in later]
+    first, last, head = 2 * [True], 2 * [True], 2 * [True]
+    kept = 2 * [False]
+    assert changed == [kept + kept + head, kept + last + head, first + last + head]
+
+
 def test_a_map_that_does_not_look_at_the_model_stays_the_same():
     model, X, y = make("nested in another")
     alike = cascading_randomization(X, y, model, lambda X, y, model: X.mean(axis=-1))

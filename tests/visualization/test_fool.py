@@ -18,6 +18,8 @@ from visualization import (
 from visualization.backend import keras, tf
 from visualization.fool import main
 
+from .models import recording
+
 STINGRAY = 6
 
 
@@ -175,7 +177,6 @@ def test_a_deleted_model_is_freed(grace_hopper):
     make_fooling_image(np.full((1, 4, 4, 3), 0.3, np.float32), 0, model, max_iterations=2)
     gone = weakref.ref(model)
     del model
-    keras.backend.clear_session()
     gc.collect()
     assert gone() is None
 
@@ -228,6 +229,44 @@ def test_the_smallest_change_still_fools_and_is_smaller(squeezenet, imagenet):
     np.testing.assert_array_equal(
         predict_scores(squeezenet, preprocess_image(least.images)).argmax(axis=1), STINGRAY
     )
+
+
+def network_of_brightness():
+    """Class 1 is what is brighter than the middle; takes pixels of 0 to 1."""
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    kernel = np.stack([np.zeros(192), np.full(192, 1 / 192)], axis=1)
+    model.layers[-1].set_weights([kernel, np.array([0.5, 0.0])])
+    return model
+
+
+def test_the_smallest_change_is_the_smallest_to_the_level():
+    images = np.full((2, 8, 8, 3), 100, np.uint8)
+    images[1] = 120
+    settings = {"learning_rate": 1000, "preprocess": lambda pixels: pixels / 255}
+    usual = make_fooling_images(images, 1, network_of_brightness(), **settings)
+    np.testing.assert_array_equal(usual.linf, [155, 135])  # one step to white
+    least = make_fooling_images(images, 1, network_of_brightness(), minimal=True, **settings)
+    assert least.success.all()
+    np.testing.assert_array_equal(least.images[:, 0, 0, 0], 128)
+    np.testing.assert_array_equal(least.linf, [28, 8])
+
+
+def test_images_leave_the_batch_as_they_fool():
+    model, batches, _ = recording()
+    images = np.random.default_rng(1).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    result = make_fooling_images(
+        images, 1, model, learning_rate=0.2, preprocess=lambda pixels: pixels / 255
+    )
+    assert result.success.all()
+    steps = result.iterations
+    assert len(set(steps)) > 2
+    left = [int((steps >= t).sum()) for t in range(steps.max() + 1)]
+    assert batches[-len(left) - 1 : -1] == left  # the first and the last time all are looked at
+    for trace, taken in zip(result.trace, steps, strict=True):
+        assert np.isfinite(trace[: taken + 1]).all()
+        assert np.isnan(trace[taken + 1 :]).all()
 
 
 def test_models_with_other_preprocessing_are_fooled_as_they_are_saved():
