@@ -6,13 +6,14 @@
 """
 
 import contextlib
+import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .backend import keras, tf
-from .checks import check_images, check_labels
+from .checks import check_batch_size, check_images, check_labels
 from .gradients import (
     BATCH_SIZE,
     class_count,
@@ -77,6 +78,7 @@ def integrated_gradients(
     y = check_labels(y, len(X), class_count(model, X))
     if steps < 1:
         raise ValueError(f"steps is {steps}, expected a positive integer")
+    check_batch_size(batch_size)
     try:
         baseline = np.broadcast_to(np.asarray(baseline, X.dtype), X.shape)
     except ValueError:
@@ -99,7 +101,7 @@ def integrated_gradients(
 
 
 def _build_path_sum(get_model: Callable[[], keras.Model]) -> Callable[..., tf.Tensor]:
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def path_sum(x: tf.Tensor, baseline: tf.Tensor, label: tf.Tensor, way: tf.Tensor) -> tf.Tensor:
         points = baseline + way[:, None, None, None] * (x - baseline)  # (S, H, W, C)
         labels = tf.fill([tf.shape(way)[0]], label)
@@ -145,7 +147,7 @@ def grad_cam(
 def _build_grad_cam(
     get_model: Callable[[], keras.Model], layer: str | None
 ) -> Callable[..., tuple[tf.Tensor]]:
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def cam(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
         model = get_model()
         with (
@@ -210,7 +212,7 @@ def smoothed(
 
     Args:
         method: `compute_saliency_maps`, `integrated_gradients`, `grad_cam`, or a function of yours
-            with the arguments (X, y, model) that returns maps (N, H, W).
+            with the arguments (X, y, model), and batch_size if it likes, that returns maps (N, H, W).
         samples: how many noisy copies of each image.
         noise: standard deviation of the Gaussian noise, as a share of the image's own range
             (its largest minus its smallest value).
@@ -229,11 +231,19 @@ def smoothed(
     if not (np.isfinite(noise) and noise >= 0):
         raise ValueError(f"noise is {noise}, expected a share of the image's range, 0 or more")
 
+    parameters = inspect.signature(method).parameters
+    takes_batch_size = "batch_size" in parameters or any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
+    )
+
     def smooth(
         X: Any, y: Any, model: keras.Model, batch_size: int = BATCH_SIZE, **keywords: Any
     ) -> np.ndarray:
         X = check_images(model, X)
         y = check_labels(y, len(X), class_count(model, X))
+        check_batch_size(batch_size)
+        if takes_batch_size:
+            keywords["batch_size"] = batch_size
         maps = np.zeros(X.shape[:3], X.dtype)
         for n, (image, label) in enumerate(zip(X, y, strict=True)):
             generator = np.random.default_rng(seed)
@@ -243,7 +253,7 @@ def smoothed(
                 noisy = generator.standard_normal((count, *image.shape), dtype=X.dtype)
                 noisy *= sigma
                 noisy += image
-                found = method(noisy, label, model, batch_size=batch_size, **keywords)
+                found = method(noisy, label, model, **keywords)
                 maps[n] += np.sum(found[0] if isinstance(found, tuple) else found, axis=0)
         return maps / samples
 

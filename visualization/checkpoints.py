@@ -8,16 +8,15 @@ is none of them.
 import argparse
 import dataclasses
 import hashlib
-import json
 import math
 import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import command
-from .bundle import BUNDLE, how_to_restore
+from .bundle import BUNDLE, IMAGENET, manifest, read_bundled
 from .weight_names import SQUEEZENET, TOP, match, shown, some
 
 if TYPE_CHECKING:
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     from .backend import keras
     from .weight_formats import WeightFile
 
-IMAGENET = "squeezenet_v1_1.weights.h5"
 CONVENTIONS = ("course", "caffe")
 CAFFE_MEAN = (104.006, 116.669, 122.679)  # BGR, 0..255
 
@@ -206,52 +204,6 @@ def _open(source: str | os.PathLike[str]) -> "WeightFile":
     entry = manifest()[IMAGENET]
     said = {"provenance": entry["source"], "licence": entry["licence"]}
     return dataclasses.replace(file, metadata=said | {"input_convention": "course"})
-
-
-def read_bundled(name: str) -> bytes:
-    """The content of a file in `weights/`, after its size and sha256 were found as in the manifest.
-
-    Raises:
-        OSError: the file or the manifest is missing.
-        ValueError: the content does not match the manifest.
-    """
-    entry = manifest()[name]
-    path = BUNDLE / name
-    restore = how_to_restore(name)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing, which this project ships: {restore}")
-    size = path.stat().st_size
-    if size != entry["size"]:
-        raise ValueError(
-            f"{path} is damaged: it has {size} bytes instead of {entry['size']}: {restore}"
-        )
-    content = path.read_bytes()
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != entry["sha256"]:
-        raise ValueError(
-            f"{path} is damaged: its sha256 is {digest} instead of {entry['sha256']}: {restore}"
-        )
-    return content
-
-
-def manifest() -> dict[str, Any]:
-    """The files of `weights/manifest.json`: name -> sha256, size in bytes, source, licence.
-
-    Raises:
-        OSError: it is missing.
-        ValueError: it is damaged.
-    """
-    path = BUNDLE / "manifest.json"
-    restore = how_to_restore("manifest.json")
-    try:
-        files = json.loads(path.read_text(encoding="utf-8"))["files"]
-        for name in (IMAGENET,):
-            [files[name][key] for key in ("sha256", "size", "source", "licence")]
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} is missing, which this project ships: {restore}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is damaged ({error!r}): {restore}") from None
-    return files
 
 
 def main(argv: list[str] | None = None) -> int:

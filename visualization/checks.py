@@ -31,12 +31,27 @@ def check_images(model: "keras.Model", images: Any) -> np.ndarray:
         raise ValueError(
             f"the images have shape {images.shape}, but model {model.name!r} takes {expected}"
         )
-    if model.name == "squeezenet" and np.abs(images).max() > _LARGEST_SQUEEZENET_INPUT:
+    if _is_our_squeezenet(model) and np.abs(images).max() > _LARGEST_SQUEEZENET_INPUT:
         raise ValueError(
             f"the images hold values up to {np.abs(images).max():g}, as pixels of 0 to 255 do, but "
             "SqueezeNet takes about -2 to 3: use preprocess_image first"
         )
     return images.astype(np.float64 if images.dtype == np.float64 else np.float32, copy=False)
+
+
+def _is_our_squeezenet(model: "keras.Model") -> bool:
+    """A model of the user's may bear the name too, and take pixels of 0 to 255."""
+    from .squeezenet import Fire
+
+    first = getattr(model, "layers", [])[:4]
+    names = [layer.name for layer in first]
+    return names == ["image", "conv1", "pool1", "fire2"] and isinstance(first[-1], Fire)
+
+
+def check_batch_size(batch_size: int) -> None:
+    """Raises ValueError unless it is a number that a loop can go by."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected a positive integer")
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:

@@ -52,7 +52,9 @@ def create_class_visualization(
     Each iteration shifts the image by up to `max_jitter` - 1 pixels each way, takes one step, shifts
     back and clips to valid pixels; every `blur_every` iterations the image is blurred (sigma 0.5).
     The whole is compiled; no Python runs between the iterations. For other preprocessing than
-    SqueezeNet's, steps and regularisation are taken in proportion to the input's range.
+    SqueezeNet's, steps and regularisation are taken in proportion to the input's range. While the
+    class's score has no gradient (SqueezeNet's last ReLU can hold it at exactly 0, where the course's
+    loop stays for ever), the highest other score is lowered instead.
 
     Args:
         target_y: a class, or several for a batch that is worked on together.
@@ -150,10 +152,10 @@ def _build_steps(
 ) -> "Callable[..., tf.Tensor]":
     """The iterations from `done` until `until` as one graph."""
     from .backend import tf
-    from .gradients import l2_norm, score_of, scores_and_gradients
+    from .gradients import l2_norm, scores_and_ascent
     from .images import blur_image, jitter
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def steps(
         X: "tf.Tensor",  # (N, H, W, C)
         targets: "tf.Tensor",  # (N,)
@@ -170,7 +172,7 @@ def _build_steps(
         def step(t: "tf.Tensor", X: "tf.Tensor") -> "tuple[tf.Tensor, tf.Tensor]":
             ox, oy = shifts[t, 0], shifts[t, 1]
             X = jitter(X, ox, oy)
-            _, gradient = scores_and_gradients(get_model(), X, score_of(targets))
+            _, gradient = scores_and_ascent(get_model(), X, targets)
             gradient = width**2 * gradient - 2 * l2_reg * X  # as for an input of SqueezeNet's width
             if normalize:
                 gradient = width * tf.math.divide_no_nan(gradient, l2_norm(gradient))
@@ -267,8 +269,7 @@ def _draw(arguments: argparse.Namespace) -> int:
         for text in arguments.target:
             network.find_class(text)
     out = command.OutputFolder(arguments.out)
-    with command.loading_tensorflow(arguments.quiet):
-        network.load()
+    network.load()
     import numpy as np
 
     from . import plotting
@@ -280,8 +281,13 @@ def _draw(arguments: argparse.Namespace) -> int:
     if arguments.learning_rate:
         settings["learning_rate"] = arguments.learning_rate
     runs, classes = [], []
+    taken: set[str] = set()
     for target in targets:
-        frames, entry = _draw_one(arguments, network, out, target, settings)
+        stem = command.file_stem(short_name(network.names[target]))
+        if stem.casefold() in taken:
+            stem = f"{stem}-{target}"
+        stem = command.unused(stem, taken)
+        frames, entry = _draw_one(arguments, network, out, target, settings, stem)
         runs.append(frames)
         classes.append(entry)
 
@@ -292,11 +298,12 @@ def _draw(arguments: argparse.Namespace) -> int:
     drawn = plotting.class_figure(np.stack([frames[-1] for frames in runs]), titles)
     stem = command.file_stem(*names[:4])
     written = [out.write(f"{stem}-figure.png", plotting.png(drawn))]
+    record = {"command": "visualization.class_viz", "method": arguments.method, **settings}
+    record |= {"network": network.record, "classes": classes, "figure": written[0].name}
     if arguments.gif:
         together = [np.concatenate(frames, axis=1) for frames in zip(*runs, strict=True)]
         written.append(out.write(arguments.gif, plotting.gif(together)))
-    record = {"command": "visualization.class_viz", "method": arguments.method, **settings}
-    record |= {"network": network.record, "classes": classes, "figure": written[0].name}
+        record["gif"] = arguments.gif
     written.append(out.write_json(f"{stem}.json", record))
     if not arguments.quiet:
         print("written  " + "\n         ".join(map(str, written)))
@@ -316,6 +323,7 @@ def _draw_one(
     out: command.OutputFolder,
     target: int,
     settings: dict[str, Any],
+    stem: str,
 ) -> "tuple[list[np.ndarray], dict[str, Any]]":
     """Draws one class, writes its picture and looks at what was written.
 
@@ -345,7 +353,7 @@ def _draw_one(
             on_frame=on_frame,
             **settings,
         )
-    picture = out.write_image(f"{command.file_stem(short_name(name))}.png", frames[-1])
+    picture = out.write_image(f"{stem}.png", frames[-1])
     saved = scale.to_input(load_image(picture)[None])
     probabilities = softmax(predict_scores(network.model, saved))[0]
     seen = int(probabilities.argmax())

@@ -4,21 +4,12 @@ import difflib
 import functools
 from collections.abc import Sequence
 
-from .bundle import BUNDLE, how_to_restore
-
-CLASSES = "imagenet_classes.txt"
+from .bundle import CLASSES, read_bundled
 
 
 @functools.cache
 def _bundled() -> tuple[str, ...]:
-    path = BUNDLE / CLASSES
-    try:
-        names = tuple(path.read_text(encoding="utf-8").splitlines())
-    except FileNotFoundError:
-        names = ()
-    if len(names) != 1000:
-        raise OSError(f"{path} is missing or damaged: {how_to_restore(CLASSES)}")
-    return names
+    return tuple(read_bundled(CLASSES).decode().splitlines())
 
 
 def class_names() -> list[str]:
@@ -28,7 +19,8 @@ def class_names() -> list[str]:
     calls "crane" are told apart as "crane (bird)", 134, and "crane (machine)", 517.
 
     Raises:
-        OSError: the bundled list is missing or damaged.
+        OSError: the bundled list is missing.
+        ValueError: it is damaged.
     """
     return list(_bundled())
 

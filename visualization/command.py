@@ -11,6 +11,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import io
+import itertools
 import json
 import math
 import os
@@ -35,13 +36,14 @@ class Parser(argparse.ArgumentParser):
     """An argument parser to which the arguments that several commands take can be added."""
 
     def add_network_arguments(self) -> None:
-        self.add_argument(
+        network = self.add_mutually_exclusive_group()
+        network.add_argument(
             "--weights",
             default="imagenet",
             metavar="FILE",
             help="a checkpoint of SqueezeNet 1.1 in any form (default: the bundled ImageNet weights)",
         )
-        self.add_argument(
+        network.add_argument(
             "--model",
             metavar="FILE.py:FUNCTION",
             help="your own Keras model: a function that returns (model, preprocess, bounds, names); "
@@ -49,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_common_arguments(self) -> None:
-        self.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+        self.add_argument("--seed", type=seed, default=0, help="default: %(default)s")
         self.add_argument(
             "--out",
             type=Path,
@@ -92,6 +94,17 @@ def at_most(most: int) -> Callable[[str], int]:
         return value
 
     return whole
+
+
+def seed(text: str) -> int:
+    """An argparse type: a whole number of 32 bits, which is what NumPy's generators take."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0 to {2**32 - 1}")
+    return value
 
 
 def run(
@@ -228,7 +241,7 @@ class Images:
         return decode_image(content, source, self.size), record
 
     def __iter__(self) -> "Iterator[tuple[str, np.ndarray, dict[str, str]]]":
-        names: dict[str, int] = {}
+        taken: set[str] = set()
         start = time.monotonic()
         for done, source in enumerate(self.sources):
             try:
@@ -237,13 +250,12 @@ class Images:
                 self.skipped.append(source)
                 print(f"skipped: {' '.join(str(error).split())}", file=sys.stderr)
                 continue
-            stem = file_stem(Path(source.partition("?")[0]).stem)
-            names[stem] = names.get(stem, 0) + 1
+            stem = unused(file_stem(Path(source.partition("?")[0]).stem), taken)
             left = (time.monotonic() - start) / done * (len(self.sources) - done) if done else 0
             note = f"{done + 1} of {len(self.sources)} images"
             note += f", about {left / 60:.0f} min left" if left >= 60 else f", {left:.0f} s left"
             with progress(note if done else f"{note.partition(',')[0]} ...", self.quiet):
-                yield (stem if names[stem] == 1 else f"{stem}-{names[stem]}"), image, record
+                yield stem, image, record
 
     def status(self) -> int:
         """0 if every photograph was read, 1 if some were skipped; raises if all were."""
@@ -257,9 +269,20 @@ class Images:
 
 
 def file_stem(*parts: str) -> str:
-    """A file name without extension, of letters, digits and hyphens, from free text."""
-    text = "-".join(parts)
-    return re.sub(r"[^\w]+", "-", text).strip("-") or "image"
+    """A file name without extension, of letters, digits and hyphens, from free text.
+
+    It has at most 100 bytes, of the 255 that file systems take: two may stand in one name.
+    """
+    stem = re.sub(r"[^\w]+", "-", "-".join(parts)).encode()[:100].decode(errors="ignore")
+    return stem.strip("-") or "image"
+
+
+def unused(stem: str, taken: set[str]) -> str:
+    """The stem, with a number behind it if it is taken (in upper or lower case); takes it."""
+    numbered = (f"{stem}-{number}" for number in itertools.count(2))
+    found = next(s for s in itertools.chain([stem], numbered) if s.casefold() not in taken)
+    taken.add(found.casefold())
+    return found
 
 
 @contextlib.contextmanager
@@ -326,15 +349,19 @@ class OutputFolder:
     def write(self, name: str, content: bytes) -> Path:
         """Writes a file whole or not at all: a killed run leaves the old file or the new one."""
         path = self.path / name
-        handle, unfinished = tempfile.mkstemp(dir=self.path, prefix=f".{name}.")
+        unfinished = None
         try:
+            handle, unfinished = tempfile.mkstemp(dir=self.path, prefix=".unfinished-")
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
             os.chmod(unfinished, 0o666 & ~_umask())
             os.replace(unfinished, path)
-        except OSError as error:
-            with contextlib.suppress(OSError):
-                os.unlink(unfinished)
+        except BaseException as error:  # also an interruption leaves nothing behind
+            if unfinished:
+                with contextlib.suppress(OSError):
+                    os.unlink(unfinished)
+            if not isinstance(error, OSError):
+                raise
             raise OSError(f"{path}: cannot be written: {error.strerror}") from error
         return path
 

@@ -1,15 +1,21 @@
 """Fetches a URL into memory: http and https, public addresses, bounded in time and size."""
 
+import functools
 import http.client
+import io
 import ipaddress
 import socket
 import ssl
+import threading
 import time
 import urllib.parse
+from typing import Any
 
 MAX_REDIRECTS = 5
 _HEADERS = {"User-Agent": "tfcap/1 (image_from_url)", "Accept": "image/*", "Connection": "close"}
 _CHUNK = 64 * 1024
+_GLOBAL_UNICAST = ipaddress.IPv6Network("2000::/3")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def fetch(url: str, timeout: float, max_bytes: int, allow_private: bool = False) -> bytes:
@@ -36,14 +42,13 @@ def fetch(url: str, timeout: float, max_bytes: int, allow_private: bool = False)
         connection, target = _connection(location, url, deadline, allow_private)
         try:
             connection.request("GET", target, headers=_HEADERS)
-            opened = connection.sock  # the connection forgets it once the answer has begun
             response = connection.getresponse()
             if response.status in (301, 302, 303, 307, 308) and response.getheader("Location"):
                 location = urllib.parse.urljoin(location, response.getheader("Location", ""))
                 continue
             if response.status != 200:
                 raise OSError(f"{url}: the server answers {response.status} {response.reason}")
-            return _body(response, opened, url, deadline, max_bytes)
+            return _body(response, url, max_bytes)
         except TimeoutError:
             raise TimeoutError(f"{url}: no answer within {timeout:g} seconds") from None
         except ssl.SSLError as error:
@@ -73,14 +78,17 @@ def _connection(
     if parts.scheme not in ("http", "https") or not host:
         raise ValueError(f"{url}{via}: only http:// and https:// URLs are read")
 
-    timeout = _remaining(deadline, url)
     if parts.scheme == "https":
         connection: http.client.HTTPConnection = http.client.HTTPSConnection(
-            host, port, timeout=timeout, context=ssl.create_default_context()
+            host, port, context=ssl.create_default_context()
         )
     else:
-        connection = http.client.HTTPConnection(host, port, timeout=timeout)
-    address = _public_address(host, connection.port, f"{url}{via}", allow_private)
+        connection = http.client.HTTPConnection(host, port)
+    address = _public_address(host, connection.port, f"{url}{via}", deadline, allow_private)
+    connection.timeout = _remaining(deadline, url)
+    connection.response_class = functools.partial(  # type: ignore[assignment]
+        _Response, deadline=deadline, url=url
+    )
     # http.client connects through this hook: the checked address, and no second look at the name
     connection._create_connection = (  # type: ignore[attr-defined]
         lambda _, *arguments, **keywords: socket.create_connection(
@@ -94,9 +102,11 @@ def _connection(
     return connection, target
 
 
-def _public_address(host: str, port: int, url: str, allow_private: bool) -> str:
+def _public_address(host: str, port: int, url: str, deadline: float, allow_private: bool) -> str:
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = _resolved(host, port, url, deadline)
+    except TimeoutError:
+        raise
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise OSError(f"{url}: the host {host!r} was not found: {reason}") from error
@@ -110,10 +120,33 @@ def _public_address(host: str, port: int, url: str, allow_private: bool) -> str:
     return addresses[0]
 
 
+def _resolved(host: str, port: int, url: str, deadline: float) -> list[Any]:
+    """What `socket.getaddrinfo` finds; in a thread, because it has no limit of its own."""
+    answer: list[Any] = []
+
+    def look_up() -> None:
+        try:
+            answer.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            answer.append(error)
+
+    thread = threading.Thread(target=look_up, daemon=True)
+    thread.start()
+    thread.join(_remaining(deadline, url))
+    if not answer:
+        raise TimeoutError(f"{url}: the host {host!r} was not found before the timeout")
+    if isinstance(answer[0], Exception):
+        raise answer[0]
+    return answer[0]
+
+
 def _is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        ip = ip.ipv4_mapped or ip.sixtofour or ip
+        inside = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+        ip = inside or ip.ipv4_mapped or ip.sixtofour or ip
+    if isinstance(ip, ipaddress.IPv6Address) and ip not in _GLOBAL_UNICAST:
+        return False  # among others site-local addresses and IPv4 in the old form ::127.0.0.1
     return ip.is_global and not ip.is_multicast
 
 
@@ -124,19 +157,38 @@ def _remaining(deadline: float, url: str) -> float:
     return remaining
 
 
-def _body(
-    response: http.client.HTTPResponse,
-    opened: socket.socket,
-    url: str,
-    deadline: float,
-    max_bytes: int,
-) -> bytes:
-    """Reads the answer, chunk by chunk, until it ends, grows too large or takes too long."""
+class _Response(http.client.HTTPResponse):
+    """An answer of which each read, of the headers too, may take only what is left of the time."""
+
+    def __init__(
+        self, opened: socket.socket, *arguments: Any, deadline: float, url: str, **keywords: Any
+    ) -> None:
+        super().__init__(opened, *arguments, **keywords)
+        self.fp = io.BufferedReader(_Limited(self.fp.detach(), opened, deadline, url))
+
+
+class _Limited(io.RawIOBase):
+    def __init__(self, raw: io.RawIOBase, opened: socket.socket, deadline: float, url: str) -> None:
+        self._raw, self._opened, self._deadline, self._url = raw, opened, deadline, url
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._opened.settimeout(_remaining(self._deadline, self._url))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _body(response: http.client.HTTPResponse, url: str, max_bytes: int) -> bytes:
+    """Reads the answer, chunk by chunk, until it ends or grows too large."""
     if response.length is not None and response.length > max_bytes:
         raise ValueError(f"{url}: has {response.length:,} bytes, at most {max_bytes:,} are read")
     body = bytearray()
     while not response.isclosed():
-        opened.settimeout(_remaining(deadline, url))
         chunk = response.read1(_CHUNK)
         if not chunk:
             break

@@ -6,14 +6,14 @@
   when the network's weights are replaced by noise does not show what the network has learned.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .backend import keras
-from .checks import check_images, check_labels
+from .checks import check_batch_size, check_images, check_labels
 from .gradients import BATCH_SIZE, class_count, predict_scores, softmax
 from .images import blur_image
 
@@ -47,8 +47,13 @@ def deletion_curve(
         ValueError: shapes that do not fit, NaN, a class that does not exist, steps < 1.
         TypeError: y is not of integers.
     """
-    X = check_images(model, X)
-    return _curve(X, blur_image(X, BLUR), y, model, maps, steps, batch_size)
+    X, y, maps = _checked(X, y, model, maps, steps, batch_size)
+    return np.stack(
+        [
+            _curve(image, _blurred(image), label, model, found, steps, batch_size)
+            for image, label, found in zip(X, y, maps, strict=True)
+        ]
+    )
 
 
 def insertion_curve(
@@ -64,40 +69,55 @@ def insertion_curve(
     The sooner it rises, the better the map: a good one has a large `area`. Arguments and errors as
     for `deletion_curve`; the first of the probabilities is the wholly blurred image's.
     """
+    X, y, maps = _checked(X, y, model, maps, steps, batch_size)
+    return np.stack(
+        [
+            _curve(_blurred(image), image, label, model, found, steps, batch_size)
+            for image, label, found in zip(X, y, maps, strict=True)
+        ]
+    )
+
+
+def _checked(
+    X: Any, y: Any, model: keras.Model, maps: Any, steps: int, batch_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     X = check_images(model, X)
-    return _curve(blur_image(X, BLUR), X, y, model, maps, steps, batch_size)
+    y = check_labels(y, len(X), class_count(model, X))
+    maps = np.asarray(maps)
+    if maps.shape != X.shape[:3] or not np.isfinite(maps).all():
+        raise ValueError(
+            f"the maps have shape {maps.shape}, expected {X.shape[:3]} without NaN or infinity"
+        )
+    if steps < 1:
+        raise ValueError(f"steps is {steps}, expected a positive integer")
+    check_batch_size(batch_size)
+    return X, y, maps
+
+
+def _blurred(image: np.ndarray) -> np.ndarray:
+    return blur_image(image[None], BLUR)[0]
 
 
 def _curve(
     start: np.ndarray,
     end: np.ndarray,
-    y: Any,
+    label: int,
     model: keras.Model,
-    maps: Any,
+    found: np.ndarray,
     steps: int,
     batch_size: int,
 ) -> np.ndarray:
-    """Probabilities while the pixels of `start` turn into those of `end`, by falling importance."""
-    y = check_labels(y, len(start), class_count(model, start))
-    maps = np.asarray(maps)
-    if maps.shape != start.shape[:3] or not np.isfinite(maps).all():
-        raise ValueError(
-            f"the maps have shape {maps.shape}, expected {start.shape[:3]} without NaN or infinity"
-        )
-    if steps < 1:
-        raise ValueError(f"steps is {steps}, expected a positive integer")
-    share = np.arange(steps + 1) / steps
-    curves = np.empty((len(start), steps + 1))
-    for n, (before, after, label) in enumerate(zip(start, end, y, strict=True)):
-        rank = np.empty(maps[n].size)
-        rank[np.argsort(-maps[n], axis=None, kind="stable")] = np.arange(maps[n].size)
-        rank = rank.reshape(maps[n].shape)[..., None]  # (H, W, 1), 0 the most important
-        for i in range(0, steps + 1, batch_size):
-            limits = (share[i : i + batch_size] * maps[n].size)[:, None, None, None]
-            mixed = np.where(rank < limits, after, before)
-            scores = predict_scores(model, mixed, batch_size)
-            curves[n, i : i + batch_size] = softmax(scores)[:, label]
-    return curves
+    """Probabilities while the pixels of one image turn into those of another, by falling importance."""
+    rank = np.empty(found.size)
+    rank[np.argsort(-found, axis=None, kind="stable")] = np.arange(found.size)
+    rank = rank.reshape(found.shape)[..., None]  # (H, W, 1), 0 the most important
+    limits = found.size * np.arange(steps + 1) / steps
+    curve = np.empty(steps + 1)
+    for i in range(0, steps + 1, batch_size):
+        part = limits[i : i + batch_size, None, None, None]
+        scores = predict_scores(model, np.where(rank < part, end, start), batch_size)
+        curve[i : i + batch_size] = softmax(scores)[:, label]
+    return curve
 
 
 def area(curve: np.ndarray) -> np.ndarray:
@@ -153,13 +173,17 @@ def compare_with_random(
     """
     X = check_images(model, X)
     random = np.random.default_rng(seed).random(X.shape[:3])
-    return {
-        name: Faithfulness(
-            deletion_curve(X, y, model, found, steps, batch_size).mean(axis=0),
-            insertion_curve(X, y, model, found, steps, batch_size).mean(axis=0),
-        )
-        for name, found in [*maps.items(), ("random", random)]
-    }
+    checked = {}
+    for name, found in [*maps.items(), ("random", random)]:
+        X, y, checked[name] = _checked(X, y, model, found, steps, batch_size)
+    curves = {name: np.zeros((2, steps + 1)) for name in checked}
+    for n, (image, label) in enumerate(zip(X, y, strict=True)):
+        blurred = _blurred(image)
+        for name, found in checked.items():
+            rest = label, model, found[n], steps, batch_size
+            curves[name][0] += _curve(image, blurred, *rest)
+            curves[name][1] += _curve(blurred, image, *rest)
+    return {name: Faithfulness(*(total / len(X))) for name, total in curves.items()}
 
 
 def cascading_randomization(
@@ -190,8 +214,7 @@ def cascading_randomization(
     X = check_images(model, X)
     original = _maps(method(X, y, model, **keywords))
     generator = np.random.default_rng(seed)
-    layers = [layer for layer in model._flatten_layers(include_self=False) if layer.weights]
-    leaves = [layer for layer in layers if not list(layer._flatten_layers(include_self=False))]
+    leaves = [layer for layer in dict.fromkeys(_leaves(model)) if layer.weights]
     saved = [(variable, variable.numpy()) for variable in model.weights]
     alike = {}
     try:
@@ -209,6 +232,12 @@ def cascading_randomization(
         for variable, value in saved:
             variable.assign(value)
     return alike
+
+
+def _leaves(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
+    """The layers without layers in them, in order; `_flatten_layers` turns that of inner ones."""
+    for inner in layer._layers:
+        yield from _leaves(inner) if inner._layers else [inner]
 
 
 def _maps(found: Any) -> np.ndarray:

@@ -49,7 +49,7 @@ def make_fooling_image(
         max_iterations: the largest number of steps.
 
     Returns:
-        The fooling image, (1, H, W, C), a tensor if X is one, else a NumPy array. After
+        The fooling image, (1, H, W, C), of X's dtype, a tensor if X is one, else an array. After
         `max_iterations` steps it is returned even if it does not fool yet.
 
     Raises:
@@ -69,15 +69,16 @@ def make_fooling_image(
     loop = compiled(model, _build_course_loop)
     settings = np.float32(learning_rate), np.int32(max_iterations)
     fooling = loop(np.float32(image), target[0], *settings)
+    fooling = tf.cast(fooling, image.dtype)
     return fooling if tf.is_tensor(X) else fooling.numpy()
 
 
 def _build_course_loop(get_model: "Callable[[], keras.Model]") -> "Callable[..., tf.Tensor]":
     """The ascent of one image as one graph."""
     from .backend import tf
-    from .gradients import l2_norm, score_of, scores_and_gradients
+    from .gradients import l2_norm, scores_and_ascent
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def ascend(
         x: "tf.Tensor",  # (1, H, W, C)
         target: "tf.Tensor",
@@ -87,22 +88,10 @@ def _build_course_loop(get_model: "Callable[[], keras.Model]") -> "Callable[...,
         x = tf.ensure_shape(x, (1, *x.shape[1:]))
 
         def step(t, x, fooled):  # type: ignore[no-untyped-def]
-            scores, gradient = scores_and_gradients(get_model(), x, score_of(target[None]))
-            length = l2_norm(gradient)
-
-            def down_the_highest_other() -> "tf.Tensor":
-                lead = _lead_of(target[None])
-                _, gradient = scores_and_gradients(get_model(), x, lead)
-                return tf.math.divide_no_nan(gradient, l2_norm(gradient))
-
-            def stepped() -> "tf.Tensor":
-                flat = tf.reduce_all(length == 0)
-                return x + learning_rate * tf.cond(
-                    flat, down_the_highest_other, lambda: gradient / length
-                )
-
+            scores, ascent = scores_and_ascent(get_model(), x, target[None])
+            unit = tf.math.divide_no_nan(ascent, l2_norm(ascent))
             fooled = tf.argmax(scores[0], output_type=tf.int32) == target
-            return t + 1, tf.cond(fooled, lambda: x, stepped), fooled
+            return t + 1, tf.where(fooled, x, x + learning_rate * unit), fooled
 
         _, x, _ = tf.while_loop(
             lambda t, x, fooled: ~fooled & (t < max_iterations), step, (0, x, False)
@@ -110,20 +99,6 @@ def _build_course_loop(get_model: "Callable[[], keras.Model]") -> "Callable[...,
         return x
 
     return ascend
-
-
-def _lead_of(targets: "tf.Tensor") -> "Callable[[tf.Tensor], tf.Tensor]":
-    """The objective that is the target's score and its lead over the highest other score."""
-    from .backend import tf
-    from .gradients import score_of
-
-    def lead(scores: "tf.Tensor") -> "tf.Tensor":
-        is_target = tf.one_hot(targets, scores.shape[1], on_value=True, off_value=False)
-        others = tf.where(is_target, scores.dtype.min, scores)
-        score = score_of(targets)(scores)
-        return score + (score - tf.reduce_max(others, axis=1))
-
-    return lead
 
 
 @dataclass(frozen=True)
@@ -200,11 +175,12 @@ def make_fooling_images(
     """
     import numpy as np
 
-    from .checks import check_labels, check_levels
+    from .checks import check_batch_size, check_labels, check_levels
     from .gradients import predict_scores, softmax
     from .images import InputScale, preprocess_image
 
     images = check_levels(images)
+    check_batch_size(batch_size)
     scale = InputScale(preprocess or preprocess_image, bounds, images.shape[3])
     inputs = scale.to_input(images)
     scores_before = predict_scores(model, inputs, batch_size)
@@ -300,9 +276,9 @@ def _build_loop(
     lowered, is the target's score and its lead.
     """
     from .backend import tf
-    from .gradients import l2_norm, scores_and_gradients
+    from .gradients import l2_norm, lead_of, scores_and_gradients
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def ascend(
         x: "tf.Tensor",  # (N, H, W, C)
         targets: "tf.Tensor",  # (N,)
@@ -322,7 +298,7 @@ def _build_loop(
         def step(t, x, rows, images, iterations, trace):  # type: ignore[no-untyped-def]
             view = saved(x)
             goal = tf.gather(targets, rows)
-            scores, gradient = scores_and_gradients(get_model(), view, _lead_of(goal))
+            scores, gradient = scores_and_gradients(get_model(), view, lead_of(goal))
             unit = tf.math.divide_no_nan(-gradient if away else gradient, l2_norm(gradient))
             reached = tf.gather(scores, goal, batch_dims=1)
             blank = tf.fill([count], float("nan"))
@@ -405,8 +381,7 @@ def _fool(arguments: argparse.Namespace) -> int:
     sources = command.image_sources(arguments.image)
     images = command.Images(sources, network.size, arguments.quiet)
     out = command.OutputFolder(arguments.out)
-    with command.loading_tensorflow(arguments.quiet):
-        network.load()
+    network.load()
     images.size = network.size
 
     target = network.find_class(arguments.target)
@@ -467,6 +442,7 @@ def _fool_one(
             "network": network.record,
             "target": {"class": target, "name": network.names[target]},
             "success": success,
+            "already": bool(result.already[0]),
             "iterations": steps,
             "l2": l2,
             "linf": linf,

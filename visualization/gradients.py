@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .backend import keras, tf
-from .checks import check_images, check_labels
+from .checks import check_batch_size, check_images, check_labels
 
 BATCH_SIZE = 25
 
@@ -83,6 +83,35 @@ def score_of(labels: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
     return lambda scores: tf.gather(scores, labels, batch_dims=1)
 
 
+def lead_of(targets: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The objective that is the target's score and its lead over the highest other score."""
+
+    def lead(scores: tf.Tensor) -> tf.Tensor:
+        is_target = tf.one_hot(targets, scores.shape[1], on_value=True, off_value=False)
+        others = tf.where(is_target, scores.dtype.min, scores)
+        score = score_of(targets)(scores)
+        return score + (score - tf.reduce_max(others, axis=1))
+
+    return lead
+
+
+def scores_and_ascent(
+    model: keras.Model, images: tf.Tensor, targets: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Raw scores, and the way up for each image's target; inside a `tf.function` only.
+
+    That is the gradient of the target's score. Where it is zero, as that of a score which a final ReLU
+    keeps at 0, it is the way down for the highest other score: a second pass, taken only then.
+    """
+    scores, gradient = scores_and_gradients(model, images, score_of(targets))
+    flat = l2_norm(gradient) == 0  # (N, 1, 1, 1)
+
+    def downhill() -> tf.Tensor:
+        return tf.where(flat, scores_and_gradients(model, images, lead_of(targets))[1], gradient)
+
+    return scores, tf.cond(tf.reduce_any(flat), downhill, lambda: gradient)
+
+
 def l2_norm(gradients: tf.Tensor) -> tf.Tensor:
     """The Euclidean length of each image's gradient: (N, H, W, C) -> (N, 1, 1, 1)."""
     return tf.sqrt(tf.reduce_sum(tf.square(gradients), axis=(1, 2, 3), keepdims=True))
@@ -101,8 +130,7 @@ def in_chunks(
 
     So the memory that is needed does not grow with the number of images.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected a positive integer")
+    check_batch_size(batch_size)
     chunks = []
     for start in range(0, len(arrays[0]), batch_size):
         result = function(*(array[start : start + batch_size] for array in arrays))
@@ -129,7 +157,7 @@ def predict_scores(model: keras.Model, images: Any, batch_size: int = BATCH_SIZE
 
 
 def _build_scores(get_model: Callable[[], keras.Model]) -> Callable[..., Any]:
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def scores(images: tf.Tensor) -> tuple[tf.Tensor]:
         return (raw_scores(get_model(), images),)
 
@@ -161,7 +189,7 @@ def image_gradients(
 
 
 def _build_gradients(get_model: Callable[[], keras.Model]) -> Callable[..., Any]:
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def gradients(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         scores, gradient = scores_and_gradients(get_model(), images, score_of(labels))
         return gradient, scores

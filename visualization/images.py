@@ -1,10 +1,13 @@
 """The one reader of images, and the way from pixels to the network's input and back."""
 
 import io
+import math
 import os
 import stat
+import sys
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,19 +167,19 @@ def _looks_like(content: bytes) -> str:
     return f"is not an image of a known format ({', '.join(_FORMATS)})"
 
 
-def preprocess_image(img: Any) -> np.ndarray:
+def preprocess_image(img: Any) -> Any:
     """Pixels to SqueezeNet's input: (img / 255 - SQUEEZENET_MEAN) / SQUEEZENET_STD.
 
     Args:
         img: RGB (..., 3), 0..255, uint8 or floating point.
 
     Returns:
-        float32 of the same shape, about -2.1 to 2.6.
+        float32 of the same shape, about -2.1 to 2.6; a tensor if img is one, else an array.
     """
-    return (np.asarray(img, dtype=np.float32) / 255 - SQUEEZENET_MEAN) / SQUEEZENET_STD
+    return (_float32(img) / 255 - SQUEEZENET_MEAN) / SQUEEZENET_STD
 
 
-def deprocess_image(img: Any, rescale: bool = False) -> np.ndarray:
+def deprocess_image(img: Any, rescale: bool = False) -> Any:
     """SqueezeNet's input back to pixels; the reverse of `preprocess_image`, exact on a round trip.
 
     Args:
@@ -185,13 +188,33 @@ def deprocess_image(img: Any, rescale: bool = False) -> np.ndarray:
             largest 255.
 
     Returns:
-        uint8 of the same shape, clipped to 0..255 and rounded.
+        uint8 of the same shape, clipped to 0..255 and rounded; a tensor if img is one, else an array.
     """
-    img = np.asarray(img, dtype=np.float32) * SQUEEZENET_STD + SQUEEZENET_MEAN
+    values = _float32(img) * SQUEEZENET_STD + SQUEEZENET_MEAN
+    if not _is_tensor(img):
+        if rescale:
+            low, high = values.min(), values.max()
+            values = (values - low) / (high - low if high > low else 1)
+        return np.clip(255 * values, 0, 255).round().astype(np.uint8)
+    from .backend import tf
+
     if rescale:
-        low, high = img.min(), img.max()
-        img = (img - low) / (high - low if high > low else 1)
-    return np.clip(255 * img, 0, 255).round().astype(np.uint8)
+        low, high = tf.reduce_min(values), tf.reduce_max(values)
+        values = (values - low) / tf.where(high > low, high - low, 1)
+    return tf.cast(tf.round(tf.clip_by_value(255 * values, 0, 255)), tf.uint8)
+
+
+def _float32(img: Any) -> Any:
+    if not _is_tensor(img):
+        return np.asarray(img, dtype=np.float32)
+    from .backend import tf
+
+    return tf.cast(img, tf.float32)
+
+
+def _is_tensor(value: Any) -> bool:
+    """Without an import of TensorFlow: where there is none, there are no tensors."""
+    return "tensorflow" in sys.modules and sys.modules["tensorflow"].is_tensor(value)
 
 
 class InputScale:
@@ -221,13 +244,24 @@ class InputScale:
         bounds: tuple[float, float] = (0, 255),
         channels: int = 3,
     ) -> None:
-        black, white = bounds
-        if not (np.isfinite([black, white]).all() and black < white):
-            raise ValueError(f"bounds are {bounds}, expected the values of black and of white")
+        try:
+            black, white = (float(bound) for bound in bounds)
+        except (TypeError, ValueError):
+            black = white = math.nan
+        if not -math.inf < black < white < math.inf:
+            raise ValueError(
+                f"bounds are {bounds}, expected the values of black and of white, as (0, 255)"
+            )
         self._preprocess, self._black, self._width = preprocess, black, white - black
         primaries = [255 * np.eye(channels)[c] for c in range(channels)]
         levels = [np.zeros(channels), np.full(channels, 255), np.full(channels, 51), *primaries]
-        probes = self.to_input(np.array(levels)[:, None, None, :])[:, 0, 0]  # (3 + C, C)
+        made = self.to_input(np.array(levels)[:, None, None, :])  # (3 + C, 1, 1, C)
+        if made.shape != (3 + channels, 1, 1, channels):
+            raise ValueError(
+                f"preprocess made {made.shape} of pixels {(3 + channels, 1, 1, channels)}, expected "
+                "the same shape"
+            )
+        probes = made[:, 0, 0]  # (3 + C, C)
         self.low, self.high, fifth = probes[:3]
         shows = np.isclose(probes[3:], self.high) & ~np.isclose(probes[3:], self.low)  # (C, C)
         on_a_line = np.allclose(fifth, self.low + (self.high - self.low) / 5, atol=1e-3)
@@ -235,6 +269,11 @@ class InputScale:
             raise ValueError(
                 "preprocess must map each channel of the pixels on its own and along a straight line, "
                 f"but black, white and dark grey become {probes[0]}, {probes[1]} and {probes[2]}"
+            )
+        if not (self.high > self.low).all():
+            raise ValueError(
+                f"preprocess turns black into {self.low} and white into {self.high}, expected white "
+                "to be larger in each channel: leave out what inverts the image"
             )
         self.order = tuple(int(channel) for channel in shows.argmax(axis=0))
         self.width = float(np.mean(self.high - self.low) / np.mean(1 / SQUEEZENET_STD))
@@ -284,7 +323,7 @@ def blur_image(X: Any, sigma: float = 1) -> Any:
         The same shape, dtype and kind as X.
 
     Raises:
-        ValueError: sigma is not positive, or X has not four axes.
+        ValueError: sigma is not positive, or X has not four axes or is not floating point.
     """
     from .backend import tf
 
@@ -293,6 +332,8 @@ def blur_image(X: Any, sigma: float = 1) -> Any:
         raise ValueError(f"sigma is {sigma}, expected a positive number of pixels")
     if blurred.shape.rank != 4:
         raise ValueError(f"X has shape {tuple(blurred.shape)}, expected (N, H, W, C)")
+    if not blurred.dtype.is_floating:
+        raise ValueError(f"X is {blurred.dtype.name}, expected floating point: convert it first")
     radius = int(4 * sigma + 0.5)
     weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
     weights /= weights.sum()
@@ -301,13 +342,12 @@ def blur_image(X: Any, sigma: float = 1) -> Any:
         positions = tf.range(-radius, length + radius) % (2 * length)
         mirrored = tf.minimum(positions, 2 * length - 1 - positions)
         padded = tf.gather(blurred, mirrored, axis=axis)
-        window = [
-            padded[:, i : i + length] if axis == 1 else padded[:, :, i : i + length]
-            for i in range(2 * radius + 1)
-        ]
-        blurred = tf.add_n(
-            [tf.cast(w, padded.dtype) * part for w, part in zip(weights, window, strict=True)]
-        )
+        blurred = tf.zeros_like(blurred)
+        for i, weight in enumerate(
+            weights.tolist()
+        ):  # a sum that runs: one copy in memory, not 2r + 1
+            part = padded[:, i : i + length] if axis == 1 else padded[:, :, i : i + length]
+            blurred += weight * part
     return blurred if tf.is_tensor(X) else blurred.numpy()
 
 
@@ -330,8 +370,10 @@ def load_imagenet_val(
 
     Raises:
         FileNotFoundError: the file is in none of these places.
-        ValueError: the file is damaged or holds something else.
+        ValueError: the file is damaged or holds something else, or num is not positive.
     """
+    if num is not None and num < 1:
+        raise ValueError(f"num is {num}, expected a positive number of images, or None for all")
     name = "imagenet_val_25.npz"
     places = [Path("cs231n", "datasets", name)]
     if os.environ.get("TFCAP_DATA"):
@@ -350,7 +392,7 @@ def load_imagenet_val(
                 raise ValueError(f"it unpacks to more than {MAX_FILE_BYTES:,} bytes")
         with np.load(found, allow_pickle=False) as arrays:
             X, y = arrays["X"], arrays["y"]
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{found}: is not the course's {name}: {error}") from error
     if X.dtype != np.uint8 or X.ndim != 4 or X.shape[3] != 3 or y.shape != X.shape[:1]:
         raise ValueError(f"{found}: X is {X.dtype}{X.shape} and y {y.dtype}{y.shape}, not images")

@@ -9,7 +9,7 @@ import numpy as np
 
 from .backend import keras, tf
 from .class_viz import BATCH_SIZE, check_positive, frame_times, target_classes
-from .gradients import compiled, raw_scores, score_of
+from .gradients import compiled, scores_and_ascent
 from .images import InputScale, jitter, preprocess_image
 
 CONTRAST = 10  # of the first steps; judged by eye, from 1 to 10
@@ -37,7 +37,8 @@ def paint_class(
     The image is a sigmoid of an inverse Fourier transform whose coefficients weigh as much as they do
     in photographs, 1/f, with colours that vary as in photographs. Adam climbs the class's score, and
     each step sees the image shifted by up to `max_jitter` - 1 pixels. Pixels are valid at every step,
-    so what is saved is what was optimised.
+    so what is saved is what was optimised. While the class's score has no gradient, the highest other
+    score is lowered instead.
 
     Args:
         num_iterations: how many steps of Adam.
@@ -105,7 +106,7 @@ def _build_painting(
         pixels = tf.sigmoid(tf.einsum("nchw,dc->nhwd", planes, colours))
         return low + (high - low) * pixels
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def paint(
         spectrum: tf.Tensor,  # (N, 2, C, H, W // 2 + 1)
         mean: tf.Tensor,  # Adam's first moment
@@ -125,9 +126,8 @@ def _build_painting(
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(spectrum)
                 seen = jitter(image(spectrum, colours, low, high), shifts[t, 0], shifts[t, 1])
-                scores = raw_scores(get_model(), seen)
-                value = score_of(targets)(scores)
-            gradient = tape.gradient(value, spectrum)
+            _, ascent = scores_and_ascent(get_model(), seen, targets)
+            gradient = tape.gradient(seen, spectrum, output_gradients=ascent)
             mean = 0.9 * mean + 0.1 * gradient
             square = 0.999 * square + 0.001 * tf.square(gradient)
             steps = tf.cast(t + 1, tf.float32)

@@ -123,7 +123,8 @@ def faithfulness_figure(
         axis.title.set_fontsize(TITLE)
     for axis in (deletion, insertion):
         axis.legend(title="area", loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
-    cascade.legend(ncols=2)
+    if alike:
+        cascade.legend(ncols=2)
     cascade.set_ylim(-0.5, 1.3)
     beaten = [
         name for name in results if name != "random" and not results[name].beats(results["random"])

@@ -7,6 +7,7 @@ TensorFlow is imported inside the functions that compute, so that ``--help`` ans
 """
 
 import argparse
+import functools
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,13 @@ if TYPE_CHECKING:
     from .backend import keras, tf
     from .faithfulness import Faithfulness
 
-METHODS = ("saliency", "smoothgrad", "integrated-gradients", "grad-cam")
+# The command's methods, and what each one is given.
+METHODS: dict[str, dict[str, Any]] = {
+    "saliency": {},
+    "smoothgrad": {"samples": 20, "noise": 0.15},
+    "integrated-gradients": {"steps": 50},
+    "grad-cam": {},
+}
 
 
 def compute_saliency_maps(X: Any, y: Any, model: "keras.Model", batch_size: int = 25) -> Any:
@@ -59,7 +66,7 @@ def _build_maps(get_model: "Callable[[], keras.Model]") -> "Callable[..., tuple[
     from .backend import tf
     from .gradients import score_of, scores_and_gradients
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def saliency(images: "tf.Tensor", labels: "tf.Tensor") -> "tuple[tf.Tensor]":
         _, gradients = scores_and_gradients(get_model(), images, score_of(labels))
         return (tf.reduce_max(tf.abs(gradients), axis=-1),)  # (N, H, W)
@@ -83,7 +90,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--method",
         nargs="+",
-        choices=METHODS,
+        choices=tuple(METHODS),
         default=list(METHODS),
         help=f"default: all of them, {' '.join(METHODS)}",
     )
@@ -107,8 +114,7 @@ def _show(arguments: argparse.Namespace) -> int:
     sources = command.image_sources(arguments.image)
     images = command.Images(sources, network.size, arguments.quiet)
     out = command.OutputFolder(arguments.out)
-    with command.loading_tensorflow(arguments.quiet):
-        network.load()
+    network.load()
     images.size = network.size
     label = None if arguments.label is None else network.find_class(arguments.label)
     evaluation = _Evaluation(arguments.seed) if arguments.evaluate else None
@@ -161,6 +167,7 @@ def _show_one(
             "probability": float(probabilities[label]),
             "seen_as": {"class": seen, "name": network.names[seen]},
             "methods": list(methods),
+            "settings": {name: METHODS[name] for name in methods if METHODS[name]},
             "completeness_gap": gaps,
             "seed": arguments.seed,
             "figure": figure.name,
@@ -177,8 +184,10 @@ def _method(name: str, seed: int) -> Callable[..., Any]:
 
     methods: dict[str, Callable[..., Any]] = {
         "saliency": compute_saliency_maps,
-        "smoothgrad": smoothed(compute_saliency_maps, seed=seed),
-        "integrated-gradients": integrated_gradients,
+        "smoothgrad": smoothed(compute_saliency_maps, seed=seed, **METHODS["smoothgrad"]),
+        "integrated-gradients": functools.partial(
+            integrated_gradients, **METHODS["integrated-gradients"]
+        ),
         "grad-cam": grad_cam,
     }
     return methods[name]

@@ -24,8 +24,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from visualization.checkpoints import BUNDLE, IMAGENET, fold_caffe
-from visualization.classes import CLASSES
+from visualization.bundle import BUNDLE, CLASSES, IMAGENET
+from visualization.checkpoints import fold_caffe
 from visualization.squeezenet import SqueezeNet
 from visualization.weight_names import CAFFE
 

@@ -78,3 +78,27 @@ def smooth_network():
     keras.utils.set_random_seed(2)
     layers = [keras.Input((6, 5, 3), dtype="float64"), *convolutions("tanh", "float64")]
     return keras.Sequential([*layers, keras.layers.Dense(4, dtype="float64")])
+
+
+def recording():
+    """A model of 3 classes, the size of each batch that it is shown, and an entry for each trace."""
+    batches, traces = [], []
+    keras.utils.set_random_seed(3)
+
+    class Recording(keras.Model):
+        def __init__(self):
+            super().__init__(name="recording")
+            self.parts = [keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(3)]
+
+        def call(self, images):
+            traces.append(1)
+            tf.py_function(lambda count: batches.append(int(count)), [tf.shape(images)[0]], [])
+            for part in self.parts:
+                images = part(images)
+            return images
+
+    model = Recording()
+    model(np.zeros((1, 8, 8, 3), np.float32))
+    batches.clear()
+    traces.clear()
+    return model, batches, traces

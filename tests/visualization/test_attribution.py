@@ -58,7 +58,7 @@ def test_every_method_works_on_every_style_and_in_chunks(method, style):
         many, few = many.maps, few.maps
     assert many.shape == X.shape[:3]
     assert np.abs(many).max() > 0
-    np.testing.assert_allclose(many, few, atol=1e-4 * np.abs(many).max())
+    np.testing.assert_allclose(many, few, atol=1e-3 * np.abs(many).max())  # of sums that cancel
 
 
 def cam_by_hand(model, layer, X, label):
@@ -102,10 +102,10 @@ def test_grad_cam_finds_the_tie(squeezenet, grace_hopper):
 def test_a_model_without_convolution_and_a_layer_that_is_not_there_are_told():
     model = linear_model(np.ones((4, 4, 3)))
     X = np.ones((1, 4, 4, 3), np.float32)
-    with pytest.raises(ValueError, match="computes no convolution"):
+    with pytest.raises(ValueError, match=r"^model '.*' computes no convolution"):
         grad_cam(X, 0, model)
     nested, X, y = make("nested in another")
-    with pytest.raises(ValueError, match="computes no layer 'nowhere'"):
+    with pytest.raises(ValueError, match=r"^model 'nested' computes no layer 'nowhere'"):
         grad_cam(X, y, nested, layer="nowhere")
 
 
@@ -133,6 +133,14 @@ def test_smoothing_is_the_mean_over_noise_of_the_images_own_range():
         np.testing.assert_allclose(smooth[n], noisy.mean(axis=(0, -1)), rtol=1e-4)
 
 
+def test_a_method_of_ones_own_needs_not_take_a_batch_size():
+    model, X, y = make("nested in another")
+    smooth = smoothed(lambda X, y, model: X.mean(axis=-1), samples=3, noise=0)
+    np.testing.assert_allclose(smooth(X, y, model, batch_size=2), X.mean(axis=-1), rtol=1e-5)
+    sizes = smoothed(lambda X, *_, **given: np.full(X.shape[:3], given["batch_size"]), samples=3)
+    np.testing.assert_array_equal(sizes(X, y, model, batch_size=2), 2)
+
+
 @pytest.mark.parametrize("method", [compute_saliency_maps, integrated_gradients, grad_cam])
 def test_smoothing_any_method_is_repeatable_and_follows_its_seed(method):
     model, X, y = make("nested in another")
@@ -149,6 +157,8 @@ def test_smoothing_any_method_is_repeatable_and_follows_its_seed(method):
         (lambda *a: smoothed(compute_saliency_maps, samples=0)(*a), "samples is 0"),
         (lambda *a: smoothed(compute_saliency_maps, noise=-1)(*a), "noise is -1"),
         (lambda *a: integrated_gradients(*a, steps=0), "steps is 0"),
+        (lambda *a: integrated_gradients(*a, batch_size=0), "^batch_size is 0, expected"),
+        (lambda *a: smoothed(grad_cam)(*a, batch_size=0), "^batch_size is 0, expected"),
         (lambda *a: integrated_gradients(*a, baseline=np.zeros(7)), "baseline has shape"),
     ],
 )

@@ -1,5 +1,8 @@
 import io
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -62,9 +65,35 @@ def test_blurring_by_hand():
     assert tf.is_tensor(blur_image(tf.constant(X), 0.5))
 
 
-@pytest.mark.parametrize(("X", "sigma"), [(np.zeros((3, 3)), 1), (np.zeros((1, 3, 3, 1)), 0)])
-def test_blurring_refuses_other_shapes_and_no_width(X, sigma):
-    with pytest.raises(ValueError, match=r"shape|sigma"):
+def test_blurring_widely_takes_the_memory_of_a_few_copies():
+    """Not of one for each of the Gaussian's weights, of which there are 81."""
+    program = """
+import resource
+import numpy as np
+from visualization import blur_image
+X = np.ones((1, 1000, 1000, 3), np.float32)  # 12 MB
+blur_image(X[:, :50, :50], 10)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+blur_image(X, 10)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)  # MB
+"""
+    pytest.importorskip("resource")
+    root = Path(__file__).resolve().parent.parent.parent
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 200
+
+
+@pytest.mark.parametrize(
+    ("X", "sigma", "sentence"),
+    [
+        (np.zeros((3, 3)), 1, r"shape \(3, 3\)"),
+        (np.zeros((1, 3, 3, 1)), 0, "sigma is 0"),
+        (np.full((1, 3, 3, 1), 9, np.uint8), 1, "X is uint8, expected floating point"),
+    ],
+)
+def test_blurring_refuses_other_shapes_integers_and_no_width(X, sigma, sentence):
+    with pytest.raises(ValueError, match=sentence):
         blur_image(X, sigma)
 
 
@@ -165,6 +194,25 @@ def test_any_model_can_be_drawn_for_with_its_own_preprocessing(draw, settings):
     assert after > before
 
 
+@pytest.mark.parametrize(
+    ("draw", "target", "iterations"),
+    [(paint_class, 550, 40), (create_class_visualization, 547, 30)],
+)
+def test_a_class_whose_score_is_cut_off_at_the_start_is_drawn_all_the_same(
+    draw, target, iterations, squeezenet
+):
+    first = draw(target, squeezenet, num_iterations=1)
+    assert predict_scores(squeezenet, first)[0, target] == 0
+    drawn = draw(target, squeezenet, num_iterations=iterations)
+    assert predict_scores(squeezenet, drawn)[0].argmax() == target
+
+
+def test_a_cut_off_class_changes_nothing_for_others_in_its_batch(squeezenet):
+    draw = lambda targets: create_class_visualization(targets, squeezenet, num_iterations=2)  # noqa: E731
+    together, alone = draw([547, GORILLA]), draw(GORILLA)
+    assert np.median(np.abs(alone[0] - together[1])) < 1e-3
+
+
 def test_a_model_of_any_size_must_be_told_the_size():
     model, _, _ = make("subclassed that ends in a softmax")
     with pytest.raises(ValueError, match="image_shape"):
@@ -184,6 +232,7 @@ def test_a_model_of_any_size_must_be_told_the_size():
         ({"num_iterations": -1}, ValueError, "num_iterations is -1"),
         ({"l2_reg": -1}, ValueError, "l2_reg is -1"),
         ({"preprocess": lambda x: x**2}, ValueError, "straight line"),
+        ({"preprocess": lambda x: 1 - x / 255}, ValueError, "leave out what inverts the image"),
         ({"bounds": (1, 0)}, ValueError, r"bounds are \(1, 0\)"),
     ],
 )
@@ -200,6 +249,7 @@ def test_the_command_writes_pictures_gif_and_record(tmp_path, capsys, squeezenet
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "gorilla-hourglass.json").read_text())
     assert record["method"] == "fourier"
+    assert record["gif"] == "run.gif"
     for entry, target in zip(record["classes"], (GORILLA, 604), strict=True):
         saved = load_image(tmp_path / entry["picture"])
         scores = predict_scores(squeezenet, preprocess_image(saved)[None])
@@ -209,6 +259,15 @@ def test_the_command_writes_pictures_gif_and_record(tmp_path, capsys, squeezenet
     assert film.n_frames > 20
     assert film.size == (448, 224)
     assert "gorilla (366) at" in capsys.readouterr().out
+
+
+def test_classes_of_one_name_get_pictures_of_their_own(tmp_path):
+    arguments = ["--target", "638", "639", "638", "--iterations", "1", "--quiet"]
+    assert main([*arguments, "--out", str(tmp_path)]) in (0, 1)
+    record = json.loads((tmp_path / "maillot-maillot-maillot.json").read_text())
+    pictures = [entry["picture"] for entry in record["classes"]]
+    assert pictures == ["maillot.png", "maillot-639.png", "maillot-638.png"]
+    assert all((tmp_path / picture).is_file() for picture in pictures)
 
 
 def test_a_picture_that_is_not_recognised_is_said_to_be_none(tmp_path, capsys):

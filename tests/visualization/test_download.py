@@ -1,6 +1,7 @@
 import http.server
 import io
 import os
+import socket
 import tempfile
 import threading
 import time
@@ -29,6 +30,14 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.end_headers()
         elif what == "missing":
             self.send_error(404, "Not Found")
+        elif what == "hesitant":
+            try:
+                self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+                for _ in range(50):
+                    self.wfile.write(b"X-Wait: more\r\n")
+                    time.sleep(0.1)
+            except OSError:
+                pass
         elif what == "slow":
             self.send_response(200)
             self.end_headers()
@@ -101,7 +110,8 @@ def test_a_redirect_is_checked_like_the_first_url(server, monkeypatch):
 
 @pytest.mark.parametrize(
     "host", ["127.0.0.1", "localhost", "[::1]", "10.0.0.1", "169.254.169.254", "0.0.0.0", "2130706433",
-             "[::ffff:127.0.0.1]", "192.168.1.1", "224.0.0.1"]
+             "[::ffff:127.0.0.1]", "192.168.1.1", "224.0.0.1", "[fec0::1]", "[64:ff9b::a00:1]",
+             "[::127.0.0.1]", "[fe80::1]", "[fc00::1]", "[2002:a00:1::]", "[64:ff9b:1::808:808]"]
 )  # fmt: skip
 def test_private_addresses_are_refused_unless_allowed(host):
     with pytest.raises(ValueError, match="private network"):
@@ -132,11 +142,27 @@ def test_a_body_larger_than_the_limit_is_refused(server, sized):
         image_from_url(f"{server}/image.png{sized}", max_bytes=100, allow_private=True)
 
 
-def test_the_timeout_is_for_the_whole_and_not_for_each_byte(server):
+@pytest.mark.parametrize("path", ["slow", "hesitant"])
+def test_the_timeout_is_for_the_whole_and_not_for_each_byte(server, path):
     start = time.monotonic()
-    with pytest.raises(TimeoutError, match="slow"):
-        image_from_url(f"{server}/slow", timeout=0.5, allow_private=True)
-    assert time.monotonic() - start < 4
+    with pytest.raises(TimeoutError, match=f"{path}: no answer within 0.5 seconds"):
+        image_from_url(f"{server}/{path}", timeout=0.5, allow_private=True)
+    assert time.monotonic() - start < 2
+
+
+def test_the_timeout_is_for_the_name_too(monkeypatch):
+    asked = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: asked.wait(10))
+    with pytest.raises(TimeoutError, match=r"^http://example\.org/a\.png: the host 'example\.org'"):
+        image_from_url("http://example.org/a.png", timeout=0.2)
+    asked.set()
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "64:ff9b::808:808"])
+def test_public_addresses_are_let_through(address):
+    import visualization.download as download
+
+    assert download._is_public(address)
 
 
 def test_a_server_that_is_not_there_is_told():

@@ -67,6 +67,30 @@ def test_a_method_is_compared_with_random_maps():
     assert not found["lie"].beats(found["random"])
 
 
+def test_the_comparison_is_the_mean_of_the_curves():
+    model, X, y = make("nested in another")
+    maps = np.random.default_rng(0).random(X.shape[:3])
+    found = compare_with_random(X, y, model, {"some": maps}, steps=3)["some"]
+    for curve, mean in ((deletion_curve, found.deletion), (insertion_curve, found.insertion)):
+        np.testing.assert_allclose(mean, curve(X, y, model, maps, steps=3).mean(axis=0))
+
+
+def test_images_are_blurred_one_at_a_time_and_once_for_all_methods(monkeypatch):
+    from visualization import faithfulness
+
+    model, X, y = make("nested in another")
+    maps, shapes = np.ones(X.shape[:3]), []
+    blur = faithfulness.blur_image
+    monkeypatch.setattr(
+        faithfulness, "blur_image", lambda X, sigma: shapes.append(X.shape) or blur(X, sigma)
+    )
+    compare_with_random(X, y, model, {"one": maps, "two": maps}, steps=2)
+    assert shapes == [(1, *X.shape[1:])] * 3
+    deletion_curve(X, y, model, maps, steps=2)
+    insertion_curve(X, y, model, maps, steps=2)
+    assert shapes == [(1, *X.shape[1:])] * 9
+
+
 @pytest.mark.slow
 def test_saliency_and_grad_cam_beat_random_on_the_validation_images(squeezenet, imagenet):
     X = preprocess_image(imagenet[0][:8])
@@ -92,6 +116,19 @@ def test_randomising_goes_from_the_last_layer_to_the_first_and_is_undone():
         np.testing.assert_array_equal(before, variable)
 
 
+def test_a_layer_once_randomised_stays_so_until_all_are():
+    model, X, y = make("nested in another")
+    seen = []
+    method = lambda X, y, model: seen.append(model.get_weights()) or X.mean(axis=-1)  # noqa: E731
+    layers = list(cascading_randomization(X, y, model, method))
+    assert [name.split("/")[-1] for name in layers][1:] == ["last", "first"]
+    original, *later = seen
+    changed = [[bool((a != b).any()) for a, b in zip(original, now, strict=True)] for now in later]
+    first, last, head = 2 * [True], 2 * [True], 2 * [True]
+    kept = 2 * [False]
+    assert changed == [kept + kept + head, kept + last + head, first + last + head]
+
+
 def test_a_map_that_does_not_look_at_the_model_stays_the_same():
     model, X, y = make("nested in another")
     alike = cascading_randomization(X, y, model, lambda X, y, model: X.mean(axis=-1))
@@ -115,14 +152,15 @@ def test_weights_come_back_when_the_method_fails():
 
 
 @pytest.mark.parametrize(
-    ("maps", "steps", "sentence"),
+    ("maps", "steps", "batch_size", "sentence"),
     [
-        (np.zeros((1, 4, 4)), 5, r"maps have shape \(1, 4, 4\), expected \(1, 16, 16\)"),
-        (np.full((1, 16, 16), np.nan), 5, "without NaN"),
-        (np.zeros((1, 16, 16)), 0, "steps is 0"),
+        (np.zeros((1, 4, 4)), 5, 25, r"maps have shape \(1, 4, 4\), expected \(1, 16, 16\)"),
+        (np.full((1, 16, 16), np.nan), 5, 25, "without NaN"),
+        (np.zeros((1, 16, 16)), 0, 25, "steps is 0"),
+        (np.zeros((1, 16, 16)), 5, 0, "^batch_size is 0"),
     ],
 )
-def test_wrong_maps_are_refused(maps, steps, sentence):
+def test_wrong_maps_and_numbers_are_refused(maps, steps, batch_size, sentence):
     model, image, _ = corner_model()
     with pytest.raises(ValueError, match=sentence):
-        deletion_curve(image, 0, model, maps, steps)
+        deletion_curve(image, 0, model, maps, steps, batch_size)

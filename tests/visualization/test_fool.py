@@ -18,6 +18,8 @@ from visualization import (
 from visualization.backend import keras, tf
 from visualization.fool import main
 
+from .models import recording
+
 STINGRAY = 6
 
 
@@ -42,13 +44,20 @@ def test_it_is_the_courses_algorithm(squeezenet, grace_hopper):
     np.testing.assert_allclose(make_fooling_image(X, STINGRAY, squeezenet), expected, atol=2e-3)
 
 
-def test_the_first_validation_image_takes_fifteen_updates(squeezenet, imagenet):
+def test_the_first_validation_image_takes_about_fifteen_updates_and_then_stays(
+    squeezenet, imagenet
+):
+    """The course's count; the last digits differ between processors, and they decide the last step."""
     X = preprocess_image(imagenet[0][:1])
-    assert squeezenet(make_fooling_image(X, STINGRAY, squeezenet)).numpy().argmax() == STINGRAY
-    one_less = make_fooling_image(X, STINGRAY, squeezenet, max_iterations=14)
-    assert squeezenet(one_less).numpy().argmax() != STINGRAY
-    enough = make_fooling_image(X, STINGRAY, squeezenet, max_iterations=15)
-    assert squeezenet(enough).numpy().argmax() == STINGRAY
+
+    def after(updates):
+        return make_fooling_image(X, STINGRAY, squeezenet, max_iterations=updates)
+
+    needed = 1
+    while predict_scores(squeezenet, after(needed)).argmax() != STINGRAY:
+        needed += 1
+    assert 14 <= needed <= 16
+    np.testing.assert_array_equal(after(needed), after(100))
 
 
 def test_each_step_has_the_length_of_the_learning_rate(squeezenet, grace_hopper):
@@ -62,6 +71,10 @@ def test_arrays_in_give_arrays_out_and_tensors_tensors(squeezenet, grace_hopper)
     before = X.copy()
     assert isinstance(make_fooling_image(X, 457, squeezenet), np.ndarray)
     assert tf.is_tensor(make_fooling_image(tf.constant(X), 457, squeezenet))
+    for given in (X, tf.constant(X)):
+        assert make_fooling_image(given, 457, squeezenet).dtype == np.float32
+    for given in (np.float64(X), tf.constant(X, tf.float64)):
+        assert make_fooling_image(given, 457, squeezenet).dtype == np.float64
     np.testing.assert_array_equal(X, before)
 
 
@@ -164,7 +177,6 @@ def test_a_deleted_model_is_freed(grace_hopper):
     make_fooling_image(np.full((1, 4, 4, 3), 0.3, np.float32), 0, model, max_iterations=2)
     gone = weakref.ref(model)
     del model
-    keras.backend.clear_session()
     gc.collect()
     assert gone() is None
 
@@ -194,7 +206,7 @@ def test_wrong_input_is_refused(change, kind, sentence, squeezenet):
 
 def test_a_model_without_scores_is_refused(squeezenet):
     model = keras.Model(squeezenet.inputs, squeezenet.get_layer("fire9").output)
-    with pytest.raises(ValueError, match=r"expected scores of shape \(N, classes\)"):
+    with pytest.raises(ValueError, match=r"^the output of model .* expected scores of shape"):
         make_fooling_image(np.zeros((1, 224, 224, 3), np.float32), 6, model)
 
 
@@ -217,6 +229,44 @@ def test_the_smallest_change_still_fools_and_is_smaller(squeezenet, imagenet):
     np.testing.assert_array_equal(
         predict_scores(squeezenet, preprocess_image(least.images)).argmax(axis=1), STINGRAY
     )
+
+
+def network_of_brightness():
+    """Class 1 is what is brighter than the middle; takes pixels of 0 to 1."""
+    model = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    )
+    kernel = np.stack([np.zeros(192), np.full(192, 1 / 192)], axis=1)
+    model.layers[-1].set_weights([kernel, np.array([0.5, 0.0])])
+    return model
+
+
+def test_the_smallest_change_is_the_smallest_to_the_level():
+    images = np.full((2, 8, 8, 3), 100, np.uint8)
+    images[1] = 120
+    settings = {"learning_rate": 1000, "preprocess": lambda pixels: pixels / 255}
+    usual = make_fooling_images(images, 1, network_of_brightness(), **settings)
+    np.testing.assert_array_equal(usual.linf, [155, 135])  # one step to white
+    least = make_fooling_images(images, 1, network_of_brightness(), minimal=True, **settings)
+    assert least.success.all()
+    np.testing.assert_array_equal(least.images[:, 0, 0, 0], 128)
+    np.testing.assert_array_equal(least.linf, [28, 8])
+
+
+def test_images_leave_the_batch_as_they_fool():
+    model, batches, _ = recording()
+    images = np.random.default_rng(1).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    result = make_fooling_images(
+        images, 1, model, learning_rate=0.2, preprocess=lambda pixels: pixels / 255
+    )
+    assert result.success.all()
+    steps = result.iterations
+    assert len(set(steps)) > 2
+    left = [int((steps >= t).sum()) for t in range(steps.max() + 1)]
+    assert batches[-len(left) - 1 : -1] == left  # the first and the last time all are looked at
+    for trace, taken in zip(result.trace, steps, strict=True):
+        assert np.isfinite(trace[: taken + 1]).all()
+        assert np.isnan(trace[taken + 1 :]).all()
 
 
 def test_models_with_other_preprocessing_are_fooled_as_they_are_saved():
@@ -260,6 +310,7 @@ def test_the_command_writes_a_picture_that_fools_when_it_is_read_back(tmp_path, 
     seen = squeezenet(preprocess_image(saved)[None]).numpy()[0]
     assert seen.argmax() == STINGRAY == record["after"]["class"]
     assert record["success"]
+    assert not record["already"]
     assert record["before"]["name"] == "bow tie, bow-tie, bowtie"
     assert record["iterations"] + 1 == len(record["target_scores"])
     assert record["seed"] == 0
@@ -289,6 +340,7 @@ def test_giving_up_exits_with_1_and_says_so(tmp_path, capsys):
 def test_a_photograph_that_is_the_target_is_said_to_be(tmp_path, capsys):
     assert main(["--target", "457", "--out", str(tmp_path)]) == 0
     assert "taken for the target as it is" in capsys.readouterr().out
+    assert json.loads((tmp_path / "grace_hopper-bow-tie.json").read_text())["already"]
 
 
 @pytest.mark.parametrize(
@@ -352,7 +404,7 @@ except SystemExit as exit:
     print("status", exit.code)
 print("loaded", "tensorflow" in sys.modules or "numpy" in sys.modules)
 """
-    for arguments, status in ((["--help"], 0), (["--target", "6", "--max-iter", "x"], 2)):
+    for arguments, status in ((["--help"], 0), (["--target", "6", "--seed", "-1"], 2)):
         done = python("-c", program.format(arguments=arguments))
         assert f"status {status}\nloaded False" in done.stdout
 

@@ -6,7 +6,15 @@ import pytest
 
 from visualization import (
     compute_saliency_maps,
+    create_class_visualization,
+    deletion_curve,
+    grad_cam,
     image_gradients,
+    insertion_curve,
+    integrated_gradients,
+    make_fooling_image,
+    make_fooling_images,
+    paint_class,
     predict_scores,
     preprocess_image,
     smoothed,
@@ -14,7 +22,7 @@ from visualization import (
 from visualization.backend import keras, tf
 from visualization.gradients import compiled
 
-from .models import STYLES, Subclassed, make, smooth_network
+from .models import STYLES, Subclassed, make, recording, smooth_network
 
 
 def eager_gradient(model, X, y):
@@ -95,17 +103,71 @@ def test_a_model_of_any_image_size_takes_any_image_size():
         assert image_gradients(X, 1, model)[0].shape == X.shape
 
 
-def test_other_numbers_and_batches_do_not_trace_again():
-    model, X, _ = make("nested in another")
-    traces = []
-    call = model.call
-    model.call = lambda *arguments, **keywords: traces.append(1) or call(*arguments, **keywords)
-    for count in (1, 2, 3):
-        image_gradients(X[:count], 0, model)
+IMAGES = np.random.default_rng(0).random((5, 8, 8, 3), dtype=np.float32)
+PIXELS = (255 * IMAGES).astype(np.uint8)
+OWN = {"preprocess": lambda pixels: pixels / 255}
+SIZED = OWN | {"image_shape": (8, 8, 3)}
+
+IN_CHUNKS = {
+    "scores": lambda m, n: predict_scores(m, IMAGES, n),
+    "gradients": lambda m, n: image_gradients(IMAGES, 1, m, n),
+    "saliency": lambda m, n: compute_saliency_maps(IMAGES, 1, m, n),
+    "integrated gradients": lambda m, n: integrated_gradients(IMAGES, 1, m, steps=7, batch_size=n),
+    "Grad-CAM": lambda m, n: grad_cam(IMAGES, 1, m, batch_size=n),
+    "SmoothGrad": lambda m, n: smoothed(compute_saliency_maps, 7)(IMAGES, 1, m, batch_size=n),
+    "deletion": lambda m, n: deletion_curve(IMAGES, 1, m, IMAGES[..., 0], 7, batch_size=n),
+    "insertion": lambda m, n: insertion_curve(IMAGES, 1, m, IMAGES[..., 0], 7, batch_size=n),
+    "fooling": lambda m, n: make_fooling_images(PIXELS, 1, m, minimal=True, batch_size=n, **OWN),
+}
+
+
+@pytest.mark.parametrize("method", IN_CHUNKS)
+def test_the_model_never_sees_more_images_than_batch_size(method):
+    model, batches, _ = recording()
+    IN_CHUNKS[method](model, 2)
+    assert max(batches) == 2
+    batches.clear()
+    IN_CHUNKS[method](model, 25)
+    assert max(batches) > 2
+
+
+@pytest.mark.parametrize("draw", [create_class_visualization, paint_class])
+def test_at_most_eight_classes_are_drawn_at_once(draw):
+    model, batches, _ = recording()
+    drawn = draw(9 * [1], model, num_iterations=2, **SIZED)
+    assert len(drawn) == 9
+    assert max(batches) == 8
+
+
+NUMBERS = {
+    "gradients": lambda m, i: image_gradients(IMAGES[: 1 + i], i % 3, m, batch_size=1 + i),
+    "integrated gradients": lambda m, i: integrated_gradients(
+        IMAGES[: 1 + i], i % 3, m, baseline=i / 10, steps=2 + i
+    ),
+    "Grad-CAM": lambda m, i: grad_cam(IMAGES[: 1 + i], i % 3, m),
+    "the course's fooling": lambda m, i: make_fooling_image(
+        IMAGES[:1], i % 3, m, learning_rate=0.1 + i, max_iterations=1 + i
+    ),
+    "fooling": lambda m, i: make_fooling_images(
+        PIXELS[: 1 + i], i % 3, m, learning_rate=0.1 + i, max_iterations=1 + i, **OWN
+    ),
+    "the course's class visualisation": lambda m, i: create_class_visualization(
+        list(range(1 + i % 3)), m, 0.1 * i, 1 + i, 2 + i, i, 3 + i, seed=i, **SIZED
+    ),
+    "painting": lambda m, i: paint_class(
+        list(range(1 + i % 3)), m, 2 + i, 0.1 + i, 3 + i, seed=i, **SIZED
+    ),
+}
+
+
+@pytest.mark.parametrize("method", NUMBERS)
+def test_other_numbers_and_batches_do_not_trace_again(method):
+    model, _, traces = recording()
+    for i in (0, 1, 2):  # the shapes are generalised
+        NUMBERS[method](model, i)
     seen = len(traces)
-    for label in range(5):
-        for count in (1, 2, 3):
-            image_gradients(X[:count], label, model, batch_size=count + label)
+    for i in (3, 4):
+        NUMBERS[method](model, i)
     assert len(traces) == seen
 
 
@@ -116,18 +178,27 @@ def test_changed_weights_are_seen():
     np.testing.assert_allclose(image_gradients(X, y, model)[0], 2 * before, rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.parametrize("style", ["nested in another", "subclassed that ends in a softmax"])
-def test_a_deleted_model_is_freed_with_what_was_compiled_for_it(style):
-    model, X, y = make(style)
-    compute_saliency_maps(X, y, model)
-    smoothed(compute_saliency_maps, samples=2)(X, y, model)
+@pytest.mark.parametrize("method", [*IN_CHUNKS, *NUMBERS])
+def test_a_deleted_model_is_freed_with_what_was_compiled_for_it(method):
+    model, _, _ = recording()
+    (IN_CHUNKS.get(method) or NUMBERS[method])(model, 2)
     kept = weakref.ref(compiled(model, lambda get_model: lambda: get_model()))
     gone = weakref.ref(model)
     del model
-    keras.backend.clear_session()
     gc.collect()
     assert gone() is None
     assert kept() is None
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_deleted_model_of_any_style_is_freed(style):
+    model, X, y = make(style)
+    compute_saliency_maps(X, y, model)
+    smoothed(compute_saliency_maps, samples=2)(X, y, model)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
 
 
 def test_saliency_on_squeezenet_is_the_tapes(squeezenet, grace_hopper):
@@ -162,12 +233,18 @@ def test_wrong_input_is_refused_in_a_sentence(X, y, kind, sentence, squeezenet):
             method(X, y, squeezenet)
 
 
+def test_a_model_of_ones_own_called_squeezenet_may_take_pixels():
+    layers = [keras.Input((8, 8, 3)), keras.layers.Rescaling(1 / 255), keras.layers.Flatten()]
+    model = keras.Sequential([*layers, keras.layers.Dense(2)], name="squeezenet")
+    assert predict_scores(model, np.full((1, 8, 8, 3), 255.0)).shape == (1, 2)
+
+
 def test_a_model_without_scores_and_a_batch_of_nothing_are_refused():
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
-    with pytest.raises(ValueError, match=r"expected scores of shape \(N, classes\)"):
+    with pytest.raises(ValueError, match=r"^the output of model .* expected scores of shape"):
         image_gradients(np.zeros((1, 8, 8, 3), np.float32), 0, model)
     two = keras.Model(model.inputs, [model.outputs[0], model.outputs[0]])
-    with pytest.raises(ValueError, match=r"expected scores of shape \(N, classes\)"):
+    with pytest.raises(ValueError, match=r"^the output of model .* expected scores of shape"):
         image_gradients(np.zeros((1, 8, 8, 3), np.float32), 0, two)
     scores, X, _ = make("nested in another")
     with pytest.raises(ValueError, match="batch_size is 0"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visualization import plotting
+from visualization import Faithfulness, plotting
 
 
 def test_the_strongest_part_of_a_map_has_colour_and_the_rest_is_the_grey_photograph():
@@ -53,6 +53,18 @@ def test_equal_images_make_a_figure_too():
     content = plotting.png(plotting.fooling_figure(image, image, "a", "b"))
     assert Image.open(io.BytesIO(content)).size[0] > 1000
     assert content == plotting.png(plotting.fooling_figure(image, image, "a", "b"))
+
+
+def test_the_title_names_the_methods_that_do_not_beat_a_random_map():
+    def result(deletion, insertion):
+        return Faithfulness(np.full(3, deletion), np.full(3, insertion))
+
+    results = {"good": result(0.1, 0.9), "lie": result(0.9, 0.1), "half": result(0.1, 0.4)}
+    results["random"] = result(0.5, 0.5)
+    figure = plotting.faithfulness_figure(results, {"good": {"last": 0.5, "first": 0.1}})
+    assert figure.get_suptitle() == "not better than a random map: lie, half"
+    del results["lie"], results["half"]
+    assert plotting.faithfulness_figure(results, {}).get_suptitle() == "all beat a random map"
 
 
 def test_a_gif_holds_the_frames_and_repeats():

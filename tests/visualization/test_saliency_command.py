@@ -1,5 +1,8 @@
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,16 +29,61 @@ def broken():
 
 def nothing():
     return 7
+
+def made(preprocess=lambda pixels: pixels, bounds=(0, 1), names=("dark", "bright")):
+    return bright()[0], preprocess, bounds, names
+
+def no_preprocess(): return made(preprocess=None)
+def fails_on_pixels(): return made(preprocess=lambda pixels: pixels["red"])
+def other_shape(): return made(preprocess=lambda pixels: pixels[..., 0])
+def one_bound(): return made(bounds=255)
+def turned_bounds(): return made(bounds=(255, 0))
+def words_as_bounds(): return made(bounds=("black", "white"))
+def too_few_names(): return made(names=["dark"])
+def numbers_as_names(): return made(names=[0, 1])
+def one_string(): return made(names="ab")
+def no_names(): return made(names=None)
+def no_scores():
+    inputs = keras.Input((8, 8, 3))
+    return (keras.Model(inputs, keras.layers.Conv2D(2, 1)(inputs)), *made()[1:])
+
+def leaves(): raise SystemExit("enough")
+
+class Fails(keras.Model):
+    def call(self, images):
+        return images["red"]
+
+def fails_when_called(): return (Fails(), *made()[1:])
+"""
+
+AS_PROGRAMS_ARE_WRITTEN = """
+from __future__ import annotations
+import sys
+from dataclasses import dataclass
+import beside
+
+@dataclass
+class Settings:
+    size: int = 8
+    kind: beside.Kind = None
+
+def model():
+    import keras
+    print("said by the user's model", file=sys.stderr)
+    size = Settings().size
+    layers = [keras.Input((size, size, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
+    return keras.Sequential(layers), lambda pixels: pixels, (0, 1), ["a", "b"]
 """
 
 
 @pytest.fixture
 def folder(tmp_path, grace_hopper):
-    """Three photographs, two of one name, and one file that is none."""
+    """Four photographs, two of one name and one of the name that the second would get, and no image."""
     photographs = tmp_path / "photographs"
     photographs.mkdir()
     Image.fromarray(grace_hopper).save(photographs / "a.png")
     Image.fromarray(grace_hopper).save(photographs / "a.jpg")
+    Image.fromarray(grace_hopper).save(photographs / "a-2.png")
     Image.fromarray(grace_hopper[:, ::-1]).save(photographs / "c.png")
     (photographs / "b.jpg").write_bytes(b"no image")
     (photographs / "notes.txt").write_text("not looked at")
@@ -47,6 +95,10 @@ def test_one_photograph_gives_a_figure_and_a_record(tmp_path, capsys):
     record = json.loads((tmp_path / "grace_hopper-saliency.json").read_text())
     assert record["class"] == {"class": 457, "name": "bow tie, bow-tie, bowtie"}
     assert record["methods"] == ["saliency", "smoothgrad", "integrated-gradients", "grad-cam"]
+    assert record["settings"] == {
+        "smoothgrad": {"samples": 20, "noise": 0.15},
+        "integrated-gradients": {"steps": 50},
+    }
     assert abs(record["completeness_gap"]["integrated-gradients"]) < 2
     assert load_image(tmp_path / record["figure"]).shape[1] > 1500
     assert capsys.readouterr().err == ""
@@ -66,9 +118,9 @@ def test_in_a_folder_a_bad_file_is_reported_and_skipped(folder, tmp_path, capsys
     printed = capsys.readouterr()
     assert "skipped:" in printed.err
     assert "b.jpg" in printed.err
-    assert "1 of 4 images were skipped" in printed.err
+    assert "1 of 5 images were skipped" in printed.err
     names = sorted(path.name for path in out.iterdir() if path.suffix == ".png")
-    assert names == ["a-2-saliency.png", "a-saliency.png", "c-saliency.png"]
+    assert names == [f"{name}-saliency.png" for name in ("a-2", "a-3", "a", "c")]
 
 
 def test_a_folder_of_photographs_can_be_fooled_with(folder, tmp_path):
@@ -77,7 +129,7 @@ def test_a_folder_of_photographs_can_be_fooled_with(folder, tmp_path):
     arguments = ["--target", "6", "--image", str(folder), "--quiet", "--out", str(out)]
     assert fool([*arguments, "--minimal"]) == 0
     records = [json.loads(path.read_text()) for path in out.glob("*.json")]
-    assert len(records) == 3
+    assert len(records) == 4
     assert all(record["success"] for record in records)
 
 
@@ -116,9 +168,31 @@ def test_a_users_own_model_is_looked_at_and_fooled(tmp_path):
     [
         ("nowhere.py:f", "there is no file nowhere.py"),
         ("own.py", "expected FILE.py:FUNCTION"),
-        ("own.py:missing", "defines no function missing()"),
-        ("own.py:broken", "NameError"),
+        ("own.py:missing", "own.py defines no function missing()"),
+        ("own.py:broken", "own.py, line 14: NameError: name 'undefined'"),
         ("own.py:nothing", "expected a tuple"),
+        (
+            "own.py:no_preprocess",
+            "preprocess is None, expected a function of pixels: for none, return",
+        ),
+        (
+            "own.py:fails_on_pixels",
+            "preprocess fails on a blank image (1, 20, 30, 3): own.py, line 23:",
+        ),
+        ("own.py:other_shape", "expected the same shape"),
+        ("own.py:one_bound", "bounds are 255, expected the values of black and of white"),
+        ("own.py:turned_bounds", "bounds are (255, 0), expected"),
+        ("own.py:words_as_bounds", "bounds are ('black', 'white'), expected"),
+        ("own.py:too_few_names", "the class names are ['dark'], expected a list of 2 strings"),
+        ("own.py:numbers_as_names", "the class names are [0, 1], expected a list of 2 strings"),
+        ("own.py:one_string", "the class names are 'ab', expected a list of 2 strings"),
+        ("own.py:no_names", "the class names are None, expected a list of 2 strings"),
+        ("own.py:no_scores", "expected scores of shape (N, classes)"),
+        ("own.py:leaves", "own.py, line 36: SystemExit: enough"),
+        (
+            "own.py:fails_when_called",
+            "the model fails on a blank image (1, 224, 224, 3): own.py, line",
+        ),
     ],
 )
 def test_a_wrong_model_file_is_answered_in_a_sentence(
@@ -128,8 +202,38 @@ def test_a_wrong_model_file_is_answered_in_a_sentence(
     (tmp_path / "own.py").write_text(OWN_MODEL)
     assert saliency(["--model", spec]) == 2
     printed = capsys.readouterr().err
+    assert printed.startswith(f"python -m visualization.saliency: --model {spec}: ")
     assert sentence in printed
     assert len(printed.splitlines()) == 1
+
+
+def test_a_model_file_is_run_as_a_program_is_and_may_say_something(tmp_path):
+    """Annotations as text, a module beside it; TensorFlow is silenced, and it is not."""
+    (tmp_path / "own.py").write_text(AS_PROGRAMS_ARE_WRITTEN)
+    (tmp_path / "beside.py").write_text("class Kind: pass")
+    command = ["--model", str(tmp_path / "own.py:model"), "--method", "saliency", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-m", "visualization.saliency", *command, "--out", str(tmp_path)],
+        cwd=Path(__file__).resolve().parent.parent.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "said by the user's model\n")
+
+
+def test_a_wrong_model_is_told_without_what_tensorflow_said(tmp_path):
+    (tmp_path / "own.py").write_text(
+        "import sys\nprint('mine', file=sys.stderr)\ndef f(): return 1 / 0"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "visualization.saliency", "--model", str(tmp_path / "own.py:f")],
+        cwd=Path(__file__).resolve().parent.parent.parent,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 2
+    assert done.stderr.startswith("mine\npython -m visualization.saliency: --model ")
 
 
 @pytest.mark.parametrize(
@@ -140,6 +244,9 @@ def test_a_wrong_model_file_is_answered_in_a_sentence(
         (["nobody.jpg", "noone.jpg"], "none of the 2 images could be read"),
         (["--class", "crane"], "134"),
         (["--method", "magic"], "invalid choice"),
+        (["--model", "a.py:f", "--weights", "b.h5"], "not allowed with argument"),
+        (["--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
+        (["--seed", "4294967296"], "'4294967296' is not a whole number"),
     ],
 )
 def test_wrong_input_exits_with_2(arguments, sentence, tmp_path, monkeypatch, capsys):
@@ -151,6 +258,31 @@ def test_wrong_input_exits_with_2(arguments, sentence, tmp_path, monkeypatch, ca
         status = exit.code
     assert status == 2
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["x" * 235, "图" * 78, "x" * 98 + "图"])
+def test_long_names_are_cut_and_told_apart(name, tmp_path, grace_hopper):
+    for ending in (".png", "a.png", ".jpg"):
+        Image.fromarray(grace_hopper).save(tmp_path / f"{name}{ending}")
+    out = tmp_path / "out"
+    arguments = ["--target", "457", "--image", str(tmp_path), "--quiet", "--out", str(out)]
+    assert fool(arguments) == 0
+    assert len(list(out.glob("*.json"))) == 3
+    assert all(name.startswith(path.name[:33]) for path in out.iterdir())
+
+
+def test_an_interruption_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
+    import os
+
+    from visualization.command import OutputFolder
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        OutputFolder(tmp_path).write("name", b"content")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_full_or_vanished_folder_leaves_no_half_written_file(tmp_path, monkeypatch, capsys):

