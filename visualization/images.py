@@ -343,9 +343,7 @@ def blur_image(X: Any, sigma: float = 1) -> Any:
         mirrored = tf.minimum(positions, 2 * length - 1 - positions)
         padded = tf.gather(blurred, mirrored, axis=axis)
         blurred = tf.zeros_like(blurred)
-        for i, weight in enumerate(
-            weights.tolist()
-        ):  # a sum that runs: one copy in memory, not 2r + 1
+        for i, weight in enumerate(weights.tolist()):  # one copy in memory, not 2r + 1
             part = padded[:, i : i + length] if axis == 1 else padded[:, :, i : i + length]
             blurred += weight * part
     return blurred if tf.is_tensor(X) else blurred.numpy()
