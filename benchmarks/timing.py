@@ -7,7 +7,7 @@ the median of its rounds, and what is quoted is the ratio of medians from that o
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import cast
 
 NOISY = 0.15
@@ -29,6 +29,7 @@ class Case:
     name: str
     contenders: Mapping[str, Callable[[], object]]
     at_least: Mapping[str, float] = field(default_factory=dict)
+    _: KW_ONLY
     at_most: float | None = None
     per_call: int = 1  # pieces of work in one call; times are given for one piece
     rounds: int = 7

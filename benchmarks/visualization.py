@@ -53,7 +53,7 @@ def cases() -> Iterator[Case]:
         name: str, contenders: dict[str, Contender], promised: dict[str, float], work: int
     ) -> Case:
         promised = {peer: ratio for peer, ratio in promised.items() if peer in contenders}
-        return Case(name, contenders, promised, work, rounds=5, warmups=1, missing=missing)
+        return Case(name, contenders, promised, per_call=work, rounds=5, warmups=1, missing=missing)
 
     saliency = {"tfcap": lambda: compute_saliency_maps(X, y, model), FLOOR: floor(model, X, 1)}
     smooth = {
