@@ -47,13 +47,17 @@ class Fire(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         squeezed = self.squeeze(inputs)  # (N, H, W, S)
-        return keras.ops.concatenate(
-            [self.expand1x1(squeezed), self.expand3x3(squeezed)], axis=-1
-        )  # (N, H, W, 2E)
+        return _side_by_side(self.expand1x1(squeezed), self.expand3x3(squeezed))
 
     def get_config(self) -> dict[str, Any]:
         sizes = {"squeeze": self.squeeze.filters, "expand": self.expand1x1.filters}
         return super().get_config() | sizes
+
+
+@tf.custom_gradient
+def _side_by_side(left: tf.Tensor, right: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """(N, H, W, E) twice -> (N, H, W, 2E). TensorFlow's own gradient takes twice the time to slice."""
+    return tf.concat([left, right], axis=-1), lambda upstream: tf.split(upstream, 2, axis=-1)
 
 
 def _convolution(filters: int, size: int, **kwargs: Any) -> keras.layers.Layer:
