@@ -148,6 +148,20 @@ def test_a_run_stopped_in_mid_epoch_goes_on_as_if_nothing_had_been(
     np.testing.assert_allclose(losses(out), losses(undisturbed), rtol=1e-5)
 
 
+def test_a_run_stopped_with_its_first_captioner_goes_on(folder, undisturbed, tmp_path, monkeypatch):
+    def save_pretrained(model, path):
+        saved(model, path)
+        raise KeyboardInterrupt
+
+    saved = CaptioningRNN.save_pretrained
+    monkeypatch.setattr(CaptioningRNN, "save_pretrained", save_pretrained)
+    out = tmp_path / "out"
+    assert run(folder, out, "--epochs", "2") == 130
+    monkeypatch.undo()
+    assert run(folder, out, "--resume", "--epochs", "2") == 0
+    np.testing.assert_allclose(losses(out), losses(undisturbed), rtol=1e-5)
+
+
 @pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_nothing_had_been(folder, undisturbed, tmp_path):
     out = tmp_path / "out"
