@@ -172,6 +172,21 @@ def test_painting_is_repeatable_valid_and_follows_its_seed(squeezenet):
     assert (first <= (1 - SQUEEZENET_MEAN) / SQUEEZENET_STD + 1e-5).all()
 
 
+@pytest.mark.slow
+def test_a_seeded_drawing_is_the_same_to_the_last_byte_in_every_process():
+    program = (
+        "from visualization import SqueezeNet, create_class_visualization, paint_class\n"
+        "for draw in (create_class_visualization, paint_class):\n"
+        f"    print(draw([{TARANTULA}, {GORILLA}], SqueezeNet(), num_iterations=25).tobytes().hex())"
+    )
+    command = [sys.executable, "-c", program]
+    first, second = (
+        subprocess.run(command, check=True, capture_output=True).stdout for _ in range(2)
+    )
+    assert first == second
+    assert len(first.split()) == 2
+
+
 @pytest.mark.parametrize(
     ("draw", "settings"),
     [(create_class_visualization, {"normalize": True, "l2_reg": 0}), (paint_class, {})],
