@@ -94,7 +94,8 @@ def machine() -> dict[str, str]:
 
 def print_case(case: Case, rows: list[Row]) -> None:
     """One case: a line a contender, the promise beside the ratio, noisy lines marked."""
-    few = f"median of {case.rounds} rounds" if case.rounds < FEWEST else ""
+    rounds = rows[0].rounds
+    few = f"median of {rounds} rounds" if rounds < FEWEST else ""
     print("\n" + "; ".join(filter(None, [case.name, case.note, few])))
     for row in rows:
         promise = "" if row.at_least is None else f"at least {row.at_least:.2f}"

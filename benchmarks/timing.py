@@ -12,6 +12,9 @@ from typing import cast
 
 NOISY = 0.15
 FEWEST = 5  # rounds that a median should stand on; where there are fewer, the table says so
+LEAST = 3  # rounds of every case, however long they take
+SECONDS = 15  # after which a case of more than that begins no other round
+WARM = 3  # seconds after which a contender is taken to be warm
 INSTALL = "not installed"  # why a peer is missing that `make bench` would install
 
 
@@ -32,8 +35,8 @@ class Case:
     _: KW_ONLY
     at_most: float | None = None
     per_call: int = 1  # pieces of work in one call; times are given for one piece
-    rounds: int = 7
-    warmups: int = 2
+    rounds: int = 7  # at most: see SECONDS
+    warmups: int = 2  # at most: see WARM
     missing: Mapping[str, str] = field(default_factory=dict)  # peer -> why it is not measured
     unit: str = "ms"
     note: str = ""  # what else to print beside the name
@@ -65,17 +68,25 @@ class Row:
 
 
 def measure(case: Case) -> list[Row]:
-    """Runs a case: warm-ups, then `rounds` rounds in which every contender runs in turn."""
+    """Runs a case: warm-ups, then rounds in which every contender runs in turn.
+
+    Slow cases get fewer of both, so that all of them together stay within what one waits for.
+    """
     for run in case.contenders.values():
+        start = time.perf_counter()
         for _ in range(case.warmups):
-            run()
+            if time.perf_counter() - start < WARM:
+                run()
     times: dict[str, list[float]] = {name: [] for name in case.contenders}
-    for _ in range(case.rounds):
+    begin = time.perf_counter()
+    for rounds in range(1, case.rounds + 1):
         for name, run in case.contenders.items():
             start = time.perf_counter()
             result = run()
             elapsed = 1e3 * (time.perf_counter() - start) / case.per_call
             times[name].append(elapsed if case.unit == "ms" else cast(float, result))
+        if rounds >= LEAST and time.perf_counter() - begin > SECONDS:
+            break
 
     medians = {name: statistics.median(values) for name, values in times.items()}
     ours = min(medians.values()) if case.at_most else next(iter(medians.values()))
@@ -84,7 +95,7 @@ def measure(case: Case) -> list[Row]:
         low, _, high = statistics.quantiles(values, n=4, method="inclusive")
         spread = (high - low) / medians[name]
         ratio = medians[name] / ours
-        measured = case.unit, case.rounds, medians[name], spread, ratio
+        measured = case.unit, rounds, medians[name], spread, ratio
         promised = case.at_least.get(name), case.at_most
         rows.append(Row(case.name, name, *measured, *promised, case.note))
     return rows

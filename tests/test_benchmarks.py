@@ -9,7 +9,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import growth, recurrent
+from benchmarks import growth, recurrent, timing
 from benchmarks.figure import MISSED, draw_ratios
 from benchmarks.timing import Case, Row, measure
 from visualization import load_image
@@ -73,6 +73,14 @@ def test_time_is_given_for_one_piece_of_work():
     assert len(calls) == 6
     assert row.unit == "ms"
     assert row.median < 0.1
+
+
+def test_a_slow_case_gets_no_more_rounds_than_its_time_allows(monkeypatch):
+    monkeypatch.setattr(timing, "SECONDS", 0)
+    monkeypatch.setattr(timing, "WARM", 0)
+    calls = []
+    rows = measure(Case("", {"tfcap": lambda: calls.append(1)}, rounds=50, warmups=2))
+    assert rows[0].rounds == timing.LEAST == len(calls)
 
 
 def test_a_run_prints_a_table_and_writes_the_figures_and_a_picture(cases, tmp_path, capsys):
