@@ -164,4 +164,4 @@ def growing_data() -> Case:
 
     contenders = {f"{times} times the data": epoch(times) for times in (8, 4, 2, 1)}
     name = "training, microseconds an example"
-    return Case(name, contenders, at_most=1.1, warmups=1, unit="us")
+    return Case(name, contenders, at_most=1.1, unit="us")

@@ -69,7 +69,7 @@ def opening_memory(small: Path, large: Path) -> Case:
     beside = f"{SMALL:,} captions, and {pieces} MB"
     contenders = {"tfcap": take[large], beside: lambda: take[small]() + pieces}
     name = f"opening {LARGE:,} captions, peak memory"
-    return Case(name, contenders, {beside: 1.0}, rounds=2, warmups=0, unit="MB")
+    return Case(name, contenders, {beside: 1.0}, rounds=1, warmups=0, unit="MB")
 
 
 def batches(folder: Path) -> Case:
@@ -108,7 +108,7 @@ def reading_memory(folder: Path) -> Case:
     size = IMAGES * 4096 * 4 / 2**20
     contenders = {"tfcap": in_a_process(__name__, f"read {folder}"), "the file": lambda: size}
     name = "reading features 4096 wide, peak memory"
-    return Case(name, contenders, {"the file": 10.0}, rounds=2, warmups=0, unit="MB")
+    return Case(name, contenders, {"the file": 10.0}, rounds=1, warmups=0, unit="MB")
 
 
 # ---- synthetic sets

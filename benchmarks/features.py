@@ -37,7 +37,7 @@ def building(scratch: Path, width: int, height: int) -> Case:
     }
     name = f"features of photographs of {width} x {height}"
     promised = {"forward pass": 0.7} if width == 500 else {}  # Flickr8k's size
-    return Case(name, contenders, promised, per_call=PHOTOGRAPHS, rounds=5, warmups=1)
+    return Case(name, contenders, promised, per_call=PHOTOGRAPHS)
 
 
 def write_photographs(folder: Path, width: int, height: int) -> list[str]:

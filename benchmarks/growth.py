@@ -23,7 +23,7 @@ def cases() -> Iterator[Case]:
             if torch is not None:
                 contenders["torch"] = in_torch("LSTM", sizes)
             missing = {} if torch is not None else {"torch": INSTALL}
-            yield Case(name(letter, value), contenders, rounds=5, missing=missing)
+            yield Case(name(letter, value), contenders, rounds=3, missing=missing)
 
 
 def name(letter: str, value: int) -> str:

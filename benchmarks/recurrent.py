@@ -74,7 +74,7 @@ def cases() -> Iterator[Case]:
     yield case(f"LSTM {sizes} in bfloat16", half, judged)
 
     memory = {name: in_a_process(__name__, name) for name in ("tfcap", "keras")}
-    yield Case(f"LSTM {LONG}, peak memory", memory, {"keras": 1.0}, rounds=2, warmups=0, unit="MB")
+    yield Case(f"LSTM {LONG}, peak memory", memory, {"keras": 1.0}, rounds=1, warmups=0, unit="MB")
 
 
 def case(

@@ -19,15 +19,11 @@ def cases() -> Iterator[Case]:
             "startup: the whole command, until its pictures are written",
             {"visualization.fool --target 6": _python(*fool), IMPORT: tensorflow},
             at_least={IMPORT: 1 / 3},
-            rounds=5,
-            warmups=1,
         )
         yield Case(
             "startup: --help",
             {"visualization.fool --help": _python(*fool[:2], "--help"), IMPORT: tensorflow},
             at_least={IMPORT: 10},
-            rounds=5,
-            warmups=1,
         )
 
 

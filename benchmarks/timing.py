@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import cast
 
+import numpy as np
+
 NOISY = 0.15
 FEWEST = 5  # rounds that a median should stand on; where there are fewer, the table says so
 LEAST = 3  # rounds of every case, however long they take
-SECONDS = 15  # after which a case of more than that begins no other round
+SECONDS = 10  # after which a case begins no other round; a call that takes longer needs no warming
 WARM = 3  # seconds after which a contender is taken to be warm
 INSTALL = "not installed"  # why a peer is missing that `make bench` would install
 
@@ -72,28 +74,37 @@ def measure(case: Case) -> list[Row]:
 
     Slow cases get fewer of both, so that all of them together stay within what one waits for.
     """
-    for run in case.contenders.values():
-        start = time.perf_counter()
-        for _ in range(case.warmups):
-            if time.perf_counter() - start < WARM:
-                run()
     times: dict[str, list[float]] = {name: [] for name in case.contenders}
+
+    def run(name: str) -> tuple[float, float]:
+        start = time.perf_counter()
+        result = case.contenders[name]()
+        seconds = time.perf_counter() - start
+        return seconds, 1e3 * seconds / case.per_call if case.unit == "ms" else cast(float, result)
+
+    for name, taken in times.items():
+        warming = 0.0
+        for _ in range(case.warmups):
+            if warming < WARM:
+                seconds, value = run(name)
+                warming += seconds
+                taken += [value] if seconds > SECONDS else []
     begin = time.perf_counter()
-    for rounds in range(1, case.rounds + 1):
-        for name, run in case.contenders.items():
-            start = time.perf_counter()
-            result = run()
-            elapsed = 1e3 * (time.perf_counter() - start) / case.per_call
-            times[name].append(elapsed if case.unit == "ms" else cast(float, result))
-        if rounds >= LEAST and time.perf_counter() - begin > SECONDS:
-            break
+    rounds = 0
+    while rounds < min(case.rounds, LEAST) or (
+        rounds < case.rounds and time.perf_counter() - begin < SECONDS
+    ):
+        rounds += 1
+        for name, taken in times.items():
+            if len(taken) < rounds:
+                taken.append(run(name)[1])
 
     medians = {name: statistics.median(values) for name, values in times.items()}
     ours = min(medians.values()) if case.at_most else next(iter(medians.values()))
     rows = []
     for name, values in times.items():
-        low, _, high = statistics.quantiles(values, n=4, method="inclusive")
-        spread = (high - low) / medians[name]
+        low, high = np.quantile(values, [0.25, 0.75])
+        spread = float(high - low) / medians[name]
         ratio = medians[name] / ours
         measured = case.unit, rounds, medians[name], spread, ratio
         promised = case.at_least.get(name), case.at_most

@@ -27,7 +27,7 @@ from .timing import INSTALL, Case
 BATCH = 25
 SAMPLES = 20
 ITERATIONS = 100
-STEPS = 4  # of fooling; Foolbox and PyTorch take half a second each
+STEPS = 8  # of fooling; Foolbox and PyTorch take half a second each
 LABEL = 457  # bow tie
 TARGET = 6
 RATE = 1e-3  # too small to fool, so that every contender takes all its steps
@@ -53,7 +53,7 @@ def cases() -> Iterator[Case]:
         name: str, contenders: dict[str, Contender], promised: dict[str, float], work: int
     ) -> Case:
         promised = {peer: ratio for peer, ratio in promised.items() if peer in contenders}
-        return Case(name, contenders, promised, per_call=work, warmups=1, missing=missing)
+        return Case(name, contenders, promised, per_call=work, missing=missing)
 
     saliency = {"tfcap": lambda: compute_saliency_maps(X, y, model), FLOOR: floor(model, X, 1)}
     smooth = {
@@ -109,7 +109,7 @@ def cases() -> Iterator[Case]:
         "SmoothGrad, peak memory: 500 samples over 50",
         memory,
         {"50 samples": 1 / 1.2},
-        rounds=2,
+        rounds=1,
         warmups=0,
         unit="MB",
     )

@@ -75,12 +75,16 @@ def test_time_is_given_for_one_piece_of_work():
     assert row.median < 0.1
 
 
-def test_a_slow_case_gets_no_more_rounds_than_its_time_allows(monkeypatch):
-    monkeypatch.setattr(timing, "SECONDS", 0)
-    monkeypatch.setattr(timing, "WARM", 0)
+def test_a_slow_case_gets_fewer_rounds_and_its_warming_counts(monkeypatch):
     calls = []
-    rows = measure(Case("", {"tfcap": lambda: calls.append(1)}, rounds=50, warmups=2))
-    assert rows[0].rounds == timing.LEAST == len(calls)
+    case = Case("", {"tfcap": lambda: calls.append(1)}, rounds=50, warmups=2)
+    monkeypatch.setattr(timing, "SECONDS", 1e-9)
+    assert measure(case)[0].rounds == timing.LEAST == len(calls)
+
+
+def test_what_is_measured_once_has_no_spread():
+    (row,) = measure(Case("", {"tfcap": lambda: 3.0}, rounds=1, warmups=0, unit="MB"))
+    assert (row.median, row.spread, row.rounds) == (3, 0, 1)
 
 
 def test_a_run_prints_a_table_and_writes_the_figures_and_a_picture(cases, tmp_path, capsys):
