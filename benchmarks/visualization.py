@@ -124,13 +124,12 @@ def floor(model: keras.Model, X: np.ndarray, times: int) -> Contender:
 
     @tf.function
     def passes(x: Any) -> Any:
-        total = tf.zeros_like(x)
-        for _ in tf.range(times):
+        for _ in tf.range(times):  # each waits for the one before, as in a loop that climbs
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(x)
                 score = model(x, training=False)[:, LABEL]
-            total += tape.gradient(score, x)
-        return total
+            x += 1e-9 * tape.gradient(score, x)
+        return x
 
     return lambda: passes(tf.constant(X)).numpy()
 

@@ -45,9 +45,6 @@ def _configured_backend() -> tuple[str, str]:
 
 check_backend()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides notes about CPU features, keeps errors
-# TensorFlow keeps the memory of large tensors for the next ones. Otherwise the system clears its pages
-# anew for each: a fifth of the processor's time for a batch of saliency maps.
-os.environ.setdefault("TF_CPU_ALLOCATOR_USE_BFC", "true")
 # oneDNN's convolutions and pooling, which TensorFlow takes by itself only on processors with AVX-512: a
 # third less time for a batch of saliency maps on one without.
 if platform.machine() in ("x86_64", "AMD64"):
