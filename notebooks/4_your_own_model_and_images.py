@@ -368,7 +368,7 @@ for image in list(truth)[:4]:
 # to; the figure hides that part and tells what is left of the word's probability. Where nothing is
 # lost, the word follows from those before it, or from the rest of the picture.
 
-# %%
+# %% tags=["varies"]
 from tfcap.caption import explanation_figure
 from tfcap.explain import falls_when_hidden, regions, word_maps
 from tfcap.vocabulary import END
