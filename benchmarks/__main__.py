@@ -95,7 +95,7 @@ def machine() -> dict[str, str]:
 def print_case(case: Case, rows: list[Row]) -> None:
     """One case: a line a contender, the promise beside the ratio, noisy lines marked."""
     rounds = rows[0].rounds
-    few = f"median of {rounds} rounds" if 1 < rounds < FEWEST else "once" * (rounds == 1)
+    few = "" if rounds >= FEWEST else "once" if rounds == 1 else f"median of {rounds} rounds"
     print("\n" + "; ".join(filter(None, [case.name, case.note, few])))
     for row in rows:
         promise = "" if row.at_least is None else f"at least {row.at_least:.2f}"

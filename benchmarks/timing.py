@@ -16,7 +16,7 @@ NOISY = 0.15
 FEWEST = 5  # rounds that a median should stand on; where there are fewer, the table says so
 LEAST = 3  # rounds of every case, however long they take
 SECONDS = 10  # after which a case begins no other round; a call that takes longer needs no warming
-WARM = 3  # seconds after which a contender is taken to be warm
+WARM = 3  # seconds; a contender whose call takes longer is warm after it
 INSTALL = "not installed"  # why a peer is missing that `make bench` would install
 
 
@@ -83,21 +83,19 @@ def measure(case: Case) -> list[Row]:
         return seconds, 1e3 * seconds / case.per_call if case.unit == "ms" else cast(float, result)
 
     for name, taken in times.items():
-        warming = 0.0
         for _ in range(case.warmups):
-            if warming < WARM:
-                seconds, value = run(name)
-                warming += seconds
-                taken += [value] if seconds > SECONDS else []
+            seconds, value = run(name)
+            if seconds > SECONDS:
+                taken.append(value)
+            if seconds > WARM:
+                break
     begin = time.perf_counter()
-    rounds = 0
-    while rounds < min(case.rounds, LEAST) or (
-        rounds < case.rounds and time.perf_counter() - begin < SECONDS
-    ):
-        rounds += 1
+    for rounds in range(1, case.rounds + 1):
         for name, taken in times.items():
             if len(taken) < rounds:
                 taken.append(run(name)[1])
+        if rounds >= LEAST and time.perf_counter() - begin > SECONDS:
+            break
 
     medians = {name: statistics.median(values) for name, values in times.items()}
     ours = min(medians.values()) if case.at_most else next(iter(medians.values()))

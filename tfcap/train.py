@@ -373,7 +373,8 @@ class Run:
         progress = self.trainer.progress
         score = results.get("CIDEr", -results.get("val_loss", results["loss"]))
         if progress.best is None or score > progress.best:
-            self.trainer.save()  # first: no run could go on from a captioner alone
+            if progress.best is None:
+                self.trainer.save()  # no run could go on from a captioner alone
             progress.best, progress.best_epoch = score, int(results["epoch"])
             self.trainer.model.save_pretrained(self.out.path)
 

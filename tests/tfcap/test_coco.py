@@ -140,7 +140,7 @@ def test_integers_of_any_width_become_int32(tmp_path, dtype):
 def test_stored_rows_hold_no_open_file_and_are_read_in_other_processes(rows):
     stored, array = rows
     opened = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else None
-    copy = pickle.loads(pickle.dumps(stored))
+    copy = pickle.loads(pickle.dumps(stored))  # our own bytes: how a process gets its arguments
     np.testing.assert_array_equal(copy[[3, 1]], array[[3, 1]])
     assert len(pickle.dumps(stored)) < 1000
     if opened is not None:
