@@ -145,11 +145,11 @@ def rnn_sequence_forward(
     H = Wh.shape[0]
     order = _longest_first(mask)  # (N,)
     x, h0, mask = _sorted(order, x, h0, mask)
-    projected = _project(x, Wx, b)  # (T, N, H)
+    projected = _project(x, Wx)  # (T, N, H)
     keep, steps = _counted(mask, x)  # (T, N, 1), ()
 
     def step(t: Tensor, h: Tensor, hs: Tensor) -> tuple:
-        next_h = tf.tanh(projected[t] + _product(h, Wh, keep, t))  # (N, H)
+        next_h = tf.tanh(projected[t] + _product(h, Wh, keep, t) + b)  # (N, H)
         h = _where(keep, t, next_h, h)  # (N, H)
         return h, hs.write(t, h)
 
@@ -288,11 +288,12 @@ def lstm_sequence_forward(
     H = Wh.shape[0]
     order = _longest_first(mask)  # (N,)
     x, h0, c0, mask = _sorted(order, x, h0, c0, mask)
-    projected = _project(x, Wx, b)  # (T, N, 4H)
+    projected = _project(x, Wx)  # (T, N, 4H)
     keep, steps = _counted(mask, x)  # (T, N, 1), ()
 
     def step(t: Tensor, h: Tensor, c: Tensor, hs: Tensor, cs: Tensor, gates: Tensor) -> tuple:
-        next_h, next_c, gate = _lstm_cell(gates.read(t) + _product(h, Wh, keep, t), c)
+        a = gates.read(t) + _product(h, Wh, keep, t) + b  # (N, 4H)
+        next_h, next_c, gate = _lstm_cell(a, c)
         h = _where(keep, t, next_h, h)  # (N, H)
         c = _where(keep, t, next_c, c)  # (N, H)
         return h, c, hs.write(t, h), cs.write(t, c), gates.write(t, gate)
@@ -376,10 +377,10 @@ def _rows(xs: Tensor) -> Tensor:
     return tf.reshape(xs, [-1, xs.shape[-1]])
 
 
-def _project(x: Tensor, Wx: Tensor, b: Tensor) -> Tensor:
-    """x (N, T, D) @ Wx + b for all steps in one product, time first: (T, N, H) or (T, N, 4H)."""
+def _project(x: Tensor, Wx: Tensor) -> Tensor:
+    """x (N, T, D) @ Wx for all steps in one product, time first: (T, N, H) or (T, N, 4H)."""
     xs = _time_first(x)  # (T, N, D)
-    return tf.reshape(_rows(xs) @ Wx + b, [tf.shape(xs)[0], tf.shape(xs)[1], b.shape[0]])
+    return tf.reshape(_rows(xs) @ Wx, [tf.shape(xs)[0], tf.shape(xs)[1], Wx.shape[1]])
 
 
 def _gradients(
