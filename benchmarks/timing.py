@@ -15,7 +15,7 @@ import numpy as np
 NOISY = 0.15
 FEWEST = 5  # rounds that a median should stand on; where there are fewer, the table says so
 LEAST = 3  # rounds of every case, however long they take
-SECONDS = 10  # after which a case begins no other round; a call that takes longer needs no warming
+SECONDS = 8  # after which a case begins no other round; a call that takes longer needs no warming
 WARM = 3  # seconds; a contender whose call takes longer is warm after it
 INSTALL = "not installed"  # why a peer is missing that `make bench` would install
 
