@@ -182,6 +182,7 @@ def fail_at(monkeypatch, step, error):
     return tried
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()]
 )

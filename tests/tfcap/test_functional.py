@@ -179,6 +179,7 @@ def test_masked_rnn_gradients_agree_with_central_differences(n, t, h, seed):
     )
 
 
+@pytest.mark.slow
 @few
 @given(n=sizes, t=sizes, h=sizes, seed=st.integers(0, 99))
 def test_masked_lstm_gradients_agree_with_central_differences(n, t, h, seed):

@@ -175,6 +175,7 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(folder, undisturbed, tmp_pa
     np.testing.assert_allclose(losses(out), losses(undisturbed), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_finished_run_can_be_made_longer(folder, undisturbed, tmp_path):
     out = tmp_path / "out"
     assert run(folder, out, "--epochs", "1") == 0
@@ -218,6 +219,7 @@ sys.exit(train.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_all_devices_of_a_machine_train_as_one(folder, tmp_path):
     options = "--dropout", "0", "--epochs", "1"
     assert run(folder, tmp_path / "one", *options) == 0
@@ -256,6 +258,7 @@ def test_a_run_whose_validation_gets_no_better_stops_early(folder, tmp_path, cap
     assert "no improvement in 1 epochs" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_run_that_has_stopped_early_goes_on_only_with_more_patience(folder, tmp_path):
     def epochs(*more):
         options = "--learning-rate", "1e-9", "--epochs", "9"
@@ -506,6 +509,7 @@ def test_only_the_chief_draws_shapes_and_others_wait_for_them(tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["shapes"]
 
 
+@pytest.mark.slow
 def test_drawing_shapes_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     def draw(*arguments):
         drawn.append(arguments)

@@ -259,6 +259,7 @@ def test_wrong_settings_are_refused(settings, kind, sentence, squeezenet):
 # --- the command ---
 
 
+@pytest.mark.slow
 def test_the_command_writes_pictures_gif_and_record(tmp_path, capsys, squeezenet):
     arguments = ["--target", "gorilla", "hourglass", "--iterations", "60", "--gif", "run.gif"]
     assert main([*arguments, "--out", str(tmp_path)]) == 0

@@ -133,6 +133,7 @@ def test_a_folder_of_photographs_can_be_fooled_with(folder, tmp_path):
     assert all(record["success"] for record in records)
 
 
+@pytest.mark.slow
 def test_the_evaluation_names_what_does_not_beat_random(tmp_path, capsys):
     arguments = ["--method", "grad-cam", "integrated-gradients", "--evaluate"]
     assert saliency([*arguments, "--out", str(tmp_path)]) == 0
