@@ -149,8 +149,8 @@ def growing_data() -> Case:
     from tfcap.coco import caption_dataset
 
     model = captioner(1004)
-    features, captions = batch(8 * 2048, 1004)
-    captions = np.where(captions > 3, captions, 4)[:, :13]
+    features, _ = batch(8 * 2048, 1004)
+    captions = np.random.default_rng(0).integers(4, 1004, (len(features), 13), dtype="int32")
     captions[:, 0], captions[:, -1] = 1, 2
 
     def training(times: int) -> Contender:

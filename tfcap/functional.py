@@ -386,7 +386,7 @@ def _project(x: Tensor, Wx: Tensor) -> Tensor:
 def _gradients(
     das: Tensor, x: Tensor, h0: Tensor, Wx: Tensor, hs: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """dx, dWx, dWh, db from the da of all steps, (T, N, H) or (T, N, 4H); one product each."""
+    """dx, dWx, dWh, db from the da of all steps, (T, N, H) or (T, N, 4H), in two or three products."""
     da = _rows(das)  # (TN, 4H)
     xs, prev_h = _rows(_time_first(x)), _rows(tf.concat([h0[tf.newaxis], hs[:-1]], axis=0))
     dxs = tf.reshape(
@@ -398,8 +398,8 @@ def _gradients(
         inputs = tf.concat([tf.transpose(xs), tf.transpose(prev_h)], axis=0)  # (D + H, TN)
         dWx, dWh = tf.split(inputs @ da, [xs.shape[1], prev_h.shape[1]])
     else:
-        dWx = tf.matmul(xs, da, transpose_a=True)  # (D, H)
-        dWh = tf.matmul(prev_h, da, transpose_a=True)  # (H, H)
+        dWx = tf.matmul(xs, da, transpose_a=True)  # (D, H) or (D, 4H)
+        dWh = tf.matmul(prev_h, da, transpose_a=True)  # (H, H) or (H, 4H)
     return _time_first(dxs), dWx, dWh, tf.reduce_sum(da, axis=0)
 
 

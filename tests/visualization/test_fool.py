@@ -1,6 +1,5 @@
 import gc
 import json
-import os
 import subprocess
 import sys
 import weakref
@@ -99,11 +98,10 @@ import numpy as np
 from visualization import SqueezeNet, load_imagenet_val, make_fooling_images
 
 model, images, targets = SqueezeNet(), load_imagenet_val(3)[0], np.array([6, 76, 604])
-together = make_fooling_images(images, targets, model, max_iterations=int(sys.argv[1]))
+steps = int(sys.argv[1])
+together = make_fooling_images(images, targets, model, max_iterations=steps)
 for i in range(3):
-    alone = make_fooling_images(
-        images[i : i + 1], targets[i], model, max_iterations=int(sys.argv[1])
-    )
+    alone = make_fooling_images(images[i : i + 1], targets[i], model, max_iterations=steps)
     assert alone.iterations[0] == together.iterations[i]
     assert np.abs(alone.images[0].astype(int) - together.images[i]).max() <= 1
 """
@@ -120,9 +118,7 @@ for i in range(3):
 )
 @pytest.mark.usefixtures("imagenet")
 def test_a_batch_gives_what_single_images_give(onednn, steps):
-    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn}
-    command = [sys.executable, "-c", BATCH_AND_SINGLES, str(steps)]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    done = python("-c", BATCH_AND_SINGLES, str(steps), TF_ENABLE_ONEDNN_OPTS=onednn)
     assert done.returncode == 0, done.stderr
 
 
