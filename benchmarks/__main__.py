@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from visualization.command import OutputFolder
+from visualization.cli.output import OutputFolder
 
 from .timing import FEWEST, NOISY, Case, Row, measure
 

@@ -4,7 +4,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from visualization import SqueezeNet, checkpoints, weight_writers
+from visualization import SqueezeNet
+from visualization.files import bundle
+from visualization.weight_files import writers as weight_writers
 
 from .timing import Case
 
@@ -13,13 +15,13 @@ PEER = "read the bytes, build without weights"
 
 def cases() -> Iterator[Case]:
     """The bundle, and the same weights as a TensorFlow checkpoint."""
-    bundle = checkpoints.BUNDLE / checkpoints.IMAGENET
+    bundled = bundle.BUNDLE / bundle.IMAGENET
     with tempfile.TemporaryDirectory() as folder:
         prefix = Path(folder, "squeezenet.ckpt")
         files = weight_writers.write(prefix, SqueezeNet(), {}, check=lambda written: None)
         yield Case(
             "checkpoints: the bundled weights",
-            {"SqueezeNet()": SqueezeNet, PEER: least([bundle])},
+            {"SqueezeNet()": SqueezeNet, PEER: least([bundled])},
             at_least={PEER: 1 / 2},
         )
         yield Case(

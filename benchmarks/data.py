@@ -14,9 +14,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tfcap.coco import caption_dataset, load_coco_data, sample_coco_minibatch
+from tfcap.data.coco import caption_dataset, load_coco_data, sample_coco_minibatch
+from tfcap.data.vocabulary import END, NULL, SPECIAL, START
 from tfcap.model import CaptioningRNN
-from tfcap.vocabulary import END, NULL, SPECIAL, START
 from visualization.backend import keras
 
 from .memory import growth, in_a_process

@@ -9,8 +9,8 @@ import matplotlib
 import numpy as np
 from PIL import Image
 
-from tfcap.feature_files import FeatureFiles
-from tfcap.features import image_features
+from tfcap.data.feature_files import FeatureFiles
+from tfcap.data.features import image_features
 from visualization import load_image
 
 from .timing import Case

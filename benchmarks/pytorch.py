@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from visualization.checkpoints import read_weights
+from visualization.weight_files.loading import read_weights
 
 
 class Fire(nn.Module):

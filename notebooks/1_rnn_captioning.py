@@ -286,7 +286,7 @@ for name, value in data.items():
     print(f"{name:18}", getattr(value, "shape", None) or f"{len(value)} words or letters")
 
 # %%
-from tfcap.inspection import caption_figure
+from tfcap.data.inspection import caption_figure
 
 images = np.arange(4)
 sentences = [

@@ -130,7 +130,7 @@ methods = {
     "integrated gradients": integrated.maps[0],
     "Grad-CAM": grad_cam(X[:1], y[:1], model)[0],
 }
-gap = abs(integrated.gap[0] / integrated.maps[0].sum())
+gap = abs(integrated.convergence_delta[0] / integrated.maps[0].sum())
 print(
     "integrated gradients miss the difference of scores by less than a twentieth:", bool(gap < 0.05)
 )

@@ -76,7 +76,7 @@ attribution_figure(image, {"Grad-CAM": grad_cam(X, seen, squeezenet)[0]}, f"sees
 (folder / "mine.py").write_text('''
 import keras
 
-from tfcap.shapes import SHAPES
+from tfcap.data.shapes import SHAPES
 
 
 def network():
@@ -98,7 +98,7 @@ def trained():
 sys.path.insert(0, str(folder))
 from mine import network
 
-from tfcap.shapes import SHAPES, draw, held_out_pairs, random_scene
+from tfcap.data.shapes import SHAPES, draw, held_out_pairs, random_scene
 
 
 def pictures(count, seed):
@@ -267,7 +267,7 @@ methods = {
 found = {name: method(X, seen, squeezenet) for name, method in methods.items()}
 results = compare_with_random(X, seen, squeezenet, found)
 for name, one in results.items():
-    print(f"{name:21} deletion {one.deletion_area:.2f}, insertion {one.insertion_area:.2f}")
+    print(f"{name:21} deletion {one.deletion_auc:.2f}, insertion {one.insertion_auc:.2f}")
 
 # %% [markdown]
 # Another test: replace the weights of the network by noise, layer after layer from the last on. A map
@@ -290,7 +290,7 @@ faithfulness_figure(results, honest)
 
 # %%
 from tfcap import CaptioningRNN, caption_dataset, decode_captions, load_coco_data, score_captions
-from tfcap.metrics import distinct_share, references_by_image, shuffled_cider
+from tfcap.metrics.scores import distinct_share, references_by_image, shuffled_cider
 
 photographs = folder / "photographs"
 photographs.mkdir()
@@ -370,8 +370,8 @@ for image in list(truth)[:4]:
 
 # %% tags=["varies"]
 from tfcap.caption import explanation_figure
+from tfcap.data.vocabulary import END
 from tfcap.explain import falls_when_hidden, regions, word_maps
-from tfcap.vocabulary import END
 
 row = next(iter(truth))
 picture = load_image(data["val_urls"][row], size=224)

@@ -23,7 +23,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from visualization import command
+from visualization.cli.arguments import Parser
+from visualization.cli.output import OutputFolder
+from visualization.cli.running import run
 
 FOLDER = Path(__file__).resolve().parent
 VARIES = "varies"
@@ -44,7 +46,7 @@ Notebook = Any  # nbformat's NotebookNode
 
 def main(argv: list[str] | None = None) -> int:
     """Returns 1 if a notebook failed, or with --check does not print what it did."""
-    parser = command.Parser(
+    parser = Parser(
         prog="python -m notebooks.execute",
         description="Executes the notebooks' sources and writes the notebooks.",
         epilog="example: python -m notebooks.execute 1_rnn_captioning",
@@ -55,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="write nothing; compare with the notebooks that are there",
     )
-    return command.run(parser, argv, _build)
+    return run(parser, argv, _build)
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -90,7 +92,7 @@ def build(source: Path) -> list[str]:
     wrong = execute(notebook, source.parent) or unfit(notebook)
     if not wrong:
         content = nbformat.writes(notebook).encode() + b"\n"
-        command.OutputFolder(source.parent).write(f"{source.stem}.ipynb", content)
+        OutputFolder(source.parent).write(f"{source.stem}.ipynb", content)
     return wrong
 
 

@@ -13,7 +13,7 @@ from tests.forms import write_tf2
 from tests.tfcap.caption_folders import write_course
 from visualization import predict_scores
 from visualization.backend import tf
-from visualization.checkpoints import read_weights
+from visualization.weight_files.loading import read_weights
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "coming_from_cs231n.md"
 EPOCHS = 3

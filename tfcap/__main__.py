@@ -1,24 +1,15 @@
-"""``python -m tfcap``: lists the commands and the public names."""
+"""``python -m tfcap``: lists the commands."""
 
 import sys
 
-from visualization import command
+from visualization.cli.commands import list_commands
 
-from . import _MODULES, _PARTS
-
-COMMANDS = ("datasets", "train", "evaluate", "caption")
-MODULES = ("gradient_check", "metrics", "inspection", "explain", "shapes")
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = command.Parser(prog="python -m tfcap", description="Lists what this package has.")
-
-    def show(_: object) -> int:
-        print(command.overview("tfcap", COMMANDS, {"": _PARTS, **_MODULES}, MODULES))
-        return 0
-
-    return command.run(parser, argv, show)
-
+COMMANDS = {
+    "datasets": "Builds, draws and inspects photographs with captions to train on.",
+    "train": "Trains a captioner on a folder of captions and features.",
+    "evaluate": "Scores a captioner's sentences against those of people.",
+    "caption": "Says in a sentence what a photograph shows.",
+}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(list_commands("tfcap", COMMANDS))

@@ -3,6 +3,8 @@
 TensorFlow is imported inside the functions that compute, so that ``--help`` answers at once.
 """
 
+from __future__ import annotations
+
 import argparse
 import itertools
 import math
@@ -12,14 +14,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visualization import command
+from visualization.cli.arguments import Parser, number
+from visualization.cli.output import OutputFolder
+from visualization.cli.photographs import Images, image_sources
+from visualization.cli.running import loading_tensorflow, run
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from .explain import Falls
-    from .model import CaptioningRNN
+    from tfcap.explain import Falls
+    from tfcap.model import CaptioningRNN
 
 WIDEST_BEAM = LONGEST_SENTENCE = 1000
 LARGEST_SHOWN = 1000  # pixels: the longer side of a photograph in a figure
@@ -38,7 +43,7 @@ there"""
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns 1 if photographs were skipped."""
-    parser = command.Parser(
+    parser = Parser(
         prog="python -m tfcap.caption",
         description="Says in a sentence what a photograph shows.",
         epilog="example: python -m tfcap.caption dog.jpg --model captioner --n-best 3 --explain",
@@ -54,14 +59,14 @@ def main(argv: list[str] | None = None) -> int:
     add("--model", type=Path, metavar="FOLDER", help="what python -m tfcap.train wrote")
     add(
         "--n-best",
-        type=command.at_most(WIDEST_BEAM),
+        type=number(int, 1, WIDEST_BEAM),
         default=1,
         metavar="N",
         help="how many sentences for each (default: %(default)s)",
     )
     add(
         "--beam",
-        type=command.at_most(WIDEST_BEAM),
+        type=number(int, 1, WIDEST_BEAM),
         metavar="B",
         help="how many beginnings the search follows (default: the captioner's, at least N)",
     )
@@ -72,7 +77,7 @@ def main(argv: list[str] | None = None) -> int:
         "and see how much less likely the word becomes",
     )
     parser.add_common_arguments()
-    return command.run(parser, argv, _caption)
+    return run(parser, argv, _caption)
 
 
 def _caption(arguments: argparse.Namespace) -> int:
@@ -81,10 +86,10 @@ def _caption(arguments: argparse.Namespace) -> int:
             "--model names no captioner: train one with python -m tfcap.train --data FOLDER "
             "--out captioner, then give --model captioner"
         )
-    images = command.Images(command.image_sources(arguments.image), None, arguments.quiet)
-    out = command.OutputFolder(arguments.out)
-    with command.loading_tensorflow(arguments.quiet):
-        from . import metrics, model  # noqa: F401
+    images = Images(image_sources(arguments.image), None, arguments.quiet)
+    out = OutputFolder(arguments.out)
+    with loading_tensorflow(arguments.quiet):
+        from tfcap.metrics import scores as metrics  # noqa: F401
     job = _Job(arguments, out)
     for stem, pixels, source in images:
         job.caption(stem, pixels, source)
@@ -99,9 +104,9 @@ def _caption(arguments: argparse.Namespace) -> int:
 class _Job:
     """Says and explains one photograph after another with the captioner of the command line."""
 
-    def __init__(self, arguments: argparse.Namespace, out: command.OutputFolder) -> None:
-        from .model import CaptioningRNN
-        from .pretrained import weights_sha256
+    def __init__(self, arguments: argparse.Namespace, out: OutputFolder) -> None:
+        from tfcap.model import CaptioningRNN
+        from tfcap.pretrained import weights_sha256
 
         self.arguments, self.out = arguments, out
         self.captioner = CaptioningRNN.from_pretrained(arguments.model)
@@ -119,12 +124,11 @@ class _Job:
             tuple[list[str], Falls]
         ] = []  # the words of a photograph, and how they fell
 
-    def caption(self, stem: str, pixels: "np.ndarray", source: dict[str, str]) -> None:
+    def caption(self, stem: str, pixels: np.ndarray, source: dict[str, str]) -> None:
         """Writes one photograph's figures and record."""
+        from tfcap.data.coco import decode_captions
+        from tfcap.data.features import image_features
         from visualization.plotting import png
-
-        from .coco import decode_captions
-        from .features import image_features
 
         seen = _as_seen(pixels)
         ids, log_p = self.captioner.beam_search(image_features(seen[None]), **self.decoding)
@@ -153,11 +157,10 @@ class _Job:
         for sentence in found[1:]:
             self._say(f"    {sentence['sentence']}")
 
-    def _explain(self, stem: str, seen: "np.ndarray", ids: "np.ndarray") -> dict[str, Any]:
+    def _explain(self, stem: str, seen: np.ndarray, ids: np.ndarray) -> dict[str, Any]:
         """Draws what each word of a sentence responds to, and tests it."""
+        from tfcap.explain import falls_when_hidden, regions, word_maps
         from visualization.plotting import png
-
-        from .explain import falls_when_hidden, regions, word_maps
 
         unsaid = {self.captioner.ids.null, self.captioner.ids.end}
         ids = ids[[int(idx) not in unsaid for idx in ids]]
@@ -185,7 +188,7 @@ class _Job:
 
     def sum_up(self) -> None:
         """Writes and prints what the tests of all photographs come to."""
-        from .explain import RANDOM_REGIONS, REGION, mean_falls
+        from tfcap.explain import RANDOM_REGIONS, REGION, mean_falls
 
         results = {
             "words": mean_falls(self.tested),
@@ -216,8 +219,8 @@ class _Job:
             print(text, flush=True)
 
 
-def _check_encoder(captioner: "CaptioningRNN", folder: Path) -> None:
-    from .features import ENCODER, POOLED_SHAPE
+def _check_encoder(captioner: CaptioningRNN, folder: Path) -> None:
+    from tfcap.data.features import ENCODER, POOLED_SHAPE
 
     if captioner.encoder != ENCODER or (captioner.input_dim,) != POOLED_SHAPE:
         raise ValueError(
@@ -228,20 +231,18 @@ def _check_encoder(captioner: "CaptioningRNN", folder: Path) -> None:
         )
 
 
-def _as_seen(pixels: "np.ndarray") -> "np.ndarray":
+def _as_seen(pixels: np.ndarray) -> np.ndarray:
     """The central square, uint8 (224, 224, 3), just as `visualization.load_image` gives it."""
     import numpy as np
     from PIL import Image, ImageOps
 
-    from .features import SIZE
+    from tfcap.data.features import SIZE
 
     square = ImageOps.fit(Image.fromarray(pixels), (SIZE, SIZE), Image.Resampling.BICUBIC)
     return np.array(square)
 
 
-def caption_figure(
-    image: "np.ndarray", sentences: Sequence[str], log_p: Sequence[float]
-) -> "Figure":
+def caption_figure(image: np.ndarray, sentences: Sequence[str], log_p: Sequence[float]) -> Figure:
     """A photograph with its sentence below, and where there are several, their log-probabilities.
 
     Args:
@@ -279,12 +280,12 @@ def caption_figure(
 
 
 def explanation_figure(
-    image: "np.ndarray",
+    image: np.ndarray,
     words: Sequence[str],
-    maps: "np.ndarray",
-    corners: "np.ndarray",
-    falls: "Falls",
-) -> "Figure":
+    maps: np.ndarray,
+    corners: np.ndarray,
+    falls: Falls,
+) -> Figure:
     """The photograph, and for each word its map over it, with the region that was hidden framed.
 
     Above each stands the word's probability, and what is left of it without the region.
@@ -300,9 +301,8 @@ def explanation_figure(
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
+    from tfcap.explain import REGION
     from visualization.plotting import TITLE, overlay
-
-    from .explain import REGION
 
     columns = min(PANELS, max(3, 1 + len(words)))
     rows = math.ceil((1 + len(words)) / columns)

@@ -7,6 +7,8 @@ beside them ``NAME_SPLIT_captions.json``, the sentences as they were written, as
 TensorFlow is imported inside the functions that compute, so that ``--help`` answers at once.
 """
 
+from __future__ import annotations
+
 import argparse
 import hashlib
 import io
@@ -20,17 +22,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visualization import command
-
-from . import shapes
-from .caption_sources import VAL_SHARE, CaptionSource, Photograph, read_source
-from .features import ENCODER
-from .vocabulary import SPECIAL, UNK, build_vocabulary, encode_captions, tokenize
+from tfcap.data import shapes
+from tfcap.data.features import ENCODER
+from tfcap.data.sources import VAL_SHARE, CaptionSource, Photograph, read_source
+from tfcap.data.vocabulary import SPECIAL, UNK, build_vocabulary, encode_captions, tokenize
+from visualization.cli.arguments import Parser, number
+from visualization.cli.output import OutputFolder, file_stem
+from visualization.cli.running import loading_tensorflow, progress, run
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from .feature_files import FeatureFiles
+    from tfcap.data.feature_files import FeatureFiles
 
 _CAPTIONS = "_captions.h5"
 MIN_COUNT = 5
@@ -50,7 +53,7 @@ def build_dataset(
     """Writes captions, vocabulary and features of photographs into a folder.
 
     The vocabulary has the words that occur `min_count` times in the training captions, by
-    `tfcap.vocabulary.tokenize`. Of longer captions the first `max_words` words are kept, and <END> set
+    `tfcap.data.vocabulary.tokenize`. Of longer captions the first `max_words` words are kept, and <END> set
     after them. Photographs that cannot be read are left out, with their captions, and listed in
     ``NAME_left_out.txt``.
 
@@ -72,7 +75,7 @@ def build_dataset(
         ValueError: there is no training photograph that can be read, or no word occurs often enough.
         OSError: the folder cannot be written to, or there is no room.
     """
-    from .feature_files import FeatureFiles
+    from tfcap.data.feature_files import FeatureFiles
 
     if not source.splits.get("train"):
         others = " and ".join(split for split in source.splits if split != "train")
@@ -81,7 +84,7 @@ def build_dataset(
             "put some into train, or take the splits out, so that they are drawn"
         )
     start = time.monotonic()
-    out = command.OutputFolder(Path(folder))
+    out = OutputFolder(Path(folder))
     other = next((p for p in out.path.glob(f"*{_CAPTIONS}") if p.name != name + _CAPTIONS), None)
     if other is not None:
         raise ValueError(
@@ -149,18 +152,18 @@ def build_dataset(
 
 
 def _put_in_place(
-    out: command.OutputFolder,
+    out: OutputFolder,
     record_name: str,
     record: dict[str, Any],
     contents: dict[str, bytes],
-    features: "Iterable[FeatureFiles]",
+    features: Iterable[FeatureFiles],
 ) -> None:
     """Writes all files under other names, and renames them when all are there.
 
     The last of `contents` is the file without which no set is taken for one: it goes before any other
     changes, and comes when all have.
     """
-    from .feature_files import explained
+    from tfcap.data.feature_files import explained
 
     last = out.path / next(reversed(contents))
     unfinished = [out.path / f"{file}.partial" for file in (record_name, *contents)]
@@ -195,8 +198,8 @@ def make_shapes(
 
     Returns, raises: as `build_dataset`.
     """
-    out = command.OutputFolder(Path(folder))
-    pictures = command.OutputFolder(out.path / f"{name}_images")
+    out = OutputFolder(Path(folder))
+    pictures = OutputFolder(out.path / f"{name}_images")
     held_out = shapes.held_out_pairs(seed)
     splits: dict[str, list[Photograph]] = {"train": [], "val": []}
     for number, (split, count) in enumerate({"train": train, "val": val}.items()):
@@ -212,7 +215,7 @@ def make_shapes(
     return build_dataset(source, out.path, name, min_count=1, report=report)
 
 
-def _write_picture(folder: command.OutputFolder, name: str, picture: "Image.Image") -> Path:
+def _write_picture(folder: OutputFolder, name: str, picture: Image.Image) -> Path:
     """Leaves a file as it is that holds this picture already, so that its features are still good."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=92)
@@ -324,7 +327,7 @@ def _reporter(report: Callable[[str], None], what: str, total: int) -> Callable[
 
 def main(argv: list[str] | None = None) -> int:
     """``python -m tfcap.datasets build|shapes|inspect``."""
-    parser = command.Parser(
+    parser = Parser(
         prog="python -m tfcap.datasets",
         description="Builds, draws and inspects photographs with captions to train on.",
         epilog="example: python -m tfcap.datasets build Flickr8k --out data/flickr8k",
@@ -334,7 +337,7 @@ def main(argv: list[str] | None = None) -> int:
     _add_shapes(commands)
     _add_inspect(commands)
     jobs = {"build": _build, "shapes": _shapes, "inspect": _inspect}
-    return command.run(parser, argv, lambda arguments: jobs[arguments.job](arguments))
+    return run(parser, argv, lambda arguments: jobs[arguments.job](arguments))
 
 
 def _add_build(commands: Any) -> None:
@@ -355,21 +358,21 @@ def _add_build(commands: Any) -> None:
     build.add_argument("--name", help="NAME in the files' names (default: the source's name)")
     build.add_argument(
         "--min-count",
-        type=command.positive_int,
+        type=number(int, 1),
         default=MIN_COUNT,
         metavar="N",
         help="words that the training captions have less often become <UNK> (default: %(default)s)",
     )
     build.add_argument(
         "--max-words",
-        type=command.positive_int,
+        type=number(int, 1),
         default=MAX_WORDS,
         metavar="N",
         help="longer captions are cut after so many words (default: %(default)s)",
     )
     build.add_argument(
         "--val-share",
-        type=command.positive_float,
+        type=number(float, 0, excluding=(0,)),
         default=VAL_SHARE,
         metavar="SHARE",
         help="of the images, drawn at random, if nothing says the splits (default: %(default)s)",
@@ -394,7 +397,7 @@ def _add_shapes(commands: Any) -> None:
     for split, count in (("train", 2000), ("val", 400)):
         drawn.add_argument(
             f"--{split}",
-            type=command.positive_int,
+            type=number(int, 1),
             default=count,
             metavar="N",
             help=f"pictures in {split} (default: %(default)s)",
@@ -414,7 +417,7 @@ def _add_inspect(commands: Any) -> None:
     inspect.add_argument("--split", help="whose images are drawn (default: val, if there is one)")
     inspect.add_argument(
         "--count",
-        type=command.positive_int,
+        type=number(int, 1),
         default=8,
         metavar="N",
         help="images drawn (default: %(default)s)",
@@ -423,15 +426,15 @@ def _add_inspect(commands: Any) -> None:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    name = arguments.name or command.file_stem(arguments.source.resolve().stem)
+    name = arguments.name or file_stem(arguments.source.resolve().stem)
     _check_name(name)
     source = read_source(
         arguments.source, arguments.images, val_share=arguments.val_share, seed=arguments.seed
     )
-    command.OutputFolder(arguments.out)
-    with command.loading_tensorflow(arguments.quiet):
+    OutputFolder(arguments.out)
+    with loading_tensorflow(arguments.quiet):
         from visualization.backend import tf  # noqa: F401
-    with command.progress("", arguments.quiet) as report:
+    with progress("", arguments.quiet) as report:
         record = build_dataset(
             source,
             arguments.out,
@@ -446,10 +449,10 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _shapes(arguments: argparse.Namespace) -> int:
     _check_name(arguments.name)
-    command.OutputFolder(arguments.out)
-    with command.loading_tensorflow(arguments.quiet):
+    OutputFolder(arguments.out)
+    with loading_tensorflow(arguments.quiet):
         from visualization.backend import tf  # noqa: F401
-    with command.progress("", arguments.quiet) as report:
+    with progress("", arguments.quiet) as report:
         record = make_shapes(
             arguments.out,
             arguments.name,
@@ -462,26 +465,25 @@ def _shapes(arguments: argparse.Namespace) -> int:
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
+    from tfcap.data import inspection
+    from tfcap.data.coco import load_coco_data
     from visualization import plotting
-
-    from . import inspection
-    from .coco import load_coco_data
 
     data = load_coco_data(arguments.folder)
     splits = inspection.describe(data)
     split = arguments.split or ("val" if "val" in splits else next(iter(splits)))
     if split not in splits:
         raise ValueError(f"--split {split}: there is {', '.join(splits)}")
-    out = command.OutputFolder(arguments.out)
+    out = OutputFolder(arguments.out)
     images, captions = inspection.draw_examples(data, split, arguments.count, arguments.seed)
     sources = [str(data[f"{split}_urls"][image]) for image in images]
-    name = command.file_stem(arguments.folder.resolve().name)
+    name = file_stem(arguments.folder.resolve().name)
     found = splits[split]
     title = f"{name}, {split}: {found['images']:,} images, {found['captions']:,} captions"
     drawn = inspection.caption_figure(sources, captions, title)
     figure = out.write(f"{name}-inspect.png", plotting.png(drawn))
     stored = [path for path in sorted(arguments.folder.glob("*.h5")) if path.is_file()]
-    with command.progress("", arguments.quiet) as report:
+    with progress("", arguments.quiet) as report:
         hashes = _hashes(dict(zip(stored, stored, strict=True)), report)
     record = {
         "command": "tfcap.datasets inspect",
@@ -504,9 +506,9 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
 
 def _check_name(name: str) -> None:
-    if command.file_stem(name) != name:
+    if file_stem(name) != name:
         raise ValueError(
-            f"--name {name}: expected letters, digits and hyphens, as {command.file_stem(name)}"
+            f"--name {name}: expected letters, digits and hyphens, as {file_stem(name)}"
         )
 
 

@@ -1,5 +1,7 @@
 """``python -m tfcap.evaluate``: how good a captioner's sentences are, and whether it looks at all."""
 
+from __future__ import annotations
+
 import argparse
 import sys
 import time
@@ -10,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visualization import command
-
-from .caption import LONGEST_SENTENCE, WIDEST_BEAM
+from tfcap.caption import LONGEST_SENTENCE, WIDEST_BEAM
+from visualization.cli.arguments import Parser, number
+from visualization.cli.output import OutputFolder
+from visualization.cli.running import loading_tensorflow, progress, run
 
 if TYPE_CHECKING:
-    from .model import CaptioningRNN
+    from tfcap.model import CaptioningRNN
 
 ROWS = 512  # images, or training captions, that are worked on at once
 SHARES = ("lost by shuffling", "distinct sentences", "found in training")
@@ -23,7 +26,7 @@ SHARES = ("lost by shuffling", "distinct sentences", "found in training")
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns 0."""
-    parser = command.Parser(
+    parser = Parser(
         prog="python -m tfcap.evaluate",
         description="Scores a captioner's sentences against those of people, beside sentences looked "
         "up in the training set, and tells whether it looks at the images at all. Writes the sentences "
@@ -48,41 +51,41 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")
     parser.add_argument(
         "--beam",
-        type=command.at_most(WIDEST_BEAM),
+        type=number(int, 1, WIDEST_BEAM),
         metavar="N",
         help="follow N beginnings of a sentence (default: the captioner's own; 1: greedy)",
     )
     parser.add_argument(
         "--max-length",
-        type=command.at_most(LONGEST_SENTENCE),
+        type=number(int, 1, LONGEST_SENTENCE),
         metavar="WORDS",
         help="the longest sentence (default: the captioner's own)",
     )
     parser.add_argument(
-        "--limit", type=command.positive_int, metavar="N", help="only N images, drawn by the seed"
+        "--limit", type=number(int, 1), metavar="N", help="only N images, drawn by the seed"
     )
     parser.add_argument("--meteor", action="store_true", help="also METEOR, which needs Java")
     parser.add_common_arguments()
-    return command.run(parser, argv, _evaluate)
+    return run(parser, argv, _evaluate)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from . import metrics
-    from .coco import load_coco_data
+    from tfcap.data.coco import load_coco_data
+    from tfcap.metrics import scores as metrics
 
     names = (*metrics.METRICS, *["METEOR"] * arguments.meteor)
     metrics.check_installed(names)
-    out = command.OutputFolder(arguments.out)
+    out = OutputFolder(arguments.out)
     data = load_coco_data(arguments.data)
     references = _references(data, arguments)
-    with command.loading_tensorflow(arguments.quiet):
-        from .model import CaptioningRNN
+    with loading_tensorflow(arguments.quiet):
+        from tfcap.model import CaptioningRNN
     model = CaptioningRNN.from_pretrained(arguments.model)
     _check_fit(model, data, arguments)
     features = _Rows(data[f"{arguments.split}_features"], list(references))
     results = {}
     if arguments.split != "train" and "train_captions" in data:
-        with command.progress("looking up sentences of the training set ...", arguments.quiet):
+        with progress("looking up sentences of the training set ...", arguments.quiet):
             known = metrics.references_by_image(data, "train")
             looked_up = metrics.nearest_neighbour_captions(features, data["train_features"], known)
             found = dict(zip(references, looked_up, strict=True))
@@ -93,7 +96,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     said = _sentences(model, features, decoding, arguments.quiet)
     seconds = time.monotonic() - start
     predictions = dict(zip(references, said, strict=True))
-    with command.progress("scoring ...", arguments.quiet):
+    with progress("scoring ...", arguments.quiet):
         learnt = _training_captions(data) if "train_captions" in data else None
         own = _judge(predictions, references, learnt, names, arguments.seed)
     results = {"captioner": own} | results
@@ -108,7 +111,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _references(data: Mapping[str, Any], arguments: argparse.Namespace) -> dict[int, list[str]]:
     """The references of the images to be evaluated, by their rows, which rise."""
-    from .metrics import references_by_image
+    from tfcap.metrics.scores import references_by_image
 
     references = references_by_image(data, arguments.split)
     images = np.array(sorted(references))
@@ -119,7 +122,7 @@ def _references(data: Mapping[str, Any], arguments: argparse.Namespace) -> dict[
 
 
 def _check_fit(
-    model: "CaptioningRNN", data: Mapping[str, Any], arguments: argparse.Namespace
+    model: CaptioningRNN, data: Mapping[str, Any], arguments: argparse.Namespace
 ) -> None:
     """The words of captioner and data may differ; the features must be of one kind."""
     width = data[f"{arguments.split}_features"].shape[1]
@@ -145,20 +148,20 @@ class _Rows:
         return self.features[self.rows[index]]
 
 
-def _decoding(model: "CaptioningRNN", arguments: argparse.Namespace) -> dict[str, Any]:
+def _decoding(model: CaptioningRNN, arguments: argparse.Namespace) -> dict[str, Any]:
     """How sentences are made: as the captioner's own settings say, unless told otherwise."""
     told = {"beam_size": arguments.beam, "max_length": arguments.max_length}
     return model.decoding | {key: value for key, value in told.items() if value}
 
 
 def _sentences(
-    model: "CaptioningRNN", features: _Rows, decoding: dict[str, Any], quiet: bool
+    model: CaptioningRNN, features: _Rows, decoding: dict[str, Any], quiet: bool
 ) -> list[str]:
-    from .coco import decode_captions
+    from tfcap.data.coco import decode_captions
 
     sentences: list[str] = []
     start = time.monotonic()
-    with command.progress("making sentences ...", quiet) as show:
+    with progress("making sentences ...", quiet) as show:
         while len(sentences) < len(features):
             some = features[len(sentences) : len(sentences) + ROWS]
             if decoding["beam_size"] == 1:
@@ -173,7 +176,7 @@ def _sentences(
 
 def _training_captions(data: Mapping[str, Any]) -> Iterator[str]:
     """The training captions in the words in which they were learnt."""
-    from .coco import decode_captions
+    from tfcap.data.coco import decode_captions
 
     captions = data["train_captions"]
     for start in range(0, len(captions), ROWS):
@@ -188,7 +191,7 @@ def _judge(
     seed: int,
 ) -> dict[str, Any]:
     """The scores of sentences, and what shows whether they are about the images."""
-    from . import metrics
+    from tfcap.metrics import scores as metrics
 
     scores: dict[str, Any] = metrics.score_captions(predictions, references, names)
     if len(references) > 1:
@@ -202,7 +205,7 @@ def _judge(
 
 
 def _lengths(sentences: Iterable[str]) -> dict[str, float]:
-    from .metrics import tokenize
+    from tfcap.metrics.scores import tokenize
 
     lengths = [len(tokenize(sentence)) for sentence in sentences]
     return {"mean": sum(lengths) / len(lengths), "fewest": min(lengths), "most": max(lengths)}
@@ -216,8 +219,8 @@ def _record(
     results: dict[str, Any],
     seconds: float,
 ) -> dict[str, Any]:
-    from .metrics import annotations_file
-    from .pretrained import weights_sha256
+    from tfcap.metrics.scores import annotations_file
+    from tfcap.pretrained import weights_sha256
 
     written = annotations_file(data, arguments.split)
     return {

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tfcap.data.features import SIZE, image_features
+from tfcap.model import CaptioningRNN
 from visualization import blur_image
 from visualization.backend import tf
 from visualization.gradients import compiled
-
-from .features import SIZE, image_features
-from .model import CaptioningRNN
 
 Tensor = Any
 
@@ -79,7 +78,7 @@ def word_maps(captioner: CaptioningRNN, image: Any, words: Any) -> np.ndarray:
     tells, to the first order, how much of log p comes from position p.
 
     Args:
-        captioner: one for the features of `tfcap.features.image_features`.
+        captioner: one for the features of `tfcap.data.features.image_features`.
         image: uint8 (224, 224, 3).
         words: ids, integers (T,), without ``<START>``.
 

@@ -27,9 +27,8 @@ which added the forget gate. Stanford's CS231n, assignment 3, gave the functions
 from collections.abc import Callable
 from typing import Any
 
+from tfcap.shape_checks import checks_shapes
 from visualization.backend import tf
-
-from .signatures import takes
 
 Tensor = Any  # a tf.Tensor, or a NumPy array at the edge
 Cache = tuple  # what a backward function needs of its forward function
@@ -40,7 +39,7 @@ ROW_BLOCKS = 8  # a masked batch leaves out whole blocks of rows that have ended
 # ------------------------------------------------------------------------------------------ affine
 
 
-@takes(x="N ...D", w="D M", b="M")
+@checks_shapes(x="N ...D", w="D M", b="M")
 def affine_forward(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Cache]:
     """out = x @ w + b, with each x flattened to D numbers.
 
@@ -50,7 +49,7 @@ def affine_forward(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Cache]:
     return flat @ w + b, (x, w)  # (N, M)
 
 
-@takes(dout="N M")
+@checks_shapes(dout="N M")
 def affine_backward(dout: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor]:
     """dx = dout @ w', dw = x' @ dout, db = the sum of dout over the batch.
 
@@ -66,7 +65,7 @@ def affine_backward(dout: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor]
 # ---------------------------------------------------------------------- the plain recurrent network
 
 
-@takes(x="N D", prev_h="N H", Wx="D H", Wh="H H", b="H")
+@checks_shapes(x="N D", prev_h="N H", Wx="D H", Wh="H H", b="H")
 def rnn_step_forward(
     x: Tensor, prev_h: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor
 ) -> tuple[Tensor, Cache]:
@@ -78,7 +77,7 @@ def rnn_step_forward(
     return next_h, (x, prev_h, Wx, Wh, next_h)
 
 
-@takes(dnext_h="N H")
+@checks_shapes(dnext_h="N H")
 def rnn_step_backward(
     dnext_h: Tensor, cache: Cache
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -97,7 +96,7 @@ def rnn_step_backward(
     return dx, dprev_h, dWx, dWh, tf.reduce_sum(da, axis=0)  # db: (H,)
 
 
-@takes(x="N T D", h0="N H", Wx="D H", Wh="H H", b="H")
+@checks_shapes(x="N T D", h0="N H", Wx="D H", Wh="H H", b="H")
 def rnn_forward(x: Tensor, h0: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> tuple[Tensor, Cache]:
     """All steps from the state h0: h_t = tanh(x_t @ Wx + h_{t-1} @ Wh + b).
 
@@ -107,7 +106,7 @@ def rnn_forward(x: Tensor, h0: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> tup
     return h, cache
 
 
-@takes(dh="N T H")
+@checks_shapes(dh="N T H")
 def rnn_backward(dh: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Backpropagation through time (Werbos 1990); dh is what comes from above, for every step.
 
@@ -125,7 +124,7 @@ def rnn_backward(dh: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor, Tens
     return rnn_sequence_backward(dh, tf.zeros_like(dh[:, 0]), cache)
 
 
-@takes(x="N T D", h0="N H", Wx="D H", Wh="H H", b="H", mask="bool N T")
+@checks_shapes(x="N T D", h0="N H", Wx="D H", Wh="H H", b="H", mask="bool N T")
 def rnn_sequence_forward(
     x: Tensor, h0: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor, mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Cache]:
@@ -159,7 +158,7 @@ def rnn_sequence_forward(
     return *_put_back(order, h, h_last), (x, h0, Wx, Wh, hs, mask, order)
 
 
-@takes(dh="N T H", dh_last="N H")
+@checks_shapes(dh="N T H", dh_last="N H")
 def rnn_sequence_backward(
     dh: Tensor, dh_last: Tensor, cache: Cache
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -194,7 +193,7 @@ def rnn_sequence_backward(
 # -------------------------------------------------------------------------------------------- LSTM
 
 
-@takes(x="N D", prev_h="N H", prev_c="N H", Wx="D 4H", Wh="H 4H", b="4H")
+@checks_shapes(x="N D", prev_h="N H", prev_c="N H", Wx="D 4H", Wh="H 4H", b="4H")
 def lstm_step_forward(
     x: Tensor, prev_h: Tensor, prev_c: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor
 ) -> tuple[Tensor, Tensor, Cache]:
@@ -213,7 +212,7 @@ def lstm_step_forward(
     return next_h, next_c, (x, prev_h, prev_c, Wx, Wh, gates, next_c)
 
 
-@takes(dnext_h="N H", dnext_c="N H")
+@checks_shapes(dnext_h="N H", dnext_c="N H")
 def lstm_step_backward(
     dnext_h: Tensor, dnext_c: Tensor, cache: Cache
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -238,7 +237,7 @@ def lstm_step_backward(
     return dx, dprev_h, dprev_c, dWx, dWh, tf.reduce_sum(da, axis=0)  # db: (4H,)
 
 
-@takes(x="N T D", h0="N H", Wx="D 4H", Wh="H 4H", b="4H")
+@checks_shapes(x="N T D", h0="N H", Wx="D 4H", Wh="H 4H", b="4H")
 def lstm_forward(x: Tensor, h0: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> tuple[Tensor, Cache]:
     """All steps from the hidden state h0 and a cell state of zeros.
 
@@ -248,7 +247,7 @@ def lstm_forward(x: Tensor, h0: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> tu
     return h, cache
 
 
-@takes(dh="N T H")
+@checks_shapes(dh="N T H")
 def lstm_backward(dh: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Backpropagation through time (Werbos 1990); dh is what comes from above, for every step.
 
@@ -267,7 +266,7 @@ def lstm_backward(dh: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor, Ten
     return dx, dh0, dWx, dWh, db
 
 
-@takes(x="N T D", h0="N H", c0="N H", Wx="D 4H", Wh="H 4H", b="4H", mask="bool N T")
+@checks_shapes(x="N T D", h0="N H", c0="N H", Wx="D 4H", Wh="H 4H", b="4H", mask="bool N T")
 def lstm_sequence_forward(
     x: Tensor,
     h0: Tensor,
@@ -308,7 +307,7 @@ def lstm_sequence_forward(
     return *_put_back(order, h, h_last, c_last), cache
 
 
-@takes(dh="N T H", dh_last="N H", dc_last="N H")
+@checks_shapes(dh="N T H", dh_last="N H", dc_last="N H")
 def lstm_sequence_backward(
     dh: Tensor, dh_last: Tensor, dc_last: Tensor, cache: Cache
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
@@ -506,7 +505,7 @@ def _begun(keep: Tensor) -> Tensor:
 # --------------------------------------------------------------------------- words in, scores out
 
 
-@takes(x="int N T", W="V D")
+@checks_shapes(x="int N T", W="V D")
 def word_embedding_forward(x: Tensor, W: Tensor) -> tuple[Tensor, Cache]:
     """out[n, t] = W[x[n, t]]: each word's own vector.
 
@@ -519,7 +518,7 @@ def word_embedding_forward(x: Tensor, W: Tensor) -> tuple[Tensor, Cache]:
     return tf.gather(W, x), (x, W)  # (N, T, D)
 
 
-@takes(dout="N T D")
+@checks_shapes(dout="N T D")
 def word_embedding_backward(dout: Tensor, cache: Cache) -> Tensor:
     """dW[v] = the sum of dout[n, t] over all n, t with x[n, t] = v: a repeated word adds up.
 
@@ -530,7 +529,7 @@ def word_embedding_backward(dout: Tensor, cache: Cache) -> Tensor:
     return tf.math.unsorted_segment_sum(rows, tf.reshape(x, [-1]), W.shape[0])  # (V, D)
 
 
-@takes(x="N T D", w="D M", b="M")
+@checks_shapes(x="N T D", w="D M", b="M")
 def temporal_affine_forward(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Cache]:
     """out[n, t] = x[n, t] @ w + b: the same affine map at every step.
 
@@ -540,7 +539,7 @@ def temporal_affine_forward(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Ca
     return tf.reshape(out, [tf.shape(x)[0], tf.shape(x)[1], w.shape[1]]), (x, w)
 
 
-@takes(dout="N T M")
+@checks_shapes(dout="N T M")
 def temporal_affine_backward(dout: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor]:
     """dx = dout @ w', dw = x' @ dout, db = the sum of dout, over the steps of all sequences.
 
@@ -553,7 +552,7 @@ def temporal_affine_backward(dout: Tensor, cache: Cache) -> tuple[Tensor, Tensor
     return dx, dw, tf.reduce_sum(rows, axis=0)  # db: (M,)
 
 
-@takes(x="N T V", y="int N T", mask="bool N T")
+@checks_shapes(x="N T V", y="int N T", mask="bool N T")
 def temporal_softmax_loss(
     x: Tensor, y: Tensor, mask: Tensor, verbose: bool = False
 ) -> tuple[Tensor, Tensor]:

@@ -6,13 +6,12 @@ zero, the forget gate's too. Gates lie in the course's order i, f, o, g; Keras k
 """
 
 import math
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from tfcap import ops
 from visualization.backend import keras, tf
-
-from . import ops
 
 Tensor = Any
 register = keras.saving.register_keras_serializable("tfcap")
@@ -205,7 +204,7 @@ class RNN(keras.layers.RNN):
         return {**config, "units": self.units, "dropout": self.dropout, "seed": self.seed}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]) -> "RNN":
+    def from_config(cls, config: dict[str, Any]) -> Self:
         return cls(**config)
 
 

@@ -5,16 +5,15 @@ import functools
 import os
 from collections.abc import Iterator, Mapping
 from numbers import Real
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from tfcap import decoding, pretrained
+from tfcap.data.vocabulary import check_vocabulary
+from tfcap.layers import LSTM, RNN, TemporalAffine, WordEmbedding
+from tfcap.ops import temporal_softmax_loss
 from visualization.backend import keras, tf
-
-from . import decoding, pretrained
-from .layers import LSTM, RNN, TemporalAffine, WordEmbedding
-from .ops import temporal_softmax_loss
-from .vocabulary import check_vocabulary
 
 Tensor = Any
 
@@ -448,7 +447,7 @@ class CaptioningRNN(keras.Model):
         pretrained.save(self, folder)
 
     @classmethod
-    def from_pretrained(cls, folder: str | os.PathLike[str]) -> "CaptioningRNN":
+    def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
         """The captioner that lies in a folder; see `pretrained.load`."""
         return pretrained.load(folder, cls)
 

@@ -19,10 +19,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from tfcap import functional
+from tfcap.shape_checks import check
 from visualization.backend import tf
-
-from . import functional
-from .signatures import check
 
 Tensor = Any
 

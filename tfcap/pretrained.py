@@ -7,6 +7,8 @@ Two files cannot be replaced at once. New weights therefore first lie beside the
 process that is killed in between leaves a whole captioner, as `load` looks under that name first.
 """
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import hashlib
@@ -24,10 +26,10 @@ from typing import TYPE_CHECKING, Any
 import h5py
 import numpy as np
 
-from .stored import shown
+from visualization.files.printable import printable
 
 if TYPE_CHECKING:
-    from .model import CaptioningRNN
+    from tfcap.model import CaptioningRNN
 
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
@@ -52,7 +54,7 @@ DECODING = {"beam_size": 1, "max_length": 1, "length_penalty": 0.0}  # the least
 DTYPES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
 
-def save(model: "CaptioningRNN", folder: str | os.PathLike[str]) -> None:
+def save(model: CaptioningRNN, folder: str | os.PathLike[str]) -> None:
     """Writes `model` into `folder`, which is made if missing; older files there are replaced.
 
     Raises OSError if that is not possible, ValueError for what could not be read again, such as
@@ -126,7 +128,7 @@ def _put_in_place(folder: Path, config: Path, weights: Path, unplaced: Path) -> 
         left.unlink(missing_ok=True)
 
 
-def load(folder: str | os.PathLike[str], build: "type[CaptioningRNN]") -> "CaptioningRNN":
+def load(folder: str | os.PathLike[str], build: type[CaptioningRNN]) -> CaptioningRNN:
     """The captioner in `folder`, as `build` makes it of the folder's config.
 
     Raises OSError if files are missing, ValueError if they are damaged or do not belong together.
@@ -162,7 +164,7 @@ def load(folder: str | os.PathLike[str], build: "type[CaptioningRNN]") -> "Capti
     try:
         model = build(**architecture)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder / CONFIG}: {shown(str(error), 300)}") from error
+        raise ValueError(f"{folder / CONFIG}: {printable(str(error), 300)}") from error
     for name, variable in model.parameters.items():
         variable.assign(arrays[name])
         if not _is_finite(np.asarray(variable)):
@@ -223,7 +225,7 @@ def _parsed(text: str, path: Path) -> dict[str, Any]:
 
     def damaged(what: str) -> ValueError:
         return ValueError(
-            f"{path} is damaged or not a captioner's: {shown(what, 200)}; get it again"
+            f"{path} is damaged or not a captioner's: {printable(what, 200)}; get it again"
         )
 
     try:

@@ -1,5 +1,7 @@
 """``python -m tfcap.train``: trains a captioner on a folder of captions and features."""
 
+from __future__ import annotations
+
 import argparse
 import builtins
 import dataclasses
@@ -10,13 +12,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visualization import command
+from visualization.cli.arguments import Parser, number
+from visualization.cli.output import OutputFolder
+from visualization.cli.running import loading_tensorflow, progress, run
 
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-    from .training import Settings, State, Trainer
+    from tfcap.training import State, TrainConfig, Trainer
 
 # The course's job: it learns 50 captions by heart. Its learning rate decays by cell.
 OVERFIT = {
@@ -35,7 +39,7 @@ SCORED_IMAGES = 1000  # of the validation set, for CIDEr after each epoch
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns 0, or 1 if the loss became no number or --overfit did not."""
-    parser = command.Parser(
+    parser = Parser(
         prog="python -m tfcap.train",
         description="Trains a captioner. What it writes is a folder for python -m tfcap.caption.",
         epilog="example: python -m tfcap.train --data flickr8k --out captioner",
@@ -77,13 +81,13 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_common_arguments()
     parser.set_defaults(seed=None, out=Path("captioner"))
-    return command.run(parser, argv, _train)
+    return run(parser, argv, _train)
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """Settings are None unless given, so that --resume can tell."""
+    """TrainConfig are None unless given, so that --resume can tell."""
     add = parser.add_argument
-    count, positive = command.positive_int, command.positive_float
+    count, positive = number(int, 1), number(float, 0, excluding=(0,))
     add("--cell", choices=("rnn", "lstm"), help="default: lstm")
     add("--hidden-dim", type=count, metavar="H", help="default: 512")
     add("--wordvec-dim", type=count, metavar="W", help="default: 256")
@@ -127,13 +131,13 @@ def _at_least_0(text: str) -> float:
 
 
 def _whole_at_least_0(text: str) -> int:
-    return 0 if text.strip() == "0" else command.positive_int(text)
+    return 0 if text.strip() == "0" else number(int, 1)(text)
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    out = command.OutputFolder(arguments.out)
-    with command.loading_tensorflow(arguments.quiet):
-        from . import training
+    out = OutputFolder(arguments.out)
+    with loading_tensorflow(arguments.quiet):
+        from tfcap import training
     # Collective ops of several workers must be set up before TensorFlow does anything else.
     strategy = _strategy(arguments.strategy)
     state = training.State.read(out.path) if arguments.resume else None
@@ -167,7 +171,7 @@ def _train(arguments: argparse.Namespace) -> int:
 
 def _check_holds_no_captioner(folder: Path) -> None:
     """One without a run's state is somebody's result, which the first epoch would replace."""
-    from .pretrained import CONFIG, WEIGHTS
+    from tfcap.pretrained import CONFIG, WEIGHTS
 
     for name in (CONFIG, WEIGHTS):
         if (folder / name).exists():
@@ -197,11 +201,11 @@ def _strategy(name: str | None) -> Any:
     return strategy
 
 
-def _settings(arguments: argparse.Namespace, state: "State | None") -> "Settings":
+def _settings(arguments: argparse.Namespace, state: State | None) -> TrainConfig:
     """Those given, else those of the run that goes on, else the defaults."""
-    from .training import Settings
+    from tfcap.training import TrainConfig
 
-    names = {field.name for field in dataclasses.fields(Settings)}
+    names = {field.name for field in dataclasses.fields(TrainConfig)}
     said: dict[str, Any] = vars(arguments)
     given = {name: said[name] for name in names & said.keys() if said[name] is not None}
     if state:
@@ -211,15 +215,15 @@ def _settings(arguments: argparse.Namespace, state: "State | None") -> "Settings
                     f"--{name.replace('_', '-')} {value}: the run in {state.path.parent} has "
                     f"{state.settings[name]}; leave it away, or begin another run with another --out"
                 )
-        return Settings(**state.settings | given)
+        return TrainConfig(**state.settings | given)
     if arguments.overfit:
         given = OVERFIT | {"decay": OVERFIT_DECAY[given.get("cell", "lstm")]} | given
-    return Settings(**given)
+    return TrainConfig(**given)
 
 
-def _folder(arguments: argparse.Namespace, out: command.OutputFolder, strategy: Any) -> Path:
+def _folder(arguments: argparse.Namespace, out: OutputFolder, strategy: Any) -> Path:
     """Where the data are: --data, or the shapes that --overfit draws, and goes on to draw."""
-    from .training import agree, is_chief
+    from tfcap.training import agree, is_chief
 
     if arguments.data:
         return arguments.data
@@ -229,16 +233,16 @@ def _folder(arguments: argparse.Namespace, out: command.OutputFolder, strategy: 
         )
     folder = out.path / "shapes"
     if is_chief(strategy) and not (folder / "shapes_build.json").exists():  # written last
-        from .datasets import make_shapes
+        from tfcap.datasets import make_shapes
 
         make_shapes(folder, train=100, val=20)
     agree(strategy, True)  # wait for the chief
     return folder
 
 
-def _load(folder: Path, settings: "Settings", overfit: bool) -> dict:
+def _load(folder: Path, settings: TrainConfig, overfit: bool) -> dict:
     """The data; with --overfit, captions of as many images."""
-    from . import coco
+    from tfcap.data import coco
 
     most = None if overfit else settings.max_train
     data = coco.load_coco_data(folder, most, seed=settings.seed)
@@ -259,7 +263,7 @@ def _load(folder: Path, settings: "Settings", overfit: bool) -> dict:
     return data
 
 
-def _of_distinct_images(data: dict, count: int, seed: int) -> "np.ndarray":
+def _of_distinct_images(data: dict, count: int, seed: int) -> np.ndarray:
     """Places of `count` training captions, no two of one image, drawn by the seed."""
     import numpy as np
 
@@ -277,8 +281,8 @@ class Run:
 
     def __init__(
         self,
-        trainer: "Trainer",
-        out: command.OutputFolder,
+        trainer: Trainer,
+        out: OutputFolder,
         folder: Path,
         quiet: bool,
         overfit: bool,
@@ -319,12 +323,12 @@ class Run:
         return 0
 
     def _epoch(self) -> None:
-        trainer, progress = self.trainer, self.trainer.progress
-        steps, first, begun = trainer.steps_per_epoch(), progress.batch, time.monotonic()
+        trainer, state = self.trainer, self.trainer.progress
+        steps, first, begun = trainer.steps_per_epoch(), state.batch, time.monotonic()
         epochs = trainer.settings.epochs
-        to_do = steps * (epochs - progress.epoch)
-        heading = f"epoch {progress.epoch + 1} of {epochs}"
-        with command.progress(f"{heading} ...", self.quiet) as show:
+        to_do = steps * (epochs - state.epoch)
+        heading = f"epoch {state.epoch + 1} of {epochs}"
+        with progress(f"{heading} ...", self.quiet) as show:
 
             def shown(batch: int, loss: float, speed: float) -> None:
                 left = (time.monotonic() - begun) / (batch - first) * (to_do - batch)
@@ -333,7 +337,7 @@ class Run:
                     f"{left / 60:.0f} min left"
                 )
 
-            results = {"epoch": progress.epoch + 1, "loss": trainer.train_epoch(shown)}
+            results = {"epoch": state.epoch + 1, "loss": trainer.train_epoch(shown)}
             if trainer.is_chief:
                 show(f"{heading}, validating ...")
                 results |= self._validated()
@@ -359,8 +363,8 @@ class Run:
             return {}
         results = {"val_loss": self.trainer.validation_loss()}
         if self.references:
-            from .coco import decode_captions
-            from .metrics import score_captions
+            from tfcap.data.coco import decode_captions
+            from tfcap.metrics.scores import score_captions
 
             model, images = self.trainer.model, list(self.references)
             words = model.sample(self.trainer.data["val_features"][images])
@@ -385,10 +389,10 @@ class Run:
     def _write_results(self) -> None:
         from visualization.plotting import png
 
-        trainer, progress = self.trainer, self.trainer.progress
-        lines = ["step,loss", *(f"{k + 1},{loss!r}" for k, loss in enumerate(progress.losses))]
+        trainer, state = self.trainer, self.trainer.progress
+        lines = ["step,loss", *(f"{k + 1},{loss!r}" for k, loss in enumerate(state.losses))]
         self.out.write("losses.csv", "\n".join([*lines, ""]).encode())
-        figure = loss_figure(progress.losses, progress.history)
+        figure = loss_figure(state.losses, state.history)
         self.out.write("losses.png", png(figure))
         record = {
             "command": "tfcap.train",
@@ -396,9 +400,9 @@ class Run:
             "data": {"folder": str(self.folder), "fingerprint": trainer.fingerprint},
             "captions": len(trainer.data["train_captions"]),
             "encoder": trainer.data.get("encoder"),
-            "history": progress.history,
-            "best_epoch": progress.best_epoch,
-            "steps": progress.step,
+            "history": state.history,
+            "best_epoch": state.best_epoch,
+            "steps": state.step,
         }
         self.out.write_json("train.json", record)
 
@@ -407,7 +411,7 @@ class Run:
             print(text, flush=True)
 
 
-def loss_figure(losses: Sequence[float], history: Sequence[Mapping[str, float]]) -> "Figure":
+def loss_figure(losses: Sequence[float], history: Sequence[Mapping[str, float]]) -> Figure:
     """The loss of every training step, and after each epoch that of the validation set.
 
     Args:
@@ -457,7 +461,7 @@ def _summaries(folder: Path) -> Any:
 
 def _references(data: Mapping[str, Any], quiet: bool) -> dict[int, list[str]]:
     """The captions of at most `SCORED_IMAGES` validation images; none where CIDEr cannot be had."""
-    from . import metrics
+    from tfcap.metrics import scores as metrics
 
     try:
         metrics.score_captions({0: "a"}, {0: ["a"]}, metrics=("CIDEr",))

@@ -1,5 +1,7 @@
 """The training loop: one step for one device or many, and a state from which it goes on exactly."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import hashlib
@@ -10,23 +12,22 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
+from tfcap.data.coco import caption_dataset
+from tfcap.data.lazy_array import blocks
+from tfcap.model import CaptioningRNN
 from visualization.backend import keras, tf
-from visualization.command import OutputFolder
-
-from .coco import caption_dataset
-from .model import CaptioningRNN
-from .stored import blocks
+from visualization.cli.output import OutputFolder
 
 STATE = "state.npz"
 LARGEST_STATE = 2**34  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class TrainConfig:
     """What decides a run; two runs with the same settings and data give the same losses."""
 
     cell: str = "lstm"
@@ -47,7 +48,7 @@ class Settings:
 
 
 @dataclasses.dataclass
-class Progress:
+class TrainState:
     """Where a run is."""
 
     step: int = 0  # steps done in all
@@ -81,7 +82,7 @@ class Trainer:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: TrainConfig,
         data: Mapping[str, Any],
         out: OutputFolder,
         strategy: Any = None,
@@ -90,7 +91,7 @@ class Trainer:
         self.settings, self.data, self.out = settings, data, out
         self.strategy = strategy or tf.distribute.get_strategy()
         self.save_every = save_every
-        self.progress = Progress()
+        self.progress = TrainState()
         keras.utils.set_random_seed(settings.seed)
         with self.strategy.scope():
             self.model = self._model()
@@ -176,7 +177,7 @@ class Trainer:
         np.savez(buffer, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
         self.out.write(STATE, buffer.getvalue())
 
-    def load(self, state: "State") -> None:
+    def load(self, state: State) -> None:
         """Goes on from a state; raises ValueError if it is of other data or another network."""
         if state.data != self.fingerprint:
             raise ValueError(
@@ -185,7 +186,7 @@ class Trainer:
         arrays = state.arrays([tuple(variable.shape) for variable in self._variables()])
         for variable, array in zip(self._variables(), arrays, strict=True):
             variable.assign(array)
-        self.progress = Progress(**state.progress)
+        self.progress = TrainState(**state.progress)
 
     def _variables(self) -> list[Any]:
         """All that steps change: weights, dropout's random state, the optimizer's variables."""
@@ -294,7 +295,7 @@ class State:
     data: str
 
     @classmethod
-    def read(cls, folder: Path) -> "State":
+    def read(cls, folder: Path) -> Self:
         """Raises OSError if the folder holds no run, ValueError if its state is damaged."""
         path = folder / STATE
         if not path.exists():
@@ -308,7 +309,7 @@ class State:
             with np.load(path, allow_pickle=False) as file:
                 about = json.loads(str(file["about"]))
             state = cls(path, about["settings"], about["progress"], about["data"])
-            Settings(**state.settings), Progress(**state.progress)
+            TrainConfig(**state.settings), TrainState(**state.progress)
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise damaged from error
         return state

@@ -1,24 +1,15 @@
-"""``python -m visualization``: lists the commands and the public names."""
+"""``python -m visualization``: lists the commands."""
 
 import sys
 
-from . import _MODULES, command
+from visualization.cli.commands import list_commands
 
-COMMANDS = ("saliency", "fool", "class_viz", "checkpoints")
-MODULES = ("plotting",)
-
-
-def main(argv: list[str] | None = None) -> int:
-    parser = command.Parser(
-        prog="python -m visualization", description="Lists what this package has."
-    )
-
-    def show(_: object) -> int:
-        print(command.overview("visualization", COMMANDS, _MODULES, MODULES))
-        return 0
-
-    return command.run(parser, argv, show)
-
+COMMANDS = {
+    "saliency": "Draws where a network looks when it decides for a class.",
+    "fool": "Changes a photograph a little, until the network takes it for another class.",
+    "class_viz": "Draws what a network takes for a class, starting from noise.",
+    "checkpoints": "Inspects, converts and verifies checkpoints of SqueezeNet 1.1.",
+}
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(list_commands("visualization", COMMANDS))

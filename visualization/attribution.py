@@ -12,18 +12,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .backend import keras, tf
-from .checks import check_batch_size, check_images, check_labels
-from .gradients import (
+from visualization.backend import keras, tf
+from visualization.gradients import (
     BATCH_SIZE,
     class_count,
+    class_score,
     compiled,
     in_chunks,
+    logits,
     predict_scores,
-    raw_scores,
-    score_of,
     scores_and_gradients,
 )
+from visualization.input_checks import check_batch_size, check_images, check_labels
 
 CONVOLUTIONS = (
     keras.layers.Conv2D,
@@ -33,18 +33,52 @@ CONVOLUTIONS = (
 )
 
 
+def compute_saliency_maps(X: Any, y: Any, model: keras.Model, batch_size: int = 25) -> Any:
+    """How strongly each pixel acts on the score of the image's class.
+
+    M = max over channels of |d score_y / d X|, with the raw score, before any softmax.
+
+    Args:
+        X: floating point (N, H, W, C), the model's input.
+        y: integers (N,), or one for all: the classes.
+        model: any Keras model with one output of shape (N, K).
+        batch_size: how many images are worked on at a time; it bounds the memory.
+
+    Returns:
+        The maps, (N, H, W), never negative, of X's dtype; a tensor if X is one, else an array.
+
+    Raises:
+        ValueError: shapes that do not fit, NaN in X, pixels that are not preprocessed (detected for
+            SqueezeNet), or a class that does not exist.
+        TypeError: y is not of integers.
+    """
+    images = check_images(model, X)
+    labels = check_labels(y, len(images), class_count(model, images))
+    (maps,) = in_chunks(compiled(model, _build_maps), batch_size, images, labels)
+    return tf.constant(maps) if tf.is_tensor(X) else maps
+
+
+def _build_maps(get_model: Callable[[], keras.Model]) -> Callable[..., tuple[tf.Tensor]]:
+    @tf.function(reduce_retracing=True, autograph=False)
+    def saliency(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
+        _, gradients = scores_and_gradients(get_model(), images, class_score(labels))
+        return (tf.reduce_max(tf.abs(gradients), axis=-1),)  # (N, H, W)
+
+    return saliency
+
+
 class IntegratedGradients(NamedTuple):
     """What `integrated_gradients` returns.
 
     Attributes:
         maps: (N, H, W), the attributions summed over the channels; positive where a pixel speaks for
             the class.
-        gap: (N,), sum of the attributions - (score of X - score of the baseline). It goes to zero as
+        convergence_delta: (N,), sum of the attributions - (score of X - score of the baseline). It goes to zero as
             the number of steps grows; where it is not small, take more steps.
     """
 
     maps: np.ndarray
-    gap: np.ndarray
+    convergence_delta: np.ndarray
 
 
 def integrated_gradients(
@@ -105,7 +139,7 @@ def _build_path_sum(get_model: Callable[[], keras.Model]) -> Callable[..., tf.Te
     def path_sum(x: tf.Tensor, baseline: tf.Tensor, label: tf.Tensor, way: tf.Tensor) -> tf.Tensor:
         points = baseline + way[:, None, None, None] * (x - baseline)  # (S, H, W, C)
         labels = tf.fill([tf.shape(way)[0]], label)
-        _, gradients = scores_and_gradients(get_model(), points, score_of(labels))
+        _, gradients = scores_and_gradients(get_model(), points, class_score(labels))
         return tf.reduce_sum(gradients, axis=0)  # (H, W, C)
 
     return path_sum
@@ -155,7 +189,7 @@ def _build_grad_cam(
             _outputs(model, layer) as seen,
         ):
             tape.watch(images)
-            score = score_of(labels)(raw_scores(model, images))
+            score = class_score(labels)(logits(model, images))
         if not seen:
             what = "convolution" if layer is None else f"layer {layer!r} with output (N, h, w, k)"
             raise ValueError(

@@ -8,14 +8,14 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-from .backend import keras
-from .checks import check_batch_size, check_images, check_labels
-from .gradients import BATCH_SIZE, class_count, predict_scores, softmax
-from .images import blur_image
+from visualization.backend import keras
+from visualization.gradients import BATCH_SIZE, class_count, predict_scores, softmax
+from visualization.images.transforms import blur_image
+from visualization.input_checks import check_batch_size, check_images, check_labels
 
 BLUR = 10.0  # standard deviation, in pixels, of what takes the place of a pixel
 
@@ -30,7 +30,7 @@ def deletion_curve(
 ) -> np.ndarray:
     """The class's probability while the most important pixels are blurred away, step by step.
 
-    The sooner it falls, the better the map: a good one has a small `area`.
+    The sooner it falls, the better the map: a good one has a small `auc`.
 
     Args:
         X: floating point (N, H, W, C), the model's input.
@@ -66,7 +66,7 @@ def insertion_curve(
 ) -> np.ndarray:
     """The class's probability while the most important pixels come back into a blurred image.
 
-    The sooner it rises, the better the map: a good one has a large `area`. Arguments and errors as
+    The sooner it rises, the better the map: a good one has a large `auc`. Arguments and errors as
     for `deletion_curve`; the first of the probabilities is the wholly blurred image's.
     """
     X, y, maps = _checked(X, y, model, maps, steps, batch_size)
@@ -120,7 +120,7 @@ def _curve(
     return curve
 
 
-def area(curve: np.ndarray) -> np.ndarray:
+def auc(curve: np.ndarray) -> np.ndarray:
     """The area under curves (..., steps + 1), by the trapezoid rule over 0 to 1."""
     return np.trapezoid(curve, dx=1 / (curve.shape[-1] - 1), axis=-1)
 
@@ -131,25 +131,23 @@ class Faithfulness:
 
     Attributes:
         deletion, insertion: the mean curves, (steps + 1,).
-        deletion_area, insertion_area: the areas under them.
+        deletion_auc, insertion_auc: the areas under them.
     """
 
     deletion: np.ndarray
     insertion: np.ndarray
 
     @property
-    def deletion_area(self) -> float:
-        return float(area(self.deletion))
+    def deletion_auc(self) -> float:
+        return float(auc(self.deletion))
 
     @property
-    def insertion_area(self) -> float:
-        return float(area(self.insertion))
+    def insertion_auc(self) -> float:
+        return float(auc(self.insertion))
 
-    def beats(self, other: "Faithfulness") -> bool:
+    def beats(self, other: Self) -> bool:
         """True if the class goes sooner when deleting, and comes back sooner when inserting."""
-        return (
-            self.deletion_area < other.deletion_area and self.insertion_area > other.insertion_area
-        )
+        return self.deletion_auc < other.deletion_auc and self.insertion_auc > other.insertion_auc
 
 
 def compare_with_random(

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from .backend import keras, tf
-from .checks import check_batch_size, check_images, check_labels
+from visualization.backend import keras, tf
+from visualization.input_checks import check_batch_size, check_images, check_labels
 
 BATCH_SIZE = 25
 
-_compiled: "weakref.WeakKeyDictionary[keras.Model, dict[Any, Any]]" = weakref.WeakKeyDictionary()
+_compiled: weakref.WeakKeyDictionary[keras.Model, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
 def compiled(
@@ -33,7 +33,7 @@ def compiled(
     return functions[key]
 
 
-def raw_scores(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+def logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
     """The model's scores in inference mode, (N, K); inside a `tf.function` only.
 
     Where the last operation is a softmax, these are its inputs, the logits: a probability near 1 has
@@ -72,24 +72,24 @@ def scores_and_gradients(
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
-        scores = raw_scores(model, images)
+        scores = logits(model, images)
         value = objective(scores)
     gradient = tape.gradient(value, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
     return scores, gradient
 
 
-def score_of(labels: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+def class_score(labels: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
     """The objective that is the score of each image's own label; labels (N,) integer."""
     return lambda scores: tf.gather(scores, labels, batch_dims=1)
 
 
-def lead_of(targets: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+def score_and_margin(targets: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
     """The objective that is the target's score and its lead over the highest other score."""
 
     def lead(scores: tf.Tensor) -> tf.Tensor:
         is_target = tf.one_hot(targets, scores.shape[1], on_value=True, off_value=False)
         others = tf.where(is_target, scores.dtype.min, scores)
-        score = score_of(targets)(scores)
+        score = class_score(targets)(scores)
         return score + (score - tf.reduce_max(others, axis=1))
 
     return lead
@@ -103,11 +103,13 @@ def scores_and_ascent(
     That is the gradient of the target's score. Where it is zero, as that of a score which a final ReLU
     keeps at 0, it is the way down for the highest other score: a second pass, taken only then.
     """
-    scores, gradient = scores_and_gradients(model, images, score_of(targets))
+    scores, gradient = scores_and_gradients(model, images, class_score(targets))
     flat = l2_norm(gradient) == 0  # (N, 1, 1, 1)
 
     def downhill() -> tf.Tensor:
-        return tf.where(flat, scores_and_gradients(model, images, lead_of(targets))[1], gradient)
+        return tf.where(
+            flat, scores_and_gradients(model, images, score_and_margin(targets))[1], gradient
+        )
 
     return scores, tf.cond(tf.reduce_any(flat), downhill, lambda: gradient)
 
@@ -139,7 +141,7 @@ def in_chunks(
 
 
 def predict_scores(model: keras.Model, images: Any, batch_size: int = BATCH_SIZE) -> np.ndarray:
-    """The model's raw scores, see `raw_scores`.
+    """The model's raw scores, see `logits`.
 
     Args:
         model: a Keras model with one output of shape (N, K).
@@ -159,7 +161,7 @@ def predict_scores(model: keras.Model, images: Any, batch_size: int = BATCH_SIZE
 def _build_scores(get_model: Callable[[], keras.Model]) -> Callable[..., Any]:
     @tf.function(reduce_retracing=True, autograph=False)
     def scores(images: tf.Tensor) -> tuple[tf.Tensor]:
-        return (raw_scores(get_model(), images),)
+        return (logits(get_model(), images),)
 
     return scores
 
@@ -191,7 +193,7 @@ def image_gradients(
 def _build_gradients(get_model: Callable[[], keras.Model]) -> Callable[..., Any]:
     @tf.function(reduce_retracing=True, autograph=False)
     def gradients(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        scores, gradient = scores_and_gradients(get_model(), images, score_of(labels))
+        scores, gradient = scores_and_gradients(get_model(), images, class_score(labels))
         return gradient, scores
 
     return gradients

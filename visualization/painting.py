@@ -7,10 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from .backend import keras, tf
-from .class_viz import BATCH_SIZE, check_positive, frame_times, target_classes
-from .gradients import compiled, scores_and_ascent
-from .images import InputScale, jitter, preprocess_image
+from visualization.backend import keras, tf
+from visualization.class_visualization import (
+    BATCH_SIZE,
+    check_positive,
+    frame_times,
+    target_classes,
+)
+from visualization.gradients import compiled, scores_and_ascent
+from visualization.images.pixel_scaling import PixelScaling
+from visualization.images.preprocessing import preprocess_image
+from visualization.images.transforms import jitter
 
 CONTRAST = 10  # of the first steps; judged by eye, from 1 to 10
 
@@ -30,7 +37,7 @@ def paint_class(
     preprocess: Callable[[Any], Any] | None = None,
     bounds: tuple[float, float] = (0, 255),
     image_shape: tuple[int, int, int] | None = None,
-    on_frame: "Callable[[int, np.ndarray], object] | None" = None,
+    on_frame: Callable[[int, np.ndarray], object] | None = None,
 ) -> np.ndarray:
     """Class visualisation in frequency space: pictures in which one recognises the class.
 
@@ -57,7 +64,7 @@ def paint_class(
     )
     check_positive(show_every=show_every)
     targets, shape = target_classes(target_y, model, image_shape)
-    scale = InputScale(preprocess or preprocess_image, bounds, shape[2])
+    scale = PixelScaling(preprocess or preprocess_image, bounds, shape[2])
     height, width, channels = shape
     generator = np.random.default_rng(seed)
     spectrum = (1, 2, channels, height, width // 2 + 1)  # real and imaginary parts
@@ -88,8 +95,8 @@ def paint_class(
 
 
 def _build_painting(
-    get_model: "Callable[[], keras.Model]", shape: tuple[int, int, int]
-) -> "Callable[..., tuple[tf.Tensor, ...]]":
+    get_model: Callable[[], keras.Model], shape: tuple[int, int, int]
+) -> Callable[..., tuple[tf.Tensor, ...]]:
     """Steps of Adam (Kingma, Ba 2015, algorithm 1) on the spectrum, as one graph."""
     height, width, _ = shape
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
@@ -119,10 +126,10 @@ def _build_painting(
         colours: tf.Tensor,  # (C, C)
         low: tf.Tensor,  # (C,)
         high: tf.Tensor,  # (C,)
-    ) -> "tuple[tf.Tensor, ...]":
+    ) -> tuple[tf.Tensor, ...]:
         def step(
             t: tf.Tensor, spectrum: tf.Tensor, mean: tf.Tensor, square: tf.Tensor
-        ) -> "tuple[tf.Tensor, ...]":
+        ) -> tuple[tf.Tensor, ...]:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(spectrum)
                 seen = jitter(image(spectrum, colours, low, high), shifts[t, 0], shifts[t, 1])

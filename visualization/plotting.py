@@ -2,15 +2,13 @@
 
 import io
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 from PIL import Image
 
-if TYPE_CHECKING:
-    from .faithfulness import Faithfulness
+from visualization.faithfulness import Faithfulness
 
 # Both keep their order for every kind of colour vision and in grey.
 POSITIVE = "inferno"  # from nothing to much
@@ -86,7 +84,7 @@ def attribution_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], title:
 
 
 def faithfulness_figure(
-    results: "Mapping[str, Faithfulness]", alike: Mapping[str, Mapping[str, float]]
+    results: Mapping[str, Faithfulness], alike: Mapping[str, Mapping[str, float]]
 ) -> Figure:
     """Deletion and insertion curves with their areas, and how maps change as weights turn to noise.
 
@@ -103,10 +101,8 @@ def faithfulness_figure(
             {"color": "black", "linestyle": "--"} if name == "random" else {"color": f"C{number}"}
         )
         share = np.linspace(0, 1, len(result.deletion))
-        deletion.plot(share, result.deletion, label=f"{name} {result.deletion_area:.3f}", **style)
-        insertion.plot(
-            share, result.insertion, label=f"{name} {result.insertion_area:.3f}", **style
-        )
+        deletion.plot(share, result.deletion, label=f"{name} {result.deletion_auc:.3f}", **style)
+        insertion.plot(share, result.insertion, label=f"{name} {result.insertion_auc:.3f}", **style)
     for number, (name, values) in enumerate(alike.items()):
         cascade.plot(list(values.values()), marker="o", label=name, color=f"C{number}")
     layers = list(next(iter(alike.values()))) if alike else []

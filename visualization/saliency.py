@@ -1,10 +1,6 @@
-"""Saliency maps, and the command that draws where a network looks.
+"""``python -m visualization.saliency``: draws where a network looks when it decides for a class."""
 
-Simonyan, Vedaldi, Zisserman (2014), "Deep inside convolutional networks: visualising image
-classification models and saliency maps", arXiv:1312.6034, section 3.
-
-TensorFlow is imported inside the functions that compute, so that ``--help`` answers at once.
-"""
+from __future__ import annotations
 
 import argparse
 import functools
@@ -12,17 +8,19 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from . import command
-from .classes import short_name
-from .network import Network
+from visualization.cli.arguments import Parser
+from visualization.cli.network import Network
+from visualization.cli.output import OutputFolder
+from visualization.cli.photographs import Images, image_sources
+from visualization.cli.running import run
+from visualization.networks.imagenet import short_name
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
 
-    from .backend import keras, tf
-    from .faithfulness import Faithfulness
+    from visualization.faithfulness import Faithfulness
 
 # The command's methods, and what each one is given.
 METHODS: dict[str, dict[str, Any]] = {
@@ -33,50 +31,9 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 
 
-def compute_saliency_maps(X: Any, y: Any, model: "keras.Model", batch_size: int = 25) -> Any:
-    """How strongly each pixel acts on the score of the image's class.
-
-    M = max over channels of |d score_y / d X|, with the raw score, before any softmax.
-
-    Args:
-        X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K).
-        batch_size: how many images are worked on at a time; it bounds the memory.
-
-    Returns:
-        The maps, (N, H, W), never negative, of X's dtype; a tensor if X is one, else an array.
-
-    Raises:
-        ValueError: shapes that do not fit, NaN in X, pixels that are not preprocessed (detected for
-            SqueezeNet), or a class that does not exist.
-        TypeError: y is not of integers.
-    """
-    from .backend import tf
-    from .checks import check_images, check_labels
-    from .gradients import class_count, compiled, in_chunks
-
-    images = check_images(model, X)
-    labels = check_labels(y, len(images), class_count(model, images))
-    (maps,) = in_chunks(compiled(model, _build_maps), batch_size, images, labels)
-    return tf.constant(maps) if tf.is_tensor(X) else maps
-
-
-def _build_maps(get_model: "Callable[[], keras.Model]") -> "Callable[..., tuple[tf.Tensor]]":
-    from .backend import tf
-    from .gradients import score_of, scores_and_gradients
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def saliency(images: "tf.Tensor", labels: "tf.Tensor") -> "tuple[tf.Tensor]":
-        _, gradients = scores_and_gradients(get_model(), images, score_of(labels))
-        return (tf.reduce_max(tf.abs(gradients), axis=-1),)  # (N, H, W)
-
-    return saliency
-
-
 def main(argv: list[str] | None = None) -> int:
     """``python -m visualization.saliency``: returns 1 if photographs were skipped."""
-    parser = command.Parser(
+    parser = Parser(
         prog="python -m visualization.saliency",
         description="Draws where a network looks when it decides for a class.",
         epilog="example: python -m visualization.saliency cat.jpg --method grad-cam --class tabby",
@@ -104,16 +61,16 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_network_arguments()
     parser.add_common_arguments()
-    return command.run(parser, argv, _show)
+    return run(parser, argv, _show)
 
 
 def _show(arguments: argparse.Namespace) -> int:
     network = Network(arguments)
     if network.names and arguments.label is not None:
         network.find_class(arguments.label)
-    sources = command.image_sources(arguments.image)
-    images = command.Images(sources, network.size, arguments.quiet)
-    out = command.OutputFolder(arguments.out)
+    sources = image_sources(arguments.image)
+    images = Images(sources, network.size, arguments.quiet)
+    out = OutputFolder(arguments.out)
     network.load()
     images.size = network.size
     label = None if arguments.label is None else network.find_class(arguments.label)
@@ -131,26 +88,27 @@ def _show(arguments: argparse.Namespace) -> int:
 def _show_one(
     arguments: argparse.Namespace,
     network: Network,
-    out: command.OutputFolder,
+    out: OutputFolder,
     stem: str,
-    image: "np.ndarray",
+    image: np.ndarray,
     source: dict[str, str],
     label: int | None,
-    evaluation: "_Evaluation | None",
+    evaluation: _Evaluation | None,
 ) -> None:
     """Writes one photograph's figure and record."""
-    from . import plotting
-    from .gradients import predict_scores, softmax
-    from .images import InputScale, preprocess_image
+    from visualization import plotting
+    from visualization.gradients import predict_scores, softmax
+    from visualization.images.pixel_scaling import PixelScaling
+    from visualization.images.preprocessing import preprocess_image
 
-    X = InputScale(network.preprocess or preprocess_image, network.bounds).to_input(image[None])
+    X = PixelScaling(network.preprocess or preprocess_image, network.bounds).to_input(image[None])
     probabilities = softmax(predict_scores(network.model, X))[0]
     seen = int(probabilities.argmax())
     label = seen if label is None else label
     methods = {name: _method(name, arguments.seed) for name in arguments.method}
     found = {name: method(X, label, network.model) for name, method in methods.items()}
     maps = {name: (m[0] if isinstance(m, tuple) else m)[0] for name, m in found.items()}
-    gaps = {name: float(m.gap[0]) for name, m in found.items() if hasattr(m, "gap")}
+    gaps = {name: float(m.convergence_delta[0]) for name, m in found.items() if hasattr(m, "convergence_delta")}
     name = short_name(network.names[label])
     title = f"{name} {probabilities[label]:.0%}"
     if label != seen:
@@ -180,7 +138,12 @@ def _show_one(
 
 
 def _method(name: str, seed: int) -> Callable[..., Any]:
-    from .attribution import grad_cam, integrated_gradients, smoothed
+    from visualization.attribution import (
+        compute_saliency_maps,
+        grad_cam,
+        integrated_gradients,
+        smoothed,
+    )
 
     methods: dict[str, Callable[..., Any]] = {
         "saliency": compute_saliency_maps,
@@ -205,13 +168,13 @@ class _Evaluation:
 
     def add(
         self,
-        X: "np.ndarray",
+        X: np.ndarray,
         label: int,
         network: Network,
-        maps: "dict[str, np.ndarray]",
+        maps: dict[str, np.ndarray],
         methods: dict[str, Callable[..., Any]],
     ) -> None:
-        from .faithfulness import cascading_randomization, compare_with_random
+        from visualization.faithfulness import cascading_randomization, compare_with_random
 
         single = {name: found[None] for name, found in maps.items()}
         seed = self.seed + self.count
@@ -224,16 +187,16 @@ class _Evaluation:
                 alike = cascading_randomization(X, label, network.model, method, seed=self.seed)
                 self.alike.setdefault(name, []).append(alike)
 
-    def results(self) -> "dict[str, Faithfulness]":
-        from .faithfulness import Faithfulness
+    def results(self) -> dict[str, Faithfulness]:
+        from visualization.faithfulness import Faithfulness
 
         return {
             name: Faithfulness(deletion / self.count, insertion / self.count)
             for name, (deletion, insertion) in self.curves.items()
         }
 
-    def write(self, out: command.OutputFolder, network: Network) -> "tuple[Path, Path]":
-        from . import plotting
+    def write(self, out: OutputFolder, network: Network) -> tuple[Path, Path]:
+        from visualization import plotting
 
         results = self.results()
         alike = {
@@ -249,8 +212,8 @@ class _Evaluation:
             "seed": self.seed,
             "areas": {
                 name: {
-                    "deletion": result.deletion_area,
-                    "insertion": result.insertion_area,
+                    "deletion": result.deletion_auc,
+                    "insertion": result.insertion_auc,
                     "beats_random": result.beats(results["random"]),
                 }
                 for name, result in results.items()
@@ -265,7 +228,7 @@ class _Evaluation:
         results = self.results()
         lines = [f"{'area under the curve':24}{'deletion':>10}{'insertion':>11}"]
         for name, result in results.items():
-            line = f"{name:24}{result.deletion_area:10.3f}{result.insertion_area:11.3f}"
+            line = f"{name:24}{result.deletion_auc:10.3f}{result.insertion_auc:11.3f}"
             worse = name != "random" and not result.beats(results["random"])
             lines.append(line + ("  not better than random" if worse else ""))
         return "\n".join(lines)

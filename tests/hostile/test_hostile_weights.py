@@ -268,7 +268,7 @@ def table(tmp_path):
 
 
 def test_the_tables_made_here_are_read_when_they_are_honest(table):
-    from visualization.tensorflow_index import read_index
+    from visualization.weight_files.tensorflow_index import read_index
 
     path = table([(BIAS, tables.entry())])
     found = read_index(path.with_name("a.ckpt.index").read_bytes())

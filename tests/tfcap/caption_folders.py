@@ -5,7 +5,7 @@ import json
 import h5py
 import numpy as np
 
-from tfcap.vocabulary import END, NULL, SPECIAL, START
+from tfcap.data.vocabulary import END, NULL, SPECIAL, START
 
 WORDS = [*SPECIAL, *(f"word{number}" for number in range(4, 40))]
 T, IMAGES, WIDTH = 17, 30, 6

@@ -8,8 +8,8 @@ from PIL import Image
 from tfcap import explain
 from tfcap.caption import caption_figure, explanation_figure
 from tfcap.caption import main as caption
-from tfcap.features import encoder, image_features
-from tfcap.metrics import read_coco_results
+from tfcap.data.features import encoder, image_features
+from tfcap.metrics.scores import read_coco_results
 from tfcap.model import CaptioningRNN
 from visualization import grad_cam, load_image, preprocess_image
 from visualization.backend import keras, tf

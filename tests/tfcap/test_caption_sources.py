@@ -7,7 +7,7 @@ from itertools import chain
 
 import pytest
 
-from tfcap.caption_sources import read_source
+from tfcap.data.sources import read_source
 
 NAMES = [f"{letter}.png" for letter in "abcdef"]
 

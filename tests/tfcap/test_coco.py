@@ -11,9 +11,9 @@ import h5py
 import numpy as np
 import pytest
 
-from tfcap.coco import caption_dataset, decode_captions, load_coco_data, sample_coco_minibatch
-from tfcap.stored import StoredPaths, StoredRows
-from tfcap.vocabulary import END, NULL, START
+from tfcap.data.coco import caption_dataset, decode_captions, load_coco_data, sample_coco_minibatch
+from tfcap.data.lazy_array import LazyArray, StoredPaths
+from tfcap.data.vocabulary import END, NULL, START
 
 from . import caption_folders
 from .caption_folders import IMAGES, WIDTH, WORDS, T
@@ -46,7 +46,7 @@ def rows(request, tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("features", data=array, **STORAGE[request.param])
         array = file["features"][:].astype(np.float32)
-    return StoredRows(tmp_path / "a.h5", "features", 2), array
+    return LazyArray(tmp_path / "a.h5", "features", 2), array
 
 
 # ---- arrays that stay in their files
@@ -92,7 +92,7 @@ def test_any_rows_in_any_order_equal_the_array_s(tmp_path):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["plain"] = array
         file.create_dataset("packed", data=array, chunks=(8, 2), compression="gzip")
-    plain, packed = (StoredRows(tmp_path / "a.h5", name, 2) for name in ("plain", "packed"))
+    plain, packed = (LazyArray(tmp_path / "a.h5", name, 2) for name in ("plain", "packed"))
     integers = hypothesis.strategies.lists(hypothesis.strategies.integers(-50, 49))
     slices = hypothesis.strategies.slices(50)
 
@@ -132,7 +132,7 @@ def test_one_axis_of_rows_gives_numbers(loaded, course):
 def test_integers_of_any_width_become_int32(tmp_path, dtype):
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["ids"] = np.arange(10).astype(dtype)
-    found = StoredRows(tmp_path / "a.h5", "ids", 1)[:]
+    found = LazyArray(tmp_path / "a.h5", "ids", 1)[:]
     assert found.dtype == np.int32
     np.testing.assert_array_equal(found, np.arange(10))
 
@@ -189,7 +189,7 @@ def test_relative_paths_lead_from_the_folder_of_their_list(tmp_path):
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n"])
 @pytest.mark.parametrize("count", [1, 255, 256, 257, 512, 513])
 def test_lines_are_counted_with_and_without_a_last_break(tmp_path, monkeypatch, count, ending):
-    monkeypatch.setattr("tfcap.stored._BLOCK", 64)
+    monkeypatch.setattr("tfcap.data.lazy_array._BLOCK", 64)
     lines = [f"a://{'x' * (number % 50)}{number}" for number in range(count)]
     text = (ending or "\n").join(lines) + ending
     (tmp_path / "a.txt").write_text(text, newline="")
@@ -267,7 +267,7 @@ def test_the_course_s_own_vocabulary_loads(data, tmp_path):
 SPARSE = """
 import sys
 from benchmarks.memory import growth
-from tfcap.coco import load_coco_data, sample_coco_minibatch
+from tfcap.data.coco import load_coco_data, sample_coco_minibatch
 
 def work():
     data = load_coco_data(sys.argv[1], pca_features=False)
@@ -426,7 +426,7 @@ def test_epochs_and_seeds_have_orders_of_their_own(loaded):
 
 OTHER_PROCESS = """
 import sys
-from tfcap.coco import caption_dataset, load_coco_data
+from tfcap.data.coco import caption_dataset, load_coco_data
 dataset = caption_dataset(load_coco_data(sys.argv[1]), batch_size=32, seed=5, epoch=2, start=1)
 print([captions.numpy().tolist() for _, captions in dataset])
 """

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfcap.caption_sources import CaptionSource, Photograph
-from tfcap.coco import decode_captions, load_coco_data
+from tfcap.data.coco import decode_captions, load_coco_data
+from tfcap.data.features import image_features
+from tfcap.data.sources import CaptionSource, Photograph
 from tfcap.datasets import build_dataset, main, make_shapes
-from tfcap.features import image_features
-from tfcap.metrics import references_by_image
+from tfcap.metrics.scores import references_by_image
 from visualization import command, load_image
 
 
@@ -126,7 +126,7 @@ def test_gigabytes_are_not_hashed_in_silence(tmp_path, paths, monkeypatch):
 
 def test_another_threshold_does_not_compute_the_features_again(tmp_path, paths, monkeypatch):
     build_dataset(source(paths), tmp_path, "mine", min_count=1)
-    monkeypatch.setattr("tfcap.feature_files.read_images", None)
+    monkeypatch.setattr("tfcap.data.feature_files.read_images", None)
     record = build_dataset(source(paths), tmp_path, "mine", min_count=6)
     assert record["vocabulary"] == len(load_coco_data(tmp_path)["idx_to_word"]) == 12
 
@@ -385,7 +385,7 @@ def test_a_set_may_be_built_into_the_folder_of_its_photographs_again_and_again(c
 
 
 def test_a_figure_says_where_an_image_cannot_be_shown(tmp_path):
-    from tfcap.inspection import caption_figure
+    from tfcap.data.inspection import caption_figure
 
     figure = caption_figure(
         ["http://example.com/a.jpg", str(tmp_path / "gone.jpg")],

@@ -7,8 +7,8 @@ import pytest
 
 from tests.tfcap.caption_folders import WIDTH, WORDS, write_built, write_course
 from tfcap import CaptioningRNN, evaluate
-from tfcap.coco import decode_captions, load_coco_data
-from tfcap.metrics import (
+from tfcap.data.coco import decode_captions, load_coco_data
+from tfcap.metrics.scores import (
     copied_share,
     nearest_neighbour_captions,
     read_coco_results,

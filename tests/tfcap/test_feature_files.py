@@ -7,9 +7,9 @@ import h5py
 import numpy as np
 import pytest
 
-import tfcap.feature_files
-from tfcap.feature_files import FeatureFiles
-from tfcap.features import image_features, read_images
+import tfcap.data.feature_files
+from tfcap.data.feature_files import FeatureFiles
+from tfcap.data.features import image_features, read_images
 from visualization import load_image
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfcap.features import ENCODER, encoder, image_features, read_images
+from tfcap.data.features import ENCODER, encoder, image_features, read_images
 from visualization import SqueezeNet, load_image, preprocess_image
 
 

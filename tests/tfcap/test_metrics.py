@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfcap import metrics
-from tfcap.metrics import (
+from tfcap.metrics import scores as metrics
+from tfcap.metrics.scores import (
     copied_share,
     distinct_share,
     nearest_neighbour_captions,

@@ -3,8 +3,8 @@ import re
 import numpy as np
 import pytest
 
-from tfcap import shapes
-from tfcap.metrics import score_captions, shuffled_cider
+from tfcap.data import shapes
+from tfcap.metrics.scores import score_captions, shuffled_cider
 
 
 def scenes(count, show=False, seed=0):

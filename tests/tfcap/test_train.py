@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 import pytest
 
-from tfcap import shapes, train, training
-from tfcap.coco import load_coco_data
+from tfcap import train, training
+from tfcap.data import shapes
+from tfcap.data.coco import load_coco_data
 from tfcap.model import CaptioningRNN
 from visualization.backend import tf
 

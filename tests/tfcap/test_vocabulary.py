@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from tfcap.coco import decode_captions
-from tfcap.vocabulary import (
+from tfcap.data.coco import decode_captions
+from tfcap.data.vocabulary import (
     END,
     NULL,
     SPECIAL,

@@ -29,24 +29,24 @@ def test_integrated_gradients_of_a_linear_model_are_weight_times_input():
         result = integrated_gradients(X, [0, 1], linear_model(weights), steps=steps)
         expected = (X * weights).sum(axis=-1) * np.array([1, -1])[:, None, None]
         np.testing.assert_allclose(result.maps, expected, rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(result.gap, 0, atol=1e-4)
+        np.testing.assert_allclose(result.convergence_delta, 0, atol=1e-4)
 
 
 def test_the_completeness_gap_closes_with_more_steps(squeezenet, grace_hopper):
     X = preprocess_image(grace_hopper)[None]
     few = integrated_gradients(X, 457, squeezenet, steps=3)
     many = integrated_gradients(X, 457, squeezenet, steps=60)
-    assert abs(many.gap[0]) < abs(few.gap[0])
+    assert abs(many.convergence_delta[0]) < abs(few.convergence_delta[0])
     rise = (predict_scores(squeezenet, X) - predict_scores(squeezenet, np.zeros_like(X)))[0, 457]
-    assert many.maps.sum() - many.gap[0] == pytest.approx(rise, rel=1e-3)
-    assert abs(many.gap[0]) < 0.05 * rise
+    assert many.maps.sum() - many.convergence_delta[0] == pytest.approx(rise, rel=1e-3)
+    assert abs(many.convergence_delta[0]) < 0.05 * rise
 
 
 def test_the_baseline_has_no_attribution_to_itself():
     model, X, y = make("nested in another")
     result = integrated_gradients(X, y, model, baseline=X, steps=4)
     np.testing.assert_array_equal(result.maps, 0)
-    np.testing.assert_array_equal(result.gap, 0)
+    np.testing.assert_array_equal(result.convergence_delta, 0)
 
 
 @pytest.mark.parametrize("style", STYLES)

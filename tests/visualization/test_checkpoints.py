@@ -283,7 +283,7 @@ def test_the_public_name_stands_beside_the_command(tmp_path):
 
 def test_reading_a_weight_file_needs_no_tensorflow(tmp_path):
     code = (
-        "import sys; from visualization.checkpoints import read_weights; read_weights('imagenet')\n"
+        "import sys; from visualization.weight_files.loading import read_weights; read_weights('imagenet')\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

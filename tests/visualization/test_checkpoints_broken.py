@@ -14,7 +14,7 @@ import pytest
 
 from visualization import SqueezeNet, checkpoints, load_weights
 from visualization.backend import keras, tf
-from visualization.squeezenet import Fire
+from visualization.networks.squeezenet import Fire
 
 from .. import forms
 
@@ -492,7 +492,7 @@ def test_a_damaged_bundle_names_the_command_that_restores_it(tmp_path, monkeypat
         shutil.copy(checkpoints.BUNDLE / name, tmp_path)
     with h5py.File(tmp_path / checkpoints.IMAGENET, "r+") as file:
         file["layers/conv2d/vars/1"][0] += 1
-    monkeypatch.setattr("visualization.bundle.BUNDLE", tmp_path)
+    monkeypatch.setattr("visualization.files.bundle.BUNDLE", tmp_path)
     monkeypatch.setattr(checkpoints, "BUNDLE", tmp_path)
     with pytest.raises(ValueError, match="git checkout"):
         checkpoints.read_weights("imagenet")

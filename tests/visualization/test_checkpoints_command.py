@@ -8,8 +8,9 @@ import h5py
 import numpy as np
 import pytest
 
-from visualization import SqueezeNet, checkpoints, weight_writers
+from visualization import SqueezeNet, checkpoints
 from visualization.backend import tf
+from visualization.weight_files import writers as weight_writers
 
 from .. import forms
 

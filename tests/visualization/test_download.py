@@ -100,7 +100,7 @@ def test_a_redirect_is_checked_like_the_first_url(server, monkeypatch):
     with pytest.raises(ValueError, match=r"redirected to file:///etc/passwd\): only http"):
         image_from_url(f"{server}/redirect?file:///etc/passwd", allow_private=True)
 
-    import visualization.download as download
+    import visualization.images.download as download
 
     first = []  # the first address passes, as a public one would
     monkeypatch.setattr(download, "_is_public", lambda address: not first and not first.append(1))
@@ -160,7 +160,7 @@ def test_the_timeout_is_for_the_name_too(monkeypatch):
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2606:4700::1111", "64:ff9b::808:808"])
 def test_public_addresses_are_let_through(address):
-    import visualization.download as download
+    import visualization.images.download as download
 
     assert download._is_public(address)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from visualization import (
-    area,
+    auc,
     cascading_randomization,
     compare_with_random,
     compute_saliency_maps,
@@ -36,7 +36,7 @@ def corner_model():
 def test_a_map_that_tells_the_truth_deletes_fast_and_inserts_fast():
     model, image, truth = corner_model()
     for curve, better in ((deletion_curve, np.less), (insertion_curve, np.greater)):
-        right, wrong = (area(curve(image, 0, model, m, steps=16))[0] for m in (truth, -truth))
+        right, wrong = (auc(curve(image, 0, model, m, steps=16))[0] for m in (truth, -truth))
         assert better(right, wrong)
 
 
@@ -55,8 +55,8 @@ def test_curves_start_and_end_at_the_whole_and_the_blurred_image(squeezenet, gra
 
 
 def test_the_area_is_the_trapezoids():
-    assert area(np.array([1.0, 1.0, 1.0])) == 1
-    np.testing.assert_allclose(area(np.array([[1.0, 0.0], [0.5, 0.5]])), [0.5, 0.5])
+    assert auc(np.array([1.0, 1.0, 1.0])) == 1
+    np.testing.assert_allclose(auc(np.array([[1.0, 0.0], [0.5, 0.5]])), [0.5, 0.5])
 
 
 def test_a_method_is_compared_with_random_maps():

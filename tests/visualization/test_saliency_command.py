@@ -275,7 +275,7 @@ def test_long_names_are_cut_and_told_apart(name, tmp_path, grace_hopper):
 def test_an_interruption_while_writing_leaves_nothing_behind(tmp_path, monkeypatch):
     import os
 
-    from visualization.command import OutputFolder
+    from visualization.cli.output import OutputFolder
 
     def interrupted(*_):
         raise KeyboardInterrupt

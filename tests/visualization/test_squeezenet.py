@@ -11,7 +11,7 @@ import pytest
 
 from visualization import SqueezeNet, checkpoints, class_names, preprocess_image
 from visualization.backend import keras
-from visualization.squeezenet import Fire
+from visualization.networks.squeezenet import Fire
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -90,7 +90,7 @@ def bundle(tmp_path, monkeypatch):
     """A copy of the bundle that a test may damage."""
     for name in ("manifest.json", checkpoints.IMAGENET, "imagenet_classes.txt"):
         shutil.copy(checkpoints.BUNDLE / name, tmp_path)
-    monkeypatch.setattr("visualization.bundle.BUNDLE", tmp_path)
+    monkeypatch.setattr("visualization.files.bundle.BUNDLE", tmp_path)
     monkeypatch.setattr(checkpoints, "BUNDLE", tmp_path)
     return tmp_path
 
@@ -105,7 +105,7 @@ def test_a_bundle_with_one_changed_byte_is_refused_before_it_is_parsed(bundle, m
 
 
 def test_class_names_that_were_changed_are_refused(bundle, monkeypatch):
-    from visualization import classes
+    from visualization.networks import imagenet as classes
 
     path = bundle / "imagenet_classes.txt"
     monkeypatch.setattr(classes, "_bundled", classes._bundled.__wrapped__)

@@ -1,0 +1,19 @@
+__all__ = [
+    "CaptioningRNN",
+    "build_dataset",
+    "caption_dataset",
+    "decode_captions",
+    "functional",
+    "layers",
+    "load_coco_data",
+    "make_shapes",
+    "ops",
+    "sample_coco_minibatch",
+    "score_captions",
+]
+
+from . import functional, layers, ops
+from .data.coco import caption_dataset, decode_captions, load_coco_data, sample_coco_minibatch
+from .datasets import build_dataset, make_shapes
+from .metrics.scores import score_captions
+from .model import CaptioningRNN

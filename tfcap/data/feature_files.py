@@ -1,0 +1,269 @@
+"""Features of many image files, written to HDF5 so that an interrupted run goes on where it was.
+
+While a file is being filled it is ``FILE.partial``, and ``FILE.progress.json`` says how far it is.
+"""
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, Self
+
+import h5py
+import numpy as np
+
+from tfcap.data.features import (
+    BATCH_SIZE,
+    ENCODER,
+    GRID_SHAPE,
+    POOLED_SHAPE,
+    compiled_encoder,
+    read_images,
+)
+from visualization.weight_files.loading import read_weights
+
+_BETWEEN_COMMITS = 8  # batches; what a killed run loses
+_ROWS_AT_ONCE = 256  # while copying
+_BESIDE = 2**12  # bytes an image; room for its captions, which are written after the features
+
+
+class FeatureFiles:
+    """The features of one list of images, a row for each that could be read.
+
+    Args:
+        path: NAME.h5, the file of the pooled vectors: dataset ``features``, float32 (rows, 512).
+        sources: the paths of the images.
+        grid: also make NAME_grid.h5, with ``features`` float16 (rows, 13, 13, 512).
+        what: the images are called in errors.
+
+    Attributes:
+        skipped: what could not be read, source -> why; complete after `fill`.
+    """
+
+    def __init__(
+        self, path: Path, sources: Sequence[str], *, grid: bool = False, what: str = "images"
+    ) -> None:
+        self.sources, self._grid, self._what = sources, grid, what
+        self._grid_path = path.with_name(f"{path.stem}_grid.h5")
+        self._files = [_Rows(path, POOLED_SHAPE, "<f4")]
+        if grid:
+            self._files.append(_Rows(self._grid_path, GRID_SHAPE, "<f2"))
+        self._progress = path.with_name(f"{path.stem}.progress.json")
+        self._next_progress = path.with_name(f"{path.stem}.progress.json.partial")
+        self._digest = _digest(sources)
+        self.skipped: dict[str, str] = {}
+        self._done = self._rows = 0
+        self._in_place = False
+
+    def fill(self, report: Callable[[int], None] = lambda done: None) -> None:
+        """Computes what is not there yet; `report` is told how many images are done.
+
+        Raises:
+            ValueError: no image can be read.
+            OSError: there is no room, or the files cannot be written.
+        """
+        if not self._resume():
+            self._start()
+        if self._in_place:
+            return
+        with contextlib.ExitStack() as opened:
+            for file in self._files:
+                opened.enter_context(file)
+            left = self.sources[self._done :]
+            images = opened.enter_context(contextlib.closing(read_images(left)))
+            self._compute(images, report)
+        if not self._rows:
+            reason = next(iter(self.skipped.values()))
+            raise ValueError(
+                f"none of the {len(self.sources):,} {self._what} can be read ({reason}): get them "
+                "again, or take them out of the captions"
+            )
+        for file in self._files:
+            file.cut(self._rows)
+        self._stage_state(in_place=True)
+
+    def places(self) -> dict[Path, Path]:
+        """The names of the files -> where they lie: elsewhere until `move_into_place`."""
+        return {file.path: file.path if self._in_place else file.partial for file in self._files}
+
+    def move_into_place(self) -> None:
+        """Gives the files their names, once all that belongs to them is there: takes no room."""
+        if self._in_place:
+            return
+        self._grid_path.unlink(missing_ok=True)  # of other images, perhaps
+        for file in self._files:
+            os.replace(file.partial, file.path)
+        os.replace(self._next_progress, self._progress)
+        self._in_place = True
+
+    def _compute(
+        self, images: Iterator[np.ndarray | Exception], report: Callable[[int], None]
+    ) -> None:
+        forward = compiled_encoder()
+        done, rows, batches = self._done, self._rows, 0
+        while done < len(self.sources):
+            report(done)
+            batch = []
+            for source in self.sources[done : done + BATCH_SIZE]:
+                image = next(images)
+                if isinstance(image, Exception):
+                    self.skipped[source] = " ".join(str(image).split())
+                else:
+                    batch.append(image)
+                done += 1
+            if batch:
+                for file, features in zip(self._files, forward(np.stack(batch)), strict=False):
+                    file.write(rows, features.numpy())
+                rows += len(batch)
+            batches += 1
+            if batches % _BETWEEN_COMMITS == 0 or done == len(self.sources):
+                self._commit(done, rows)
+
+    def _commit(self, done: int, rows: int) -> None:
+        for file in self._files:
+            file.sync()
+        self._done, self._rows = done, rows
+        self._stage_state(in_place=False)
+        os.replace(self._next_progress, self._progress)
+
+    def _resume(self) -> bool:
+        """Takes up what an earlier run left, if it is whole and of the same images."""
+        state, count = self._state(), len(self.sources)
+        if state is None or (state["grid"] != self._grid and not state["in_place"]):
+            return False
+        for file in self._files:
+            found = file.rows_of(file.path if state["in_place"] else file.partial)
+            cut = state["done"] == count and found == state["rows"]
+            if not cut and (state["in_place"] or found != count):
+                return False
+        self._done, self._rows, self.skipped = state["done"], state["rows"], state["skipped"]
+        self._in_place = state["in_place"]
+        return True
+
+    def _start(self) -> None:
+        self._progress.unlink(missing_ok=True)
+        needed = (sum(file.row_bytes for file in self._files) + _BESIDE) * len(self.sources)
+        free = shutil.disk_usage(self._progress.parent).free
+        if needed > free:
+            raise OSError(
+                f"{self._progress.parent}: features and captions take {needed / 1e6:,.1f} MB, but only "
+                f"{free / 1e6:,.1f} MB are free: make room, or name another folder"
+            )
+        for file in self._files:
+            file.create(file.partial, len(self.sources))
+
+    def _stage_state(self, in_place: bool) -> None:
+        state = {"digest": self._digest, "done": self._done, "rows": self._rows}
+        state |= {"skipped": self.skipped, "grid": self._grid, "in_place": in_place}
+        with explained(self._progress):
+            self._next_progress.write_text(json.dumps(state), encoding="utf-8")
+
+    def _state(self) -> dict | None:
+        try:
+            state = json.loads(self._progress.read_text(encoding="utf-8"))
+            counts = 0 <= state["rows"] <= state["done"] <= len(self.sources)
+            whole = isinstance(state["skipped"], dict) and {state["grid"], state["in_place"]} <= {
+                0,
+                1,
+            }
+            return state if counts and whole and state["digest"] == self._digest else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+
+class _Rows:
+    """The HDF5 file of one kind of features.
+
+    The rows lie one after another at a place that is fixed when the file is made, and are written
+    there without HDF5: a run that is killed cannot leave HDF5's own tables half-written.
+    """
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
+        self.path, self.partial = path, path.with_name(f"{path.name}.partial")
+        self._shape, self._dtype = shape, np.dtype(dtype)
+        self.row_bytes = int(np.prod(shape)) * self._dtype.itemsize
+
+    def create(self, path: Path, rows: int) -> None:
+        with explained(path), h5py.File(path, "w") as file:
+            file.attrs["encoder"] = ENCODER
+            layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            layout.set_obj_track_times(False)  # the same features make the same file
+            space = h5py.h5s.create_simple((rows, *self._shape))
+            kind = h5py.h5t.py_create(self._dtype)
+            h5py.h5d.create(file.id, b"features", kind, space, layout)
+
+    def rows_of(self, path: Path) -> int | None:
+        """How many rows a file has; None if it is not whole."""
+        try:
+            with h5py.File(path, "r") as file:
+                features = file["features"]
+                fits = features.shape[1:] == self._shape and features.dtype == self._dtype
+                return len(features) if fits else None
+        except (OSError, KeyError, AttributeError, RuntimeError):
+            return None
+
+    def __enter__(self) -> Self:
+        with h5py.File(self.partial, "r") as file:
+            self._offset = file["features"].id.get_offset()
+        self._file: BinaryIO = self.partial.open("r+b")
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        with contextlib.suppress(OSError):  # what it could not write has been told already
+            self._file.close()
+
+    def write(self, row: int, features: np.ndarray) -> None:
+        with explained(self.partial):
+            self._file.seek(self._offset + row * self.row_bytes)
+            self._file.write(np.ascontiguousarray(features, self._dtype).data)
+
+    def sync(self) -> None:
+        with explained(self.partial):
+            self._file.flush()
+            os.fsync(self._file.fileno())
+
+    def cut(self, rows: int) -> None:
+        """Leaves the first rows only: HDF5 cannot shorten such a file, so they are copied."""
+        with h5py.File(self.partial, "r") as file:
+            features = file["features"]
+            if len(features) == rows:
+                return
+            shorter = _Rows(self.partial, self._shape, self._dtype.str)
+            shorter.create(shorter.partial, rows)
+            with shorter:
+                for start in range(0, rows, _ROWS_AT_ONCE):
+                    shorter.write(start, features[start : min(start + _ROWS_AT_ONCE, rows)])
+                shorter.sync()
+        os.replace(shorter.partial, self.partial)
+
+
+def _digest(sources: Sequence[str]) -> str:
+    """Changes when an image is another, has changed, or when the features would be others."""
+    digest = hashlib.sha256(f"{ENCODER} {read_weights('imagenet')[1]}".encode())
+    for source in sources:
+        try:
+            status = os.stat(source)
+            digest.update(f"\0{source}\0{status.st_size}\0{status.st_mtime_ns}".encode())
+        except OSError:
+            digest.update(f"\0{source}\0missing".encode())
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Makes one sentence of what the system, or HDF5, says about a file that cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        if "errno = 28" in reason:
+            reason = os.strerror(errno.ENOSPC)
+        raise OSError(
+            f"{path}: cannot be written: {reason}: the same command goes on from here once it can be"
+        ) from error

@@ -1,0 +1,61 @@
+__all__ = [
+    "SQUEEZENET_MEAN",
+    "SQUEEZENET_STD",
+    "Faithfulness",
+    "FoolingResult",
+    "IntegratedGradients",
+    "SqueezeNet",
+    "auc",
+    "blur_image",
+    "cascading_randomization",
+    "class_names",
+    "class_visualization_update_step",
+    "compare_with_random",
+    "compute_saliency_maps",
+    "create_class_visualization",
+    "deletion_curve",
+    "deprocess_image",
+    "find_class",
+    "grad_cam",
+    "image_from_url",
+    "image_gradients",
+    "insertion_curve",
+    "integrated_gradients",
+    "jitter",
+    "load_image",
+    "load_imagenet_val",
+    "load_weights",
+    "make_fooling_image",
+    "make_fooling_images",
+    "paint_class",
+    "predict_scores",
+    "preprocess_image",
+    "smoothed",
+]
+
+from .attribution import (
+    IntegratedGradients,
+    compute_saliency_maps,
+    grad_cam,
+    integrated_gradients,
+    smoothed,
+)
+from .class_visualization import class_visualization_update_step, create_class_visualization
+from .faithfulness import (
+    Faithfulness,
+    auc,
+    cascading_randomization,
+    compare_with_random,
+    deletion_curve,
+    insertion_curve,
+)
+from .fooling import FoolingResult, make_fooling_image, make_fooling_images
+from .gradients import image_gradients, predict_scores
+from .images.channel_statistics import SQUEEZENET_MEAN, SQUEEZENET_STD
+from .images.preprocessing import deprocess_image, preprocess_image
+from .images.reading import image_from_url, load_image
+from .images.transforms import blur_image, jitter
+from .networks.imagenet import class_names, find_class, load_imagenet_val
+from .networks.squeezenet import SqueezeNet
+from .painting import paint_class
+from .weight_files.loading import load_weights

@@ -1,0 +1,70 @@
+"""The arguments that several commands take."""
+
+import argparse
+import math
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Parser", "number"]
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser to which the arguments that several commands take can be added."""
+
+    def add_network_arguments(self) -> None:
+        network = self.add_mutually_exclusive_group()
+        network.add_argument(
+            "--weights",
+            default="imagenet",
+            metavar="FILE",
+            help="a checkpoint of SqueezeNet 1.1 in any form (default: the bundled ImageNet weights)",
+        )
+        network.add_argument(
+            "--model",
+            metavar="FILE.py:FUNCTION",
+            help="your own Keras model: a function that returns (model, preprocess, bounds, names); "
+            "the file is run",
+        )
+
+    def add_common_arguments(self) -> None:
+        self.add_argument(
+            "--seed", type=number(int, 0, 2**32 - 1), default=0, help="default: %(default)s"
+        )
+        self.add_argument(
+            "--out",
+            type=Path,
+            default=Path("out"),
+            metavar="FOLDER",
+            help="where the results go; made if missing (default: ./%(default)s)",
+        )
+        self.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def number(
+    kind: type, low: float, high: float = math.inf, *, excluding: Collection[float] = ()
+) -> Callable[[str], Any]:
+    """An argparse type: a finite number from `low` to `high`.
+
+    Args:
+        kind: `int` or `float`.
+        low, high: the range, both ends included.
+        excluding: numbers that are not allowed; (0,) with `low` 0 takes what is above 0.
+    """
+    what = "a whole number" if kind is int else "a number"
+    where = f"above {low:,}" if low in excluding else f"from {low:,}"
+    if high < math.inf:
+        where += f" and below {high:,}" if high in excluding else f" to {high:,}"
+    elif low not in excluding:
+        where = f"of at least {low:,}"
+
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and low <= value <= high) or value in excluding:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what} {where}")
+        return value
+
+    return convert

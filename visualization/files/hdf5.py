@@ -1,0 +1,82 @@
+"""The one way to open an HDF5 file that is not trusted.
+
+Links can lead to any other file, datasets can lie in other files, and a chunk can unpack to more than
+there is memory: none of these is followed. Whatever h5py raises becomes one sentence.
+"""
+
+import contextlib
+import io
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import h5py
+
+from visualization.files.kinds import HDF5, describe
+from visualization.files.printable import printable
+from visualization.files.system_errors import reading
+
+__all__ = ["RefusedError", "open_hdf5", "safe_dataset"]
+
+_CACHE = 2**25  # bytes of unpacked chunks that h5py keeps
+
+
+class RefusedError(ValueError):
+    """What is wrong with a file that HDF5 itself does not complain of."""
+
+
+@contextlib.contextmanager
+def open_hdf5(source: Path | bytes, name: str | None = None) -> Iterator[h5py.File]:
+    """An HDF5 file for reading, from a path or from its content.
+
+    Args:
+        source: the path, or the whole content.
+        name: what errors call it; by default the path.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        ValueError: it is not a valid HDF5 file, or damaged; also for what h5py raises in the block.
+    """
+    name = str(source) if name is None else name
+    if isinstance(source, bytes):
+        start, size = source[:512], len(source)
+    else:
+        with reading(source):
+            if source.exists() and not source.is_file():
+                raise OSError(f"{source}: is not a regular file: name an HDF5 file")
+            with source.open("rb") as file:
+                start = file.read(512)
+            size = source.stat().st_size
+    if not start.startswith(HDF5):
+        told = describe(start) or f"is not an HDF5 file (it starts with {start[:8].hex(' ')})"
+        raise ValueError(f"{name}: {told}")
+    try:
+        opened = io.BytesIO(source) if isinstance(source, bytes) else str(source)
+        with h5py.File(opened, "r", locking=False, rdcc_nbytes=_CACHE) as hdf5:
+            yield hdf5
+    except RefusedError:
+        raise
+    # h5py raises whichever of these its C library's code happens to be translated to
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError):
+        raise ValueError(
+            f"{name}: is an HDF5 file that is truncated or damaged (it has {size:,} bytes): "
+            "download or build it again"
+        ) from None
+
+
+def safe_dataset(file: h5py.Group, path: str, name: str, max_chunk: int = _CACHE) -> h5py.Dataset:
+    """The dataset at `path`, which must lie inside the file in chunks of at most `max_chunk` bytes.
+
+    Raises:
+        RefusedError: there is none, it is only linked to, or lies in another file or huge chunks.
+    """
+    key = printable(path)
+    if not isinstance(file.get(path, getlink=True), h5py.HardLink):
+        raise RefusedError(f"{name}: has no dataset {key}, or only a link to it, which is refused")
+    dataset = file[path]
+    if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
+        raise RefusedError(f"{name}: keeps {key} in another file, which is refused")
+    chunk = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
+    if dataset.shape is None or chunk > max_chunk:
+        raise RefusedError(f"{name}: stores {key} in chunks of {chunk:,} bytes, which is refused")
+    return dataset

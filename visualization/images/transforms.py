@@ -1,0 +1,60 @@
+"""Shifts and blurs of images, as class visualisation needs them."""
+
+from typing import Any
+
+import numpy as np
+
+from visualization.backend import tf
+
+
+def jitter(X: Any, ox: int, oy: int) -> Any:
+    """Shifts images cyclically: what leaves on one side comes back on the other.
+
+    Args:
+        X: (N, H, W, C), a tensor or an array.
+        ox: pixels to the right, along the width, axis 2.
+        oy: pixels down, along the height, axis 1.
+
+    Returns:
+        The same shape, dtype and kind as X.
+    """
+    if tf.is_tensor(X):
+        return tf.roll(X, shift=[oy, ox], axis=[1, 2])
+    return np.roll(X, shift=(oy, ox), axis=(1, 2))
+
+
+def blur_image(X: Any, sigma: float = 1) -> Any:
+    """Blurs images with a Gaussian along the height and the width.
+
+    Borders are reflected and the Gaussian is cut at 4 sigma, as in SciPy's ``gaussian_filter1d``.
+
+    Args:
+        X: floating point (N, H, W, C), a tensor or an array.
+        sigma: the Gaussian's standard deviation, in pixels, above 0.
+
+    Returns:
+        The same shape, dtype and kind as X.
+
+    Raises:
+        ValueError: sigma is not positive, or X has not four axes or is not floating point.
+    """
+    blurred = tf.convert_to_tensor(X)
+    if not sigma > 0:
+        raise ValueError(f"sigma is {sigma}, expected a positive number of pixels")
+    if blurred.shape.rank != 4:
+        raise ValueError(f"X has shape {tuple(blurred.shape)}, expected (N, H, W, C)")
+    if not blurred.dtype.is_floating:
+        raise ValueError(f"X is {blurred.dtype.name}, expected floating point: convert it first")
+    radius = int(4 * sigma + 0.5)
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma) ** 2)
+    weights /= weights.sum()
+    for axis in (1, 2):
+        length = tf.shape(blurred)[axis]
+        positions = tf.range(-radius, length + radius) % (2 * length)
+        mirrored = tf.minimum(positions, 2 * length - 1 - positions)
+        padded = tf.gather(blurred, mirrored, axis=axis)
+        blurred = tf.zeros_like(blurred)
+        for i, weight in enumerate(weights.tolist()):  # one copy in memory, not 2r + 1
+            part = padded[:, i : i + length] if axis == 1 else padded[:, :, i : i + length]
+            blurred += weight * part
+    return blurred if tf.is_tensor(X) else blurred.numpy()

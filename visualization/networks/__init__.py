@@ -1,0 +1,1 @@
+"""The bundled networks and their classes."""
