@@ -245,7 +245,7 @@ class _Rows:
 
 def _digest(sources: Sequence[str]) -> str:
     """Changes when an image is another, has changed, or when the features would be others."""
-    digest = hashlib.sha256(f"{ENCODER} {read_weights('imagenet')[1]}".encode())
+    digest = hashlib.sha256(f"{ENCODER} {read_weights('imagenet').sha256}".encode())
     for source in sources:
         try:
             status = os.stat(source)

@@ -48,7 +48,8 @@ class Network:
         if arguments.model is None:
             from visualization.weight_files.loading import read_weights
 
-            digest = read_weights(arguments.weights)[1]
+            with loading_tensorflow(arguments.quiet):  # which reads its own checkpoints
+                digest = read_weights(arguments.weights).sha256
             self.record = {"weights": arguments.weights, "sha256": digest}
         else:
             import hashlib

@@ -44,6 +44,8 @@ def loading_tensorflow(quiet: bool) -> Iterator[None]:
         os.dup2(chatter.fileno(), 2)
         try:
             yield
+        except (ValueError, OSError):  # of a file that was read meanwhile
+            raise
         except BaseException:
             os.dup2(terminal, 2)
             chatter.seek(0)

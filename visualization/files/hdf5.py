@@ -48,7 +48,9 @@ def open_hdf5(source: Path | bytes, name: str | None = None) -> Iterator[h5py.Fi
                 start = file.read(512)
             size = source.stat().st_size
     if not start.startswith(HDF5):
-        told = describe(start) or f"is not an HDF5 file (it starts with {start[:8].hex(' ')})"
+        told = describe(start, "an HDF5 file") or (
+            f"is not an HDF5 file (it starts with {start[:8].hex(' ')})"
+        )
         raise ValueError(f"{name}: {told}")
     try:
         opened = io.BytesIO(source) if isinstance(source, bytes) else str(source)
