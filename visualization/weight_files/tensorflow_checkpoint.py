@@ -129,7 +129,7 @@ def _defect(shards: list[Path], index: Index) -> OSError | ValueError | None:
     missing = [path.name for path in shards if not path.is_file()]
     if missing:
         return FileNotFoundError(
-            f"the data is missing, of which the index names {len(shards)} files: copy "
+            f"data files are missing ({len(missing)} of {len(shards)}): copy "
             f"{', '.join(missing[:4])} to {shards[0].absolute().parent}, beside the index"
         )
     stored = index.tensors | index.slices

@@ -112,23 +112,35 @@ _DIMENSION = {1: _NUMBER}  # its size
 def _entry(name: str, message: bytes) -> Entry:
     numbers = {1: 0, 3: 0, 4: 0, 5: 0}  # dtype, data file, offset, size
     shape: list[int] = []
+    slices = []
     for number, value in _fields(message, _ENTRY):
         if number == 2:
             shape += [
                 dict(_fields(size, _DIMENSION)).get(1, 0) for _, size in _fields(value, _SHAPE)
             ]
         elif number == 7:
-            for _, extent in _fields(value, _SLICE):
-                fields = dict(_fields(extent, _EXTENT))
-                if min(fields.values(), default=0) < 0 or (fields.get(1) and 2 not in fields):
-                    raise ValueError(f"{name[:100]!r} has an impossible slice")
+            slices.append(_slice(value))
         else:
             numbers[number] = value
     dtype, shard, offset, size = (numbers[number] for number in (1, 3, 4, 5))
     values = math.prod(max(length, 1) for length in shape)
+    if len(set(slices)) < len(slices):
+        raise ValueError(f"{name[:100]!r} has one slice twice")
     if len(shape) > 254 or min((*shape, offset, size)) < 0 or values >= 2**63:
         raise ValueError(f"{name[:100]!r} has an impossible shape or place")
     return Entry(_DTYPES.get(dtype, f"dtype {dtype}"), tuple(shape), shard, offset, size)
+
+
+def _slice(message: bytes) -> tuple[tuple[int, int | None], ...]:
+    """Start and length in each dimension; without a length it is the whole dimension."""
+    extents = []
+    for _, extent in _fields(message, _SLICE):
+        fields = dict(_fields(extent, _EXTENT))
+        start, length = fields.get(1, 0), fields.get(2)
+        if start < 0 or (start > 0 if length is None else length < 0):
+            raise ValueError("it has an impossible slice")
+        extents.append((start, length))
+    return tuple(extents)
 
 
 def _fields(message: bytes, kinds: Mapping[int, int]) -> Iterator[tuple[int, Any]]:
