@@ -1,5 +1,8 @@
 """python -m visualization.checkpoints inspect | convert | verify."""
 
+import contextlib
+import io
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -30,15 +33,15 @@ def run(capsys):
     return call
 
 
-@pytest.fixture(params=["a.weights.h5", "a.npz", "a.safetensors", "a.ckpt"])
-def converted(request, run, tmp_path):
+@pytest.fixture(scope="module", params=["a.weights.h5", "a.npz", "a.safetensors", "a.ckpt"])
+def converted(request, tmp_path_factory):
     """The bundled weights in each form, written by the command."""
     if request.param.endswith(".safetensors"):
         pytest.importorskip("safetensors")
-    path = tmp_path / request.param
-    status, out, err = run("convert", "imagenet", path)
-    assert (status, err) == (0, "")
-    assert "the scores differ by 0 (allowed: 1e-5)" in out
+    path = tmp_path_factory.mktemp("converted") / request.param
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert checkpoints.main(["convert", "imagenet", str(path)]) == 0
+    assert "the scores differ by 0 (allowed: 1e-5)" in out.getvalue()
     return path
 
 
@@ -104,30 +107,26 @@ def test_what_is_converted_twice_keeps_its_first_provenance(converted, run, tmp_
     assert f"then {converted.name}" in out.replace(".index", "")
 
 
-def test_a_converted_checkpoint_is_one_that_tensorflow_restores(run, arrays, tmp_path):
-    run("convert", "imagenet", tmp_path / "a.ckpt")
-    kernel = tf.Variable(np.zeros((3, 3, 3, 64), np.float32))
-    layer = tf.train.Checkpoint(kernel=kernel)
-    root = tf.train.Checkpoint(net=tf.train.Checkpoint(**{"layer_with_weights-0": layer}))
-    root.read(str(tmp_path / "a.ckpt")).assert_existing_objects_matched().expect_partial()
-    np.testing.assert_array_equal(kernel.numpy(), arrays["conv1/kernel"])
-
-
-def test_a_converted_weight_file_is_one_that_keras_loads(run, arrays, tmp_path):
-    run("convert", "imagenet", tmp_path / "a.weights.h5")
-    model = SqueezeNet(weights=None)
-    model.load_weights(tmp_path / "a.weights.h5")
-    np.testing.assert_array_equal(model.get_layer("conv1").kernel.numpy(), arrays["conv1/kernel"])
-
-
-def test_a_converted_safetensors_file_has_torchvisions_names_and_order(run, arrays, tmp_path):
-    numpy = pytest.importorskip("safetensors.numpy")
-    run("convert", "imagenet", tmp_path / "a.safetensors")
-    expected = forms.torch_arrays(arrays)
-    found = numpy.load_file(tmp_path / "a.safetensors")
-    assert found.keys() == expected.keys()
-    for name, array in expected.items():
-        np.testing.assert_array_equal(found[name], array)
+def test_a_converted_file_is_one_that_its_own_program_loads(converted, arrays):
+    if converted.suffix == ".ckpt":
+        kernel = tf.Variable(np.zeros((3, 3, 3, 64), np.float32))
+        layer = tf.train.Checkpoint(kernel=kernel)
+        root = tf.train.Checkpoint(net=tf.train.Checkpoint(**{"layer_with_weights-0": layer}))
+        root.read(str(converted)).assert_existing_objects_matched().expect_partial()
+        np.testing.assert_array_equal(kernel.numpy(), arrays["conv1/kernel"])
+    elif converted.suffix == ".h5":
+        model = SqueezeNet(weights=None)
+        model.load_weights(converted)
+        kernel = model.get_layer("conv1").kernel
+        np.testing.assert_array_equal(kernel.numpy(), arrays["conv1/kernel"])
+    elif converted.suffix == ".npz":
+        np.testing.assert_array_equal(np.load(converted)["conv1/kernel"], arrays["conv1/kernel"])
+    else:  # torchvision's names and order
+        expected = forms.torch_arrays(arrays)
+        found = pytest.importorskip("safetensors.numpy").load_file(converted)
+        assert found.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array)
 
 
 def test_caffes_weights_are_folded_once_and_the_file_says_so(run, arrays, tmp_path):
@@ -244,12 +243,13 @@ def test_verify_finds_weights_that_see_something_else(run, arrays, tmp_path):
     assert "expected  bow tie (457) at 73 % to 75 %, then suit (834)" in out
 
 
-def test_values_that_changed_after_the_conversion_are_found(run, tmp_path):
-    run("convert", "imagenet", tmp_path / "a.weights.h5")
-    assert "as recorded in the file" in run("verify", tmp_path / "a.weights.h5")[1]
-    with h5py.File(tmp_path / "a.weights.h5", "r+") as file:
+@pytest.mark.parametrize("converted", ["a.weights.h5"], indirect=True)
+def test_values_that_changed_after_the_conversion_are_found(run, converted, tmp_path):
+    assert "as recorded in the file" in run("verify", converted)[1]
+    changed = shutil.copy(converted, tmp_path)
+    with h5py.File(changed, "r+") as file:
         file["layers/conv2d/vars/1"][0] *= 1.000001
-    status, _, err = run("verify", tmp_path / "a.weights.h5")
+    status, _, err = run("verify", changed)
     assert status == 2
     assert "its values have changed since it was written" in err
 
@@ -257,30 +257,31 @@ def test_values_that_changed_after_the_conversion_are_found(run, tmp_path):
 # ---- as a command
 
 
-def test_help_answers_at_once_and_without_a_warning():
-    for arguments in (["--help"], ["convert", "--help"]):
-        ran = subprocess.run([*PROG, *arguments], capture_output=True, text=True, cwd=ROOT)
-        assert ran.returncode == 0
-        assert not ran.stderr
-        assert "example: python -m visualization.checkpoints convert" in ran.stdout
+def test_help_answers_without_importing_the_library():
     code = (
         "import sys\nfrom visualization.checkpoints import main\n"
         "try: main(['--help'])\nexcept SystemExit: pass\n"
         "assert not {'tensorflow', 'keras', 'numpy', 'h5py'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
+    command = [sys.executable, "-W", "error", "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not ran.stderr
+    assert "example: python -m visualization.checkpoints convert" in ran.stdout
 
 
-def test_a_wrong_path_is_one_line_and_status_2(tmp_path):
-    ran = subprocess.run(
-        [*PROG, "verify", tmp_path / "none.ckpt"], capture_output=True, text=True, cwd=ROOT
-    )
-    assert ran.returncode == 2
-    assert not ran.stdout
-    assert ran.stderr.startswith(
-        f"python -m visualization.checkpoints: {tmp_path / 'none.ckpt'}: there is no such file"
-    )
-    assert ran.stderr.count("\n") == 1
+@pytest.mark.parametrize("job", ["inspect", "convert", "verify"])
+def test_each_job_has_help_with_an_example(run, capsys, job):
+    with pytest.raises(SystemExit):
+        run(job, "--help")
+    assert f"example: python -m visualization.checkpoints {job}" in capsys.readouterr().out
+
+
+def test_a_wrong_path_is_one_line_and_status_2(run, tmp_path):
+    path = tmp_path / "none.ckpt"
+    status, out, err = run("verify", path)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"python -m visualization.checkpoints: {path}: there is no such file")
+    assert err.count("\n") == 1
 
 
 def test_a_damaged_checkpoint_is_one_line_and_no_chatter_of_tensorflow(arrays, tmp_path):

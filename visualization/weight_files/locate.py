@@ -99,14 +99,11 @@ def _open_content(content: bytes, name: str, path: Path) -> WeightFile:
     elif is_safetensors(content):
         form, read = "safetensors", read_safetensors
     else:
-        raise ValueError(
-            f"{name}: "
-            + (
-                describe(content)
-                or f"is of no known format (it starts with {content[:8].hex(' ')}): name a TensorFlow "
-                "checkpoint, a Keras HDF5 weight file, an .npz or a .safetensors file of SqueezeNet 1.1"
-            )
+        problem = describe(content) or (
+            f"is of no known format (it starts with {content[:8].hex(' ')}): name a TensorFlow "
+            "checkpoint, a Keras HDF5 weight file, an .npz or a .safetensors file of SqueezeNet 1.1"
         )
+        raise ValueError(f"{name}: {problem}")
     tensors, metadata = read(content, name)
     return WeightFile(name, form, [path], tensors, metadata, content=content)
 

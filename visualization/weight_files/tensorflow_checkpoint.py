@@ -108,14 +108,11 @@ def _read_index(path: Path) -> Index:
             "a checkpoint of SqueezeNet 1.1"
         )
     if not content.endswith(MAGIC):
-        raise ValueError(
-            f"{path}: "
-            + (
-                describe(content)
-                or f"is not a TensorFlow index, or is truncated (it has {len(content):,} bytes and the "
-                "wrong end): download it again"
-            )
+        problem = describe(content) or (
+            f"is not a TensorFlow index, or is truncated (it has {len(content):,} bytes and the wrong "
+            "end): download it again"
         )
+        raise ValueError(f"{path}: {problem}")
     try:
         return read_index(content)
     except ValueError as error:
