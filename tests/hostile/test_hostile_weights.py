@@ -381,11 +381,16 @@ def test_index_whose_blocks_lie_outside_of_it(refused, tmp_path):
     assert "a block lies beyond its end" in refused(tmp_path / "a.index")
 
 
-def test_state_file_that_leads_out_of_its_folder(refused, tmp_path, arrays):
+def test_state_file_that_leads_out_of_its_folder(refused, tmp_path):
     secret = tmp_path / "elsewhere"
     secret.mkdir()
-    np.savez(secret / "model.npz", **arrays)
-    for named in (f"{secret}/model.npz", "../elsewhere/model.npz", "elsewhere/model.npz", ".."):
+    (secret / "model.index").write_bytes(tables.index([(BIAS, tables.entry())]))
+    for named in (
+        f"{secret}/model",
+        f"../{tmp_path.name}/elsewhere/model",
+        "elsewhere/model",
+        "..",
+    ):
         (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{named}"\n')
         assert "in its folder" in refused(tmp_path / "checkpoint")
 
