@@ -40,43 +40,34 @@ def main(argv: list[str] | None = None) -> int:
         epilog="example: python -m visualization.checkpoints convert squeezenet.ckpt new.weights.h5",
     )
     jobs = parser.add_subparsers(dest="job", required=True, metavar="inspect|convert|verify")
-    inspect = jobs.add_parser(
-        "inspect",
-        help="show what a file is and holds",
-        epilog="example: python -m visualization.checkpoints inspect squeezenet.ckpt.index",
-    )
-    convert = jobs.add_parser(
-        "convert",
-        help="write the weights in another form",
-        epilog="example: python -m visualization.checkpoints convert squeezenet.ckpt new.npz",
-    )
-    verify = jobs.add_parser(
-        "verify",
-        help="check hashes, and what the network sees",
-        epilog="example: python -m visualization.checkpoints verify imagenet",
-    )
-    for job in (inspect, convert, verify):
+    for name, work, text, example in (
+        ("inspect", _inspect, "show what a file is and holds", "squeezenet.ckpt.index"),
+        ("convert", _convert, "write the weights in another form", "squeezenet.ckpt new.npz"),
+        ("verify", _verify, "check hashes, and what the network sees", "imagenet"),
+    ):
+        job = jobs.add_parser(name, help=text, epilog=f"example: {parser.prog} {name} {example}")
+        job.set_defaults(work=work)
         job.add_argument(
             "source",
             metavar="SOURCE",
             help="a weight file, a TensorFlow prefix, a folder, or 'imagenet' for the bundled weights",
         )
-    convert.add_argument(
-        "destination",
-        type=Path,
-        metavar="DESTINATION",
-        help="a new file; its ending decides the form: .weights.h5, .npz, .safetensors, or .ckpt for "
-        "a TensorFlow checkpoint",
-    )
-    for job in (convert, verify):
-        job.add_argument(
-            "--convention",
-            metavar="course|caffe",
-            help="the input that the weights are for: the course's RGB/mean/std, or Caffe's BGR, "
-            "which is folded in (default: what the file says, else course)",
-        )
-    work = {"inspect": _inspect, "convert": _convert, "verify": _verify}
-    return run(parser, argv, lambda arguments: work[arguments.job](arguments))
+        if name == "convert":
+            job.add_argument(
+                "destination",
+                type=Path,
+                metavar="DESTINATION",
+                help="a new file; its ending decides the form: .weights.h5, .npz, .safetensors, or "
+                ".ckpt for a TensorFlow checkpoint",
+            )
+        if name != "inspect":
+            job.add_argument(
+                "--convention",
+                metavar="course|caffe",
+                help="the input that the weights are for: the course's RGB/mean/std, or Caffe's BGR, "
+                "which is folded in (default: what the file says, else course)",
+            )
+    return run(parser, argv, lambda arguments: arguments.work(arguments))
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
@@ -186,7 +177,7 @@ def _load(
             from visualization.weight_files.writers import check_destination
 
             check_destination(destination)
-        weights = read_weights(arguments.source, arguments.convention)
+        weights = read_weights(arguments.source, convention=arguments.convention)
 
         from visualization.networks.squeezenet import SqueezeNet
     model = SqueezeNet(weights=None)

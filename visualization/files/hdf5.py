@@ -19,6 +19,7 @@ from visualization.files.system_errors import reading
 __all__ = ["RefusedError", "open_hdf5", "safe_dataset"]
 
 _CACHE = 2**25  # bytes of unpacked chunks that h5py keeps
+_REMEDY = "save the arrays in the file itself, in small chunks"
 
 
 class RefusedError(ValueError):
@@ -74,11 +75,15 @@ def safe_dataset(file: h5py.Group, path: str, name: str, max_chunk: int = _CACHE
     """
     key = printable(path)
     if not isinstance(file.get(path, getlink=True), h5py.HardLink):
-        raise RefusedError(f"{name}: has no dataset {key}, or only a link to it, which is refused")
+        raise RefusedError(
+            f"{name}: has no dataset {key}, or only a link to it, which is refused: {_REMEDY}"
+        )
     dataset = file[path]
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise RefusedError(f"{name}: keeps {key} in another file, which is refused")
+        raise RefusedError(f"{name}: keeps {key} in another file, which is refused: {_REMEDY}")
     chunk = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
     if dataset.shape is None or chunk > max_chunk:
-        raise RefusedError(f"{name}: stores {key} in chunks of {chunk:,} bytes, which is refused")
+        raise RefusedError(
+            f"{name}: stores {key} in chunks of {chunk:,} bytes, which is refused: {_REMEDY}"
+        )
     return dataset

@@ -50,13 +50,13 @@ class Weights(NamedTuple):
 
 
 def load_weights(
-    model: keras.Model, source: str | os.PathLike[str], convention: str | None = None
+    model: keras.Model, source: str | os.PathLike[str], *, convention: str | None = None
 ) -> None:
     """Sets every weight of a SqueezeNet, or changes nothing.
 
     Args:
         model: a model made by `visualization.SqueezeNet`, with or without top.
-        source: "imagenet" for the bundled weights, or a checkpoint of SqueezeNet 1.1, told by content:
+        source: "imagenet" for the bundled weights, or a checkpoint of SqueezeNet 1.1 in any form:
 
             - TensorFlow, with TF1's names or TF2's object graph: the prefix, the ``.index``, a
               ``.data-...`` file, the folder that holds it, or a ``checkpoint`` state file;
@@ -89,15 +89,15 @@ def load_weights(
             f"model {model.name!r} is not a SqueezeNet of this package, as {wrong[0]!r} shows: "
             "make one with visualization.SqueezeNet(weights=None)"
         )
-    arrays = read_weights(source, convention, wanted=shapes).arrays
+    arrays = read_weights(source, convention=convention, wanted=shapes).arrays
     for variable in model.weights:
         variable.assign(arrays[variable.path])
 
 
 def read_weights(
     source: str | os.PathLike[str],
-    convention: str | None = None,
     *,
+    convention: str | None = None,
     wanted: Collection[str] = SQUEEZENET,
 ) -> Weights:
     """The weights that `load_weights` would set. TensorFlow is imported only for its own checkpoints.
