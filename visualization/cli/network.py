@@ -48,7 +48,7 @@ class Network:
         if arguments.model is None:
             from visualization.weight_files.loading import read_weights
 
-            with loading_tensorflow(arguments.quiet):  # which reads its own checkpoints
+            with loading_tensorflow(quiet=True):  # it reads its own checkpoints
                 digest = read_weights(arguments.weights).sha256
             self.record = {"weights": arguments.weights, "sha256": digest}
         else:

@@ -118,19 +118,16 @@ def _only_checkpoint_in(folder: Path) -> Path:
     candidates: dict[Path, None] = {}
     others = []
     for path in sorted(folder.iterdir()):
-        if not path.is_file():
-            others.append(f"{path.name}/")
-        elif path.suffix == ".index":
-            candidates[path.with_suffix("")] = None
-        elif prefix := prefix_of(path):
-            candidates[prefix] = None
-        else:
+        found = None
+        if path.is_file():
             with path.open("rb") as file:
-                found = _is_weights(file.read(512))
-            if found:
-                candidates[path] = None
-            else:
-                others.append(path.name)
+                found = path if _is_weights(file.read(512)) else prefix_of(path)
+            if path.suffix == ".index":
+                found = path.with_suffix("")
+        if found:
+            candidates[found] = None
+        else:
+            others.append(path.name)
     if len(candidates) == 1:
         return next(iter(candidates))
     if candidates:

@@ -5,14 +5,12 @@ every weight is in it under such a name with the right shape and dtype, and noth
 optimizer's state.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from visualization.files.printable import printable, some
+from visualization.weight_files.weight_file import Tensor
 
 __all__ = [
     "CAFFE",
@@ -21,7 +19,6 @@ __all__ = [
     "TF2",
     "TOP",
     "TORCH",
-    "HasShape",
     "Match",
     "Naming",
     "match",
@@ -169,15 +166,6 @@ _BOOKKEEPING = re.compile(
 )
 
 
-class HasShape(Protocol):
-    """A tensor that need not have been read yet."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> str: ...
-
-
 @dataclass(frozen=True)
 class Match:
     """How a file's tensors compare with SqueezeNet 1.1, under the naming that shares most names.
@@ -198,7 +186,7 @@ class Match:
     """
 
     naming: Naming
-    tensors: Mapping[str, HasShape]
+    tensors: Mapping[str, Tensor]
     ignored: list[str]
     names: Mapping[str, str]
     missing: list[str]
@@ -225,12 +213,12 @@ class Match:
                 "that a weight of SqueezeNet 1.1 has in any known form: "
                 "use a checkpoint of SqueezeNet 1.1"
             )
-        if not self.missing and self._is_version_1_0():
+        if not self.missing and self._has_shapes(_SQUEEZENET_1_0):
             return (
                 "is of SqueezeNet 1.0, whose first convolution is 7x7 with 96 channels, but this "
                 "network is version 1.1 (3x3, 64): use a checkpoint of SqueezeNet 1.1"
             )
-        if not (self.missing or self.unexpected) and self._only_dtypes_differ():
+        if not (self.missing or self.unexpected) and self._has_shapes(SQUEEZENET):
             dtypes = sorted({self.tensors[name].dtype for name in self.mismatched})
             return (
                 f"holds {' and '.join(dtypes)} in {some(self.mismatched)}, but the network is float32, "
@@ -244,7 +232,7 @@ class Match:
             parts.append(f"{len(self.unexpected)} unexpected ({some(self.unexpected)})")
         if self.mismatched:
             wrong = [
-                f"{name} is {self.tensors[name].dtype} {tuple(self.tensors[name].shape)}, not "
+                f"{name} is {self.tensors[name].dtype} {self.tensors[name].shape}, not "
                 f"float32 {self.naming.expected_shape(name)}"
                 for name in self.mismatched
             ]
@@ -254,24 +242,19 @@ class Match:
             advice = "it has no top, so load it into SqueezeNet(weights=None, include_top=False)"
         return f"does not fit SqueezeNet 1.1 ({self.naming.form}): {'; '.join(parts)}: {advice}"
 
-    def _is_version_1_0(self) -> bool:
+    def _has_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        """Whether the tensors that are in the file have these shapes, given by our paths."""
         return all(
-            tuple(self.tensors[name].shape) == self.naming.as_stored(_SQUEEZENET_1_0[path])
+            self.tensors[name].shape == self.naming.as_stored(shapes[path])
             for path, name in self.names.items()
         )
 
-    def _only_dtypes_differ(self) -> bool:
-        return all(
-            tuple(self.tensors[name].shape) == self.naming.expected_shape(name)
-            for name in self.mismatched
-        )
 
-
-def match(tensors: Mapping[str, HasShape], wanted: Collection[str] = SQUEEZENET) -> Match:
+def match(tensors: Mapping[str, Tensor], wanted: Collection[str] = SQUEEZENET) -> Match:
     """Compares a file's tensors with the naming that shares most names with them.
 
     Args:
-        tensors: name in the file -> shape and dtype.
+        tensors: name in the file -> tensor.
         wanted: paths of the weights that must be there; the others of SqueezeNet may be.
 
     Example:
@@ -293,7 +276,7 @@ def match(tensors: Mapping[str, HasShape], wanted: Collection[str] = SQUEEZENET)
         mismatched=[
             name
             for name in names.values()
-            if (tuple(tensors[name].shape), tensors[name].dtype)
+            if (tensors[name].shape, tensors[name].dtype)
             != (naming.expected_shape(name), "float32")
         ],
     )
