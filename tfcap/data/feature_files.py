@@ -23,10 +23,10 @@ from tfcap.data.features import (
     compiled_encoder,
     read_images,
 )
+from visualization.files.bundle import IMAGENET, manifest
 from visualization.files.hdf5 import open_hdf5, safe_dataset
 from visualization.files.json_file import read_json
 from visualization.files.system_errors import writing
-from visualization.weight_files.loading import read_weights
 
 __all__ = ["FeatureFiles"]
 
@@ -197,8 +197,8 @@ class FeatureFiles:
 class _FeatureFile:
     """The HDF5 file of one kind of features, with its rows one after another.
 
-    They get their place in the file when it is created. Writing rows then changes none of HDF5's own
-    tables, so that a killed run leaves a valid file.
+    They get their place in the file when it is created, and are written there without HDF5, which marks
+    a file that it has open for writing: a killed run leaves a valid file.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
@@ -230,21 +230,24 @@ class _FeatureFile:
 
     def __enter__(self) -> Self:
         with _writing(self.partial):
-            self._file = h5py.File(self.partial, "r+")
+            with h5py.File(self.partial, "r") as file:
+                self._offset = file["features"].id.get_offset()
+            self._file = self.partial.open("r+b")
         return self
 
     def __exit__(self, *_: Any) -> None:
-        with contextlib.suppress(OSError, RuntimeError):  # a full disk, which `write` has reported
+        with contextlib.suppress(OSError):  # a full disk, which `write` or `sync` has reported
             self._file.close()
 
     def write(self, row: int, features: np.ndarray) -> None:
         with _writing(self.partial):
-            self._file["features"][row : row + len(features)] = features
+            self._file.seek(self._offset + row * self.row_bytes)
+            self._file.write(np.ascontiguousarray(features, self._dtype).data)
 
     def sync(self) -> None:
         with _writing(self.partial):
             self._file.flush()
-            os.fsync(self._file.id.get_vfd_handle())
+            os.fsync(self._file.fileno())
 
     def shorten(self, rows: int) -> None:
         """Keeps the first rows only; HDF5 cannot shorten such a file, so they are copied."""
@@ -263,7 +266,7 @@ class _FeatureFile:
 
 def _digest(sources: Sequence[str]) -> str:
     """Changes when the list, an image file, or the encoder's weights change."""
-    digest = hashlib.sha256(f"{ENCODER} {read_weights('imagenet')[1]}".encode())
+    digest = hashlib.sha256(f"{ENCODER} {manifest()[IMAGENET]['sha256']}".encode())
     for source in sources:
         try:
             status = os.stat(source)

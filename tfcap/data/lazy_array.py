@@ -116,7 +116,7 @@ class LazyArray:
             if (dataset.shape, dataset.dtype) != (self.shape, self._stored):
                 raise RefusedError(f"{self.path}: has changed since it was opened: open it again")
             starts = np.flatnonzero(np.diff(unique // self.rows_at_once, prepend=-1))
-            for start, end in zip(starts, [*starts[1:], len(unique)], strict=True):
+            for start, end in zip(starts, [*starts[1:], len(unique)], strict=False):
                 first, last = int(unique[start]), int(unique[end - 1])
                 found[start:end] = dataset[first : last + 1][unique[start:end] - first]
         return found[inverse.reshape(rows.shape)]
