@@ -17,9 +17,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit status.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     main(["inspect", "tests/first_wave/data", "--out", folder, "--quiet"])
+        >>> main(["shapes", "--train", "4", "--val", "2", "--out", "shapes", "--quiet"])
         0
     """
     parser = Parser(

@@ -74,7 +74,11 @@ def build_dataset(
         ValueError: there is no training photograph that can be read, or no word occurs often enough.
         OSError: the folder cannot be written to, or there is no room.
 
-    Example: see `make_shapes`.
+    Example:
+        >>> Image.new("RGB", (9, 9)).save("a.png")
+        >>> source = CaptionSource("own", {"train": [Photograph("a.png", ["A black square."])]})
+        >>> build_dataset(source, "data", "squares", min_count=1)["vocabulary"]
+        7
     """
     if not source.splits.get("train"):
         others = " and ".join(split for split in source.splits if split != "train")
@@ -182,9 +186,7 @@ def make_shapes(
         OSError: the folder cannot be written to, or there is no room.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     make_shapes(folder, train=2, val=1)["splits"]["train"]["captions"]
+        >>> make_shapes("data", train=2, val=1)["splits"]["train"]["captions"]
         10
     """
     pictures = make_folder(Path(folder) / f"{name}_images")
@@ -215,10 +217,8 @@ def hash_files(places: Mapping[Path, Path], report: Report = lambda text: None) 
         The file's name, without its folder -> the sha256.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = write_file(Path(folder, "a.h5"), b"")
-        ...     hash_files({path: path})["a.h5"][:8]
+        >>> path = write_file("a.h5", b"")
+        >>> hash_files({path: path})["a.h5"][:8]
         'e3b0c442'
     """
     hashes = {}

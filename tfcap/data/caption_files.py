@@ -48,11 +48,8 @@ def caption_file_kind(path: Path) -> str | None:
     """The layout of a file, a key of `READERS`, by its first characters; None if it has no captions.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     path = Path(folder, "photos.csv")
-        ...     _ = path.write_text("image,caption")
-        ...     caption_file_kind(path)
+        >>> _ = Path("photos.csv").write_text("image,caption")
+        >>> caption_file_kind(Path("photos.csv"))
         'CSV'
     """
     with reading(path), path.open("rb") as file:
@@ -160,11 +157,9 @@ def read_flickr_splits(path: Path, entries: Entries, left_out: LeftOut) -> list[
     and test, so that no image is both trained and tested on.
 
     Example:
-        >>> import tempfile
         >>> entries = {"a.jpg": Entry(["a dog"]), "b.jpg": Entry(["a cat"])}
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = Path(folder, "Flickr_8k.testImages.txt").write_text("b.jpg")
-        ...     files = read_flickr_splits(Path(folder, "token.txt"), entries, [])
+        >>> _ = Path("Flickr_8k.testImages.txt").write_text("b.jpg")
+        >>> files = read_flickr_splits(Path("Flickr8k.token.txt"), entries, [])
         >>> {name: entry.split for name, entry in entries.items()}
         {'b.jpg': 'test'}
     """

@@ -61,9 +61,11 @@ def load_coco_data(
         ValueError: it is another kind of folder, or a file is damaged or does not match the others.
 
     Example:
-        >>> data = load_coco_data("tests/first_wave/data")
-        >>> data["train_captions"].shape, data["encoder"]
-        ((12, 5), 'squeezenet')
+        >>> from tfcap import make_shapes
+        >>> _ = make_shapes("shapes", train=4, val=2)
+        >>> data = load_coco_data("shapes")
+        >>> data["train_features"][[3, 0]].shape, data["encoder"]
+        ((2, 512), 'squeezenet')
     """
     if max_train is not None and max_train < 1:
         raise ValueError(f"max_train is {max_train}, expected 1 or more, or None for all")
@@ -141,10 +143,11 @@ def sample_coco_minibatch(
         ValueError: there is no such split, or `batch_size` is below 1.
 
     Example:
-        >>> data = load_coco_data("tests/first_wave/data")
-        >>> captions, features, urls = sample_coco_minibatch(data, 5, seed=0)
-        >>> captions.shape, features.shape, urls.shape
-        ((5, 5), (5, 8), (5,))
+        >>> data = {"val_captions": np.array([[1, 4, 2]]), "val_image_idxs": np.array([0])}
+        >>> data |= {"val_features": np.zeros((1, 512)), "val_urls": np.array(["a.jpg"])}
+        >>> captions, features, urls = sample_coco_minibatch(data, 1, "val")
+        >>> captions, features.shape, urls.tolist()
+        (array([[1, 4, 2]]), (1, 512), ['a.jpg'])
     """
     check_split(data, split)
     if batch_size < 1:

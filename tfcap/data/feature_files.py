@@ -48,16 +48,14 @@ class FeatureFiles:
         skipped: what could not be read, source -> why; complete after `fill`.
 
     Example:
-        >>> import tempfile
         >>> from PIL import Image
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     Image.new("RGB", (9, 9)).save(Path(folder, "a.png"))
-        ...     files = FeatureFiles(Path(folder, "a.h5"), [f"{folder}/a.png", f"{folder}/gone.png"])
-        ...     files.fill()
-        ...     files.move_into_place()
-        ...     with h5py.File(Path(folder, "a.h5")) as file:
-        ...         file["features"].shape, len(files.skipped)
-        ((1, 512), 1)
+        >>> Image.new("RGB", (9, 9)).save("a.png")
+        >>> files = FeatureFiles(Path("a.h5"), ["a.png", "gone.png"])
+        >>> files.fill()
+        >>> files.move_into_place()
+        >>> with h5py.File("a.h5") as file:
+        ...     file["features"].shape, list(files.skipped)
+        ((1, 512), ['gone.png'])
     """
 
     def __init__(
@@ -156,8 +154,8 @@ class FeatureFiles:
             return False
         for file in self._files:
             found = file.rows_of(file.path if state["in_place"] else file.partial)
-            cut = state["done"] == count and found == state["rows"]
-            if not cut and (state["in_place"] or found != count):
+            shortened = state["done"] == count and found == state["rows"]
+            if not shortened and (state["in_place"] or found != count):
                 return False
         self._done, self._rows, self.skipped = state["done"], state["rows"], state["skipped"]
         self._in_place = state["in_place"]
@@ -181,15 +179,14 @@ class FeatureFiles:
         with _writing(self._progress):
             self._next_progress.write_text(json.dumps(state), encoding="utf-8")
 
-    def _state(self) -> dict | None:
+    def _state(self) -> dict[str, Any] | None:
+        """The note of an earlier run on the same images, if it is there and undamaged."""
         try:
             state = read_json(self._progress)
-            counts = 0 <= state["rows"] <= state["done"] <= len(self.sources)
-            whole = isinstance(state["skipped"], dict) and {state["grid"], state["in_place"]} <= {
-                0,
-                1,
-            }
-            return state if counts and whole and state["digest"] == self._digest else None
+            possible = 0 <= state["rows"] <= state["done"] <= len(self.sources)
+            flags = isinstance(state["grid"], bool) and isinstance(state["in_place"], bool)
+            possible = possible and flags and isinstance(state["skipped"], dict)
+            return state if possible and state["digest"] == self._digest else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
@@ -212,11 +209,8 @@ class _FeatureFile:
         layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         with _writing(self.partial), h5py.File(self.partial, "w") as file:
             file.attrs["encoder"] = ENCODER
-            shape = (
-                rows,
-                *self._shape,
-            )  # without a time, so that the same features make the same file
-            file.create_dataset("features", shape, self._dtype, dcpl=layout, track_times=False)
+            options = {"dcpl": layout, "track_times": False}  # a time would make files differ
+            file.create_dataset("features", (rows, *self._shape), self._dtype, **options)
 
     def rows_of(self, path: Path) -> int | None:
         """How many rows a file has; None if it is missing, damaged or of another kind."""

@@ -41,11 +41,9 @@ def describe_folder(folder: Path) -> str:
     """What a folder looks like and what to do; continues "FOLDER: it ".
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     Path(folder, "part-0.parquet").touch()
-        ...     describe_folder(Path(folder))[:54]
-        'looks like a Hugging Face data set (part-0.parquet): s'
+        >>> Path("part-0.parquet").touch()
+        >>> describe_folder(Path("."))
+        'looks like a Hugging Face data set (part-0.parquet): save its images as files, ...'
     """
     names = [path.relative_to(folder).as_posix() for path in files_in(folder, depth=3)]
     for pattern, advice in _KINDS.items():
@@ -59,10 +57,8 @@ def files_in(folder: Path, depth: int) -> Iterator[Path]:
     """The files in a folder and in those inside it, at most `depth` folders deep, in order.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     Path(folder, "a.jpg").touch()
-        ...     [path.name for path in files_in(Path(folder), depth=1)]
+        >>> Path("a.jpg").touch()
+        >>> [path.name for path in files_in(Path("."), depth=1)]
         ['a.jpg']
     """
     for place, folders, names in os.walk(folder, followlinks=True):

@@ -19,9 +19,10 @@ def describe(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         words_per_caption (mean and most), share_unknown (of all words), feature_width.
 
     Example:
-        >>> from tfcap.data.coco import load_coco_data
-        >>> describe(load_coco_data("tests/first_wave/data"))["train"]["captions"]
-        12
+        >>> data = {"val_captions": np.array([[1, 4, 2], [1, 3, 2]]), "encoder": "squeezenet"}
+        >>> data |= {"val_image_idxs": np.array([0, 0]), "val_features": np.zeros((1, 512))}
+        >>> describe(data)["val"]["captions_per_image"]
+        2.0
     """
     return {split: _describe(data, split) for split in SPLITS if f"{split}_captions" in data}
 
@@ -51,10 +52,15 @@ def as_text(data: Mapping[str, Any], splits: Mapping[str, Mapping[str, Any]]) ->
         splits: what `describe` returned.
 
     Example:
-        >>> from tfcap.data.coco import load_coco_data
-        >>> data = load_coco_data("tests/first_wave/data")
-        >>> as_text(data, describe(data)).splitlines()[1].split()
-        ['images', '12', '4']
+        >>> data = {"val_captions": np.array([[1, 4, 2], [1, 3, 2]]), "encoder": "squeezenet"}
+        >>> data |= {"val_image_idxs": np.array([0, 0]), "val_features": np.zeros((1, 512))}
+        >>> data["idx_to_word"] = ["<NULL>", "<START>", "<END>", "<UNK>", "dog"]
+        >>> print(as_text(data, describe(data)))
+                                         val
+        images                             1
+        images without caption             0
+        captions                           2
+        ...
     """
     formats = {
         "images": "{images:,}",
@@ -86,10 +92,11 @@ def draw_examples(
         Their rows among the split's images, rising, and the captions of each.
 
     Example:
-        >>> from tfcap.data.coco import load_coco_data
-        >>> images, captions = draw_examples(load_coco_data("tests/first_wave/data"), "val", 2, seed=0)
-        >>> len(images), len(captions)
-        (2, 2)
+        >>> data = {"val_captions": np.array([[1, 4, 2], [1, 3, 2]]), "encoder": "squeezenet"}
+        >>> data |= {"val_image_idxs": np.array([0, 0]), "val_features": np.zeros((1, 512))}
+        >>> data["idx_to_word"] = ["<NULL>", "<START>", "<END>", "<UNK>", "dog"]
+        >>> draw_examples(data, "val", 1, seed=0)
+        ([0], [['dog', '<UNK>']])
     """
     image_idxs = np.asarray(data[f"{split}_image_idxs"])
     images = np.unique(image_idxs)

@@ -45,12 +45,9 @@ class LazyArray:
         IndexError: an index is not one of the first axis, or out of bounds.
 
     Example:
-        >>> import tempfile
-        >>> folder = tempfile.TemporaryDirectory()
-        >>> path = Path(folder.name, "a.h5")
-        >>> with h5py.File(path, "w") as file:
+        >>> with h5py.File("a.h5", "w") as file:
         ...     file["ids"] = np.arange(12).reshape(4, 3)
-        >>> LazyArray(path, "ids", 2)[[3, 0]]
+        >>> LazyArray("a.h5", "ids", 2)[[3, 0]]
         array([[ 9, 10, 11],
                [ 0,  1,  2]], dtype=int32)
     """

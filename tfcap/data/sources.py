@@ -71,12 +71,10 @@ def read_source(
         OSError: it does not exist or cannot be read.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     for name in ("a.jpg", "b.jpg"):
-        ...         Path(folder, name).touch()
-        ...     _ = Path(folder, "c.csv").write_text("image,caption\\na.jpg,a dog\\nb.jpg,a cat\\n")
-        ...     source = read_source(folder, val_share=0.5)
+        >>> for name in ("a.jpg", "b.jpg"):
+        ...     Path(name).touch()
+        >>> _ = Path("c.csv").write_text("image,caption\\na.jpg,a dog\\nb.jpg,a cat\\n")
+        >>> source = read_source(".", val_share=0.5)
         >>> source.kind, {split: len(photographs) for split, photographs in source.splits.items()}
         ('CSV', {'train': 1, 'val': 1})
     """

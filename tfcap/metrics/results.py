@@ -25,10 +25,8 @@ def read_coco_results(path: str | Path) -> dict[int | str, str]:
         OSError: it cannot be read.
 
     Example:
-        >>> import tempfile
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_coco_results(Path(folder, "results.json"), {391895: "a man on a horse"})
-        ...     read_coco_results(Path(folder, "results.json"))
+        >>> write_coco_results("results.json", {391895: "a man on a horse"})
+        >>> read_coco_results("results.json")
         {391895: 'a man on a horse'}
     """
     entries = read_json(path)
@@ -67,7 +65,10 @@ def write_coco_results(path: str | Path, predictions: Mapping[Any, str]) -> None
         TypeError: an id or a sentence is of another type.
         OSError: it cannot be written.
 
-    Example: see `read_coco_results`.
+    Example:
+        >>> write_coco_results("results.json", {7: "a dog"})
+        >>> json.loads(Path("results.json").read_text())
+        [{'image_id': 7, 'caption': 'a dog'}]
     """
     entries = []
     for image, caption in predictions.items():

@@ -75,9 +75,9 @@ def check_installed() -> None:
 
 def _scorers() -> dict[str, Any]:
     try:
-        from pycocoevalcap.bleu.bleu import Bleu
-        from pycocoevalcap.cider.cider import Cider
-        from pycocoevalcap.rouge.rouge import Rouge
+        from pycocoevalcap.bleu.bleu import Bleu  # noqa: PLC0415
+        from pycocoevalcap.cider.cider import Cider  # noqa: PLC0415
+        from pycocoevalcap.rouge.rouge import Rouge  # noqa: PLC0415
     except ImportError as error:
         raise ImportError(
             "scoring captions needs pycocoevalcap (100 MB): pip install pycocoevalcap==1.2"
