@@ -91,7 +91,7 @@ def build_dataset(
     other = next((p for p in folder.glob(f"*{_CAPTIONS}") if p.name != name + _CAPTIONS), None)
     if other is not None:
         raise ValueError(
-            f"--out {folder}: holds the set {other.name.removesuffix(_CAPTIONS)} already, and a folder "
+            f"{folder}: holds the set {other.name.removesuffix(_CAPTIONS)} already, and a folder "
             "holds one: name another folder"
         )
     _vocabulary(_words(source.splits["train"]), min_count, max_words)  # fails before long work

@@ -118,7 +118,7 @@ def find_photographs(entries: Entries, root: Path, left_out: LeftOut) -> dict[st
 def split_photographs(
     photographs: Mapping[str, Photograph], entries: Entries, val_share: float, seed: int
 ) -> dict[str, list[Photograph]]:
-    """The photographs by split, as the files say; one of which they do not say it is in "train".
+    """The photographs by split, as the caption files say; without such a statement, it is "train".
 
     Args:
         photographs: by the entries' keys.
