@@ -1,10 +1,7 @@
 """A command's results: pictures, and a JSON beside them of what ran."""
 
-import importlib.metadata
 import io
 import itertools
-import json
-import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -13,10 +10,9 @@ import numpy as np
 from PIL import Image
 
 from visualization.files.atomic import make_folder, write_file
+from visualization.files.json_file import record_json
 
 __all__ = ["OutputFolder", "file_stem", "unused"]
-
-PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "matplotlib")
 
 
 def file_stem(*parts: str) -> str:
@@ -58,7 +54,4 @@ class OutputFolder:
 
     def write_json(self, name: str, record: dict[str, Any]) -> Path:
         """Writes what ran: `record`, with the versions it ran with."""
-        versions = {"python": platform.python_version()}
-        versions |= {name: importlib.metadata.version(name) for name in PACKAGES}
-        text = json.dumps(record | {"versions": versions}, indent=1, allow_nan=False)
-        return self.write(name, f"{text}\n".encode())
+        return self.write(name, record_json(record))

@@ -1,1 +1,1 @@
-"""What readers and writers of files share: errors, safe readers, atomic writes, the bundled files."""
+"""What every reader and writer of files shares: errors, safe readers, atomic writes, bundled files."""

@@ -1,13 +1,15 @@
-"""The one reader of JSON files: size, encoding and syntax are checked, and errors say where."""
+"""JSON: the one reader, whose errors say where, and the records that say what ran."""
 
+import importlib.metadata
 import json
 import os
+import platform
 from pathlib import Path
 from typing import Any
 
 from visualization.files.system_errors import reading
 
-__all__ = ["MAX_BYTES", "parse_json", "read_json"]
+__all__ = ["MAX_BYTES", "parse_json", "read_json", "record_json"]
 
 MAX_BYTES = 2**30
 
@@ -50,3 +52,19 @@ def parse_json(content: bytes | str, name: str) -> Any:
         raise ValueError(f"{name}: is not UTF-8 text (byte {error.start:,})") from None
     except (ValueError, RecursionError) as error:  # absurd numbers, absurd depth
         raise ValueError(f"{name}: is not valid JSON: {error}") from None
+
+
+_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "matplotlib")
+
+
+def record_json(record: dict[str, Any]) -> bytes:
+    """The JSON of a record of what ran, with the versions it ran with.
+
+    Example:
+        >>> sorted(json.loads(record_json({"seed": 0})))
+        ['seed', 'versions']
+    """
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
+    text = json.dumps(record | {"versions": versions}, indent=1, allow_nan=False)
+    return f"{text}\n".encode()
