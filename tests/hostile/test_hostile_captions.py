@@ -156,7 +156,7 @@ def test_a_built_set_without_features_or_with_two(tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "is empty (0 bytes), so its download or copy failed"),
+        (b"", "is empty (0 bytes)"),
         (b"<!DOCTYPE html><p>Sign in", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         (b"PK\x03\x04zip", "is a zip archive"),
@@ -345,19 +345,15 @@ def secret(folder):
 def test_an_external_link(folder):
     link = h5py.ExternalLink(secret(folder), "secret")
     change(folder / FEATURES, "features", lambda file, old: file.__setitem__("features", link))
-    assert (
-        said(folder)
-        == f"{FEATURES}: has no dataset features, or only a link to it, which is refused"
-    )
+    refused = f"{FEATURES}: has no dataset features, or only a link to it, which is refused"
+    assert said(folder).startswith(refused)
 
 
 def test_a_soft_link(folder):
     link = h5py.SoftLink("/elsewhere")
     change(folder / FEATURES, "features", lambda file, old: file.__setitem__("features", link))
-    assert (
-        said(folder)
-        == f"{FEATURES}: has no dataset features, or only a link to it, which is refused"
-    )
+    refused = f"{FEATURES}: has no dataset features, or only a link to it, which is refused"
+    assert said(folder).startswith(refused)
 
 
 def test_external_storage(folder):
@@ -368,7 +364,8 @@ def test_external_storage(folder):
         file.create_dataset("features", (30, WIDTH), "f4", external=outside)
 
     change(folder / FEATURES, "features", make)
-    assert said(folder) == f"{FEATURES}: keeps features in another file, which is refused"
+    refused = f"{FEATURES}: keeps features in another file, which is refused"
+    assert said(folder).startswith(refused)
 
 
 def test_a_virtual_dataset(folder):
@@ -380,7 +377,8 @@ def test_a_virtual_dataset(folder):
         file.create_virtual_dataset("features", layout)
 
     change(folder / FEATURES, "features", make)
-    assert said(folder) == f"{FEATURES}: keeps features in another file, which is refused"
+    refused = f"{FEATURES}: keeps features in another file, which is refused"
+    assert said(folder).startswith(refused)
 
 
 # ---- sizes that lie

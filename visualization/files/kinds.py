@@ -11,12 +11,12 @@ _PICKLE = "which could run any code when read, so it is never unpickled"
 _SAVE_SAFELY = "where you trust the file, save its arrays as .safetensors or .npz"
 # How a file starts, what it is, what to do. Of a zip archive, byte 30 begins the first member's name.
 _KINDS = [
-    (rb"\Z", "empty (0 bytes)", "the download or copy failed: download it again"),
-    (rb"\0+\Z", "nothing but zero bytes", "the download or copy stopped: download it again"),
+    (rb"\Z", "empty (0 bytes)", "its download or copy failed, so download it again"),
+    (rb"\0+\Z", "nothing but zero bytes", "its download or copy stopped, so download it again"),
     (
         rb"\s*(?i:<!doctype html|<html|<\?xml)",
         "a web page (HTML), not {wanted}",
-        "the download got an error or login page: download the file itself",
+        "the download got an error or login page, so download the file itself",
     ),
     (
         rb"version https://git-lfs",
@@ -56,7 +56,7 @@ def describe(content: bytes, wanted: str = "weights") -> str | None:
 
     Example:
         >>> describe(b"<html><title>404 Not Found", "an image")
-        'is a web page (HTML), not an image: the download got an error ...: download the file itself'
+        'is a web page (HTML), not an image: the download got an error ... download the file itself'
     """
     for pattern, name, advice in _KINDS:
         if re.match(pattern, content, re.DOTALL):
