@@ -18,7 +18,6 @@ from visualization.gradients import (
     scores_and_ascent,
 )
 from visualization.images.pixel_scaling import PixelScaling
-from visualization.images.preprocessing import preprocess_image
 from visualization.images.transforms import blur_image, jitter
 from visualization.input_checks import check_images, check_labels
 
@@ -86,13 +85,13 @@ def create_class_visualization(
             "at least 0, 0 and 1"
         )
     targets, shape = target_classes(target_y, model, image_shape)
-    scale = PixelScaling(preprocess or preprocess_image, bounds, shape[2])
+    scale = PixelScaling(preprocess, bounds, shape[2])
     generator = np.random.default_rng(seed)
     start = scale.to_input(255 * generator.random((1, *shape)))
     shifts = generator.integers(0, max_jitter, (num_iterations, 2), dtype=np.int32)
     steps = compiled(model, _build_steps, normalize)
     settings = np.float32(l2_reg), np.float32(learning_rate), np.int32(blur_every)
-    range_of_input = np.float32(scale.width), scale.low, scale.high
+    range_of_input = np.float32(scale.relative_range), scale.lower, scale.upper
 
     parts = []
     for first in range(0, len(targets), BATCH_SIZE):

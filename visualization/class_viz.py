@@ -136,19 +136,18 @@ def _draw_one(
     from visualization.class_visualization import create_class_visualization
     from visualization.gradients import predict_scores, softmax
     from visualization.images.pixel_scaling import PixelScaling
-    from visualization.images.preprocessing import preprocess_image
     from visualization.images.reading import load_image
     from visualization.painting import paint_class
 
     draw = paint_class if arguments.method == "fourier" else create_class_visualization
-    scale = PixelScaling(network.preprocess or preprocess_image, network.bounds)
+    scale = PixelScaling(network.preprocess, network.bounds)
     name, steps = network.names[target], settings["num_iterations"]
     frames = []
     with progress(f"drawing {short_name(name)} ...", arguments.quiet) as show:
 
         def on_frame(done: int, X: np.ndarray) -> None:
             show(f"drawing {short_name(name)}: {done} of {steps} iterations")
-            frames.append(scale.to_levels(X)[0])
+            frames.append(scale.to_pixels(X)[0])
 
         draw(
             target,

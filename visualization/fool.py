@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from visualization.cli.arguments import Parser, number
 from visualization.cli.network import Network
 from visualization.cli.output import OutputFolder, file_stem
-from visualization.cli.photographs import Images, image_sources
+from visualization.cli.photographs import Photographs, image_sources
 from visualization.cli.running import run
 from visualization.networks.imagenet import short_name
 
@@ -62,7 +62,7 @@ def _fool(arguments: argparse.Namespace) -> int:
     if network.names:
         network.find_class(arguments.target)
     sources = image_sources(arguments.image)
-    images = Images(sources, network.size, arguments.quiet)
+    images = Photographs(sources, network.size, arguments.quiet)
     out = OutputFolder(arguments.out)
     network.load()
     images.size = network.size

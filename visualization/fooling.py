@@ -23,8 +23,7 @@ from visualization.gradients import (
     softmax,
 )
 from visualization.images.pixel_scaling import PixelScaling
-from visualization.images.preprocessing import preprocess_image
-from visualization.input_checks import check_batch_size, check_images, check_labels, check_levels
+from visualization.input_checks import check_batch_size, check_images, check_labels, check_pixels
 
 
 def make_fooling_image(
@@ -169,9 +168,9 @@ def make_fooling_images(
             is said above, or a number that is not positive.
         TypeError: targets are not integers.
     """
-    images = check_levels(images)
+    images = check_pixels(images)
     check_batch_size(batch_size)
-    scale = PixelScaling(preprocess or preprocess_image, bounds, images.shape[3])
+    scale = PixelScaling(preprocess, bounds, images.shape[3])
     inputs = scale.to_input(images)
     scores_before = predict_scores(model, inputs, batch_size)
     predicted = scores_before.argmax(axis=1)
@@ -181,7 +180,7 @@ def make_fooling_images(
     def fools(scores: np.ndarray) -> np.ndarray:
         return (scores.argmax(axis=1) == targets) != away
 
-    step = learning_rate * scale.width
+    step = learning_rate * scale.relative_range
     chunks = []
     for start in range(0, len(images), batch_size):
         chunk = slice(start, start + batch_size)
@@ -195,7 +194,7 @@ def make_fooling_images(
         for _, _, trace in chunks
     ]
 
-    fooling = scale.to_levels(changed)
+    fooling = scale.to_pixels(changed)
     if minimal:
         near, far = np.zeros(len(images)), np.ones(len(images))
         for _ in range(10):
@@ -241,7 +240,7 @@ def _ascend(
     _check_steps(learning_rate, max_iterations)
     loop = compiled(model, _build_loop, away)
     settings = np.float32(learning_rate), np.int32(max_iterations)
-    return loop(np.float32(images), targets, *settings, scale.low, scale.high)
+    return loop(np.float32(images), targets, *settings, scale.lower, scale.upper)
 
 
 def _check_steps(learning_rate: float, max_iterations: int) -> None:

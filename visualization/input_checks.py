@@ -58,7 +58,7 @@ def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
     )
 
 
-def check_levels(images: Any) -> np.ndarray:
+def check_pixels(images: Any) -> np.ndarray:
     """The images as uint8 (N, H, W, C).
 
     Raises:

@@ -16,7 +16,6 @@ from visualization.class_visualization import (
 )
 from visualization.gradients import compiled, scores_and_ascent
 from visualization.images.pixel_scaling import PixelScaling
-from visualization.images.preprocessing import preprocess_image
 from visualization.images.transforms import jitter
 
 CONTRAST = 10  # of the first steps; judged by eye, from 1 to 10
@@ -64,7 +63,7 @@ def paint_class(
     )
     check_positive(show_every=show_every)
     targets, shape = target_classes(target_y, model, image_shape)
-    scale = PixelScaling(preprocess or preprocess_image, bounds, shape[2])
+    scale = PixelScaling(preprocess, bounds, shape[2])
     height, width, channels = shape
     generator = np.random.default_rng(seed)
     spectrum = (1, 2, channels, height, width // 2 + 1)  # real and imaginary parts
@@ -72,7 +71,7 @@ def paint_class(
     shifts = generator.integers(0, max_jitter, (num_iterations, 2), dtype=np.int32)
     colours = np.eye(channels, dtype=np.float32)
     if channels == 3:
-        colours = np.array(COLOURS, np.float32)[list(scale.order)]
+        colours = np.array(COLOURS, np.float32)[list(scale.channel_order)]
     steps = compiled(model, _build_painting, shape)
 
     parts = []
@@ -85,7 +84,7 @@ def paint_class(
             progress = np.int32(done), np.int32(until)
             X, *state = steps(
                 *state, chosen, shifts, *progress, np.float32(learning_rate),
-                colours, scale.low, scale.high,
+                colours, scale.lower, scale.upper,
             )  # fmt: skip
             done = until
             if on_frame:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from visualization.cli.arguments import Parser
 from visualization.cli.network import Network
 from visualization.cli.output import OutputFolder
-from visualization.cli.photographs import Images, image_sources
+from visualization.cli.photographs import Photographs, image_sources
 from visualization.cli.running import run
 from visualization.networks.imagenet import short_name
 
@@ -69,7 +69,7 @@ def _show(arguments: argparse.Namespace) -> int:
     if network.names and arguments.label is not None:
         network.find_class(arguments.label)
     sources = image_sources(arguments.image)
-    images = Images(sources, network.size, arguments.quiet)
+    images = Photographs(sources, network.size, arguments.quiet)
     out = OutputFolder(arguments.out)
     network.load()
     images.size = network.size
@@ -99,9 +99,8 @@ def _show_one(
     from visualization import plotting
     from visualization.gradients import predict_scores, softmax
     from visualization.images.pixel_scaling import PixelScaling
-    from visualization.images.preprocessing import preprocess_image
 
-    X = PixelScaling(network.preprocess or preprocess_image, network.bounds).to_input(image[None])
+    X = PixelScaling(network.preprocess, network.bounds).to_input(image[None])
     probabilities = softmax(predict_scores(network.model, X))[0]
     seen = int(probabilities.argmax())
     label = seen if label is None else label

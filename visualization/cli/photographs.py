@@ -39,7 +39,7 @@ def image_sources(given: list[str]) -> list[str]:
     return sources
 
 
-class Images:
+class Photographs:
     """The photographs, read one at a time, so that a folder of any size takes constant memory.
 
     Iterating gives, for each, a name for its files (no two alike), its pixels uint8 (H, W, 3) and a
