@@ -1,5 +1,6 @@
-"""Input checks that this package's functions share: images, pixels, labels and batch sizes."""
+"""Input checks that this package's functions share: images, pixels, labels and numbers."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from visualization.backend import keras
 from visualization.networks.squeezenet import Fire
 
-__all__ = ["check_batch_size", "check_images", "check_labels", "check_pixels"]
+__all__ = ["check_counts", "check_images", "check_labels", "check_pixels", "check_positive"]
 
 # SqueezeNet's preprocessed pixels lie between -2.2 and 2.7, but steps along the gradient leave that.
 _LARGEST_SQUEEZENET_INPUT = 30
@@ -98,16 +99,30 @@ def check_labels(labels: Any, count: int, classes: int) -> np.ndarray:
     return np.broadcast_to(labels, (count,)).astype(np.int32)
 
 
-def check_batch_size(batch_size: int) -> None:
-    """Raises ValueError unless the batch size is positive.
+def check_positive(**numbers: float) -> None:
+    """Raises ValueError unless every number, given by its name, is finite and above 0.
 
     Example:
-        >>> check_batch_size(0)
+        >>> check_positive(learning_rate=-1.0)
+        Traceback (most recent call last):
+        ValueError: learning_rate is -1.0, expected a positive number
+    """
+    for name, value in numbers.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}, expected a positive number")
+
+
+def check_counts(**numbers: int) -> None:
+    """Raises ValueError unless every number, given by its name, is a whole number of at least 1.
+
+    Example:
+        >>> check_counts(steps=50, batch_size=0)
         Traceback (most recent call last):
         ValueError: batch_size is 0, expected a positive integer
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected a positive integer")
+    for name, value in numbers.items():
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} is {value}, expected a positive integer")
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:

@@ -107,7 +107,11 @@ def _show_one(
     methods = {name: _method(name, arguments.seed) for name in arguments.method}
     found = {name: method(X, label, network.model) for name, method in methods.items()}
     maps = {name: (m[0] if isinstance(m, tuple) else m)[0] for name, m in found.items()}
-    gaps = {name: float(m.convergence_delta[0]) for name, m in found.items() if hasattr(m, "convergence_delta")}
+    gaps = {
+        name: float(m.convergence_delta[0])
+        for name, m in found.items()
+        if hasattr(m, "convergence_delta")
+    }
     name = short_name(network.names[label])
     title = f"{name} {probabilities[label]:.0%}"
     if label != seen:

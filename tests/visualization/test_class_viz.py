@@ -25,7 +25,7 @@ from visualization.backend import tf
 from visualization.class_viz import main
 from visualization.gradients import softmax
 
-from .models import make
+from .models import shared
 
 TARANTULA, GORILLA = 76, 366
 
@@ -98,7 +98,7 @@ def test_blurring_refuses_other_shapes_integers_and_no_width(X, sigma, sentence)
 
 
 def test_an_update_step_is_the_gradient_of_the_score_less_the_penalty():
-    model, X, _ = make("nested in another")
+    model, X, _ = shared("nested in another")
     x = tf.constant(X)
     with tf.GradientTape() as tape:
         tape.watch(x)
@@ -192,7 +192,7 @@ def test_a_seeded_drawing_is_the_same_to_the_last_byte_in_every_process():
     [(create_class_visualization, {"normalize": True, "l2_reg": 0}), (paint_class, {})],
 )
 def test_any_model_can_be_drawn_for_with_its_own_preprocessing(draw, settings):
-    model, _, _ = make("sequential that starts with Rescaling")
+    model, _, _ = shared("sequential that starts with Rescaling")
     frames = []
     drawn = draw(
         2,
@@ -229,7 +229,7 @@ def test_a_cut_off_class_changes_nothing_for_others_in_its_batch(squeezenet):
 
 
 def test_a_model_of_any_size_must_be_told_the_size():
-    model, _, _ = make("subclassed that ends in a softmax")
+    model, _, _ = shared("subclassed that ends in a softmax")
     with pytest.raises(ValueError, match="image_shape"):
         create_class_visualization(1, model, preprocess=lambda x: x / 255)
     drawn = create_class_visualization(
