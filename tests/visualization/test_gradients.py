@@ -114,7 +114,9 @@ IN_CHUNKS = {
     "saliency": lambda m, n: compute_saliency_maps(IMAGES, 1, m, batch_size=n),
     "integrated gradients": lambda m, n: integrated_gradients(IMAGES, 1, m, steps=7, batch_size=n),
     "Grad-CAM": lambda m, n: grad_cam(IMAGES, 1, m, batch_size=n),
-    "SmoothGrad": lambda m, n: smoothed(compute_saliency_maps, samples=7)(IMAGES, 1, m, batch_size=n),
+    "SmoothGrad": lambda m, n: smoothed(compute_saliency_maps, samples=7)(
+        IMAGES, 1, m, batch_size=n
+    ),
     "deletion": lambda m, n: deletion_curve(IMAGES, 1, m, IMAGES[..., 0], steps=7, batch_size=n),
     "insertion": lambda m, n: insertion_curve(IMAGES, 1, m, IMAGES[..., 0], steps=7, batch_size=n),
     "fooling": lambda m, n: make_fooling_images(PIXELS, 1, m, minimal=True, batch_size=n, **OWN),
