@@ -26,8 +26,8 @@ def cases() -> Iterator[Case]:
     model = SqueezeNet()
     contenders: dict[str, Callable[[], object]] = {
         "make_fooling_image": lambda: make_fooling_image(
-                image, TARGET, model, learning_rate=RATE, max_iterations=ITERATIONS
-            ),
+            image, TARGET, model, learning_rate=RATE, max_iterations=ITERATIONS
+        ),
         "eager TensorFlow": lambda: eager(image, model),
     }
     missing = {}

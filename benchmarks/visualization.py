@@ -66,8 +66,8 @@ def cases() -> Iterator[Case]:
     }
     fooling = {
         "tfcap": lambda: make_fooling_images(
-                images, TARGET, model, learning_rate=RATE, max_iterations=STEPS
-            ),
+            images, TARGET, model, learning_rate=RATE, max_iterations=STEPS
+        ),
         FLOOR: floor(model, X, STEPS),
     }
     if peers["tf_keras_vis"]:

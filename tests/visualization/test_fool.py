@@ -57,7 +57,7 @@ def test_giving_up_exits_with_1_and_says_so(tmp_path, capsys):
 
 def test_a_photograph_that_is_the_target_is_said_to_be(tmp_path, capsys):
     assert main(["--target", "457", "--out", str(tmp_path)]) == 0
-    assert "taken for the target as it is" in capsys.readouterr().out
+    assert "already taken for the target" in capsys.readouterr().out
     assert json.loads((tmp_path / "grace_hopper-bow-tie.json").read_text())["already"]
 
 
@@ -70,23 +70,23 @@ def test_a_photograph_that_is_the_target_is_said_to_be(tmp_path, capsys):
         (["--target", "6", "--image", "nobody.jpg"], "no such image file"),
         (["--target", "6", "--image", "."], "is a folder without images"),
         (["--target", "6", "--image", __file__], "is not an image"),
-        (["--target", "6", "--image", "http://127.0.0.1/x.png"], "private network"),
-        (["--target", "6", "--out", __file__], "cannot be written there"),
+        (["--target", "6", "--image", "http://127.0.0.1/x.png"], "not public"),
+        (["--target", "6", "--out", __file__], "cannot be written"),
         (
             ["--target", "6", "--weights", "nobody.h5"],
-            "no file, folder or checkpoint prefix nobody.h5",
+            "nobody.h5",
         ),
         (["--target", "6", "--weights", __file__], "of no known format"),
-        (["--target", "6", "--learning-rate", "-1"], "'-1' is not a positive number"),
-        (["--target", "6", "--learning-rate", "nan"], "'nan' is not a positive number"),
-        (["--target", "6", "--max-iter", "0"], "'0' is not a positive whole number"),
+        (["--target", "6", "--learning-rate", "-1"], "'-1' is not a number above 0"),
+        (["--target", "6", "--learning-rate", "nan"], "'nan' is not a number above 0"),
+        (["--target", "6", "--max-iter", "0"], "'0' is not a whole number of at least 1"),
         ([], "--target"),
     ],
 )
 def test_wrong_input_is_answered_with_one_sentence_and_status_2(
     arguments, sentence, capsys, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("visualization.command.loading_tensorflow", None)  # not reached
+    monkeypatch.setattr("visualization.fool.start_tensorflow", None)  # not reached
     monkeypatch.chdir(tmp_path)
     try:
         status = main(arguments)
