@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from visualization.cli.arguments import Parser, number
 from visualization.cli.network import Network
 from visualization.cli.output import OutputFolder, file_stem, unused
-from visualization.cli.running import progress, run
+from visualization.cli.running import progress, run, start_tensorflow
 from visualization.networks.imagenet import short_name
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def _draw(arguments: argparse.Namespace) -> int:
         for text in arguments.target:
             network.find_class(text)
     out = OutputFolder(arguments.out)
+    start_tensorflow(arguments.seed, arguments.quiet)
     network.load()
     import numpy as np
 

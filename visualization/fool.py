@@ -11,7 +11,7 @@ from visualization.cli.arguments import Parser, number
 from visualization.cli.network import Network
 from visualization.cli.output import OutputFolder, file_stem
 from visualization.cli.photographs import Photographs, image_sources
-from visualization.cli.running import run
+from visualization.cli.running import run, start_tensorflow
 from visualization.networks.imagenet import short_name
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def _fool(arguments: argparse.Namespace) -> int:
     sources = image_sources(arguments.image)
     images = Photographs(sources, network.size, arguments.quiet)
     out = OutputFolder(arguments.out)
+    start_tensorflow(arguments.seed, arguments.quiet)
     network.load()
     images.size = network.size
 

@@ -12,7 +12,7 @@ from visualization.cli.arguments import Parser
 from visualization.cli.network import Network
 from visualization.cli.output import OutputFolder
 from visualization.cli.photographs import Photographs, image_sources
-from visualization.cli.running import run
+from visualization.cli.running import run, start_tensorflow
 from visualization.networks.imagenet import short_name
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def _show(arguments: argparse.Namespace) -> int:
     sources = image_sources(arguments.image)
     images = Photographs(sources, network.size, arguments.quiet)
     out = OutputFolder(arguments.out)
+    start_tensorflow(arguments.seed, arguments.quiet)
     network.load()
     images.size = network.size
     label = None if arguments.label is None else network.find_class(arguments.label)
