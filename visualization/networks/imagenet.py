@@ -142,6 +142,7 @@ def _bundled_names() -> tuple[str, ...]:
     return tuple(read_bundled(CLASSES).decode().splitlines())
 
 
+@functools.lru_cache(maxsize=2000)
 def _spellings(name: str) -> set[str]:
     """All that a class may be called, in lower case; "crane (bird)" may also be called "crane"."""
     synonyms = {synonym.strip().casefold() for synonym in name.split(",")}

@@ -158,7 +158,7 @@ def test_the_proxy_of_the_environment_is_used_and_addresses_are_checked_there_to
     ("path", "kind", "sentence"),
     [
         ("junk", OSError, r"x1b\[2Jnonsense"),
-        ("image.png?packed", ValueError, "is not an image"),
+        ("image.png?packed", ValueError, "gzip"),
         ("redirect?http://[::1", ValueError, "Failed to parse"),
         ("redirect?ftp://x.org/", ValueError, "only http"),
         ("missing", OSError, "the server answers 404 Not Found"),
