@@ -110,7 +110,7 @@ def test_an_installed_command_works_in_an_empty_folder(installed, tmp_path):
         text=True,
         check=False,
     )
-    assert re.search(r"ValueError: .*site-packages.*damaged: .*install tfcap anew", done.stderr)
+    assert re.search(r"ValueError: .*site-packages.*damaged: .*reinstall tfcap", done.stderr)
 
 
 @pytest.mark.slow

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from visualization.cli.arguments import Parser, number
 from visualization.cli.output import OutputFolder
-from visualization.cli.photographs import Images, image_sources
+from visualization.cli.photographs import Photographs, image_sources
 from visualization.cli.running import loading_tensorflow, run
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def _caption(arguments: argparse.Namespace) -> int:
             "--model names no captioner: train one with python -m tfcap.train --data FOLDER "
             "--out captioner, then give --model captioner"
         )
-    images = Images(image_sources(arguments.image), None, arguments.quiet)
+    images = Photographs(image_sources(arguments.image), None, arguments.quiet)
     out = OutputFolder(arguments.out)
     with loading_tensorflow(arguments.quiet):
         from tfcap.metrics.results import write_coco_results

@@ -1,8 +1,9 @@
 import re
 
+import numpy as np
 import pytest
 
-from visualization import class_names, find_class
+from visualization import class_names, find_class, load_imagenet_val
 
 
 def test_there_are_a_thousand_names_and_no_two_are_equal():
@@ -71,3 +72,43 @@ def test_a_users_own_names_can_be_searched():
     assert find_class("dog", ["cat", "dog"]) == 1
     with pytest.raises(ValueError, match="0 to 1"):
         find_class("2", ["cat", "dog"])
+
+
+def test_the_validation_images_load_with_names_and_without_unpickling(imagenet):
+    X, y, names = load_imagenet_val(5)
+    assert X.shape == (5, 224, 224, 3)
+    assert X.dtype == np.uint8
+    assert y.shape == (5,)
+    assert names[y[0]] == "hay"
+
+
+def test_missing_validation_images_are_answered_with_where_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setenv("TFCAP_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="TFCAP_DATA"):
+        load_imagenet_val()
+
+
+def test_a_file_with_pickled_images_is_refused(tmp_path):
+    path = tmp_path / "imagenet_val_25.npz"
+    np.savez(path, X=np.array([{}], dtype=object), y=np.zeros(1))
+    with pytest.raises(ValueError, match=r"is not the course's imagenet_val_25\.npz"):
+        load_imagenet_val(path=path)
+
+
+@pytest.mark.parametrize("num", [-1, 0])
+def test_a_number_of_validation_images_that_is_not_positive_is_refused(num):
+    with pytest.raises(ValueError, match=f"num is {num}, expected a positive number"):
+        load_imagenet_val(num)
+
+
+def test_a_damaged_compressed_file_is_refused(tmp_path):
+    path = tmp_path / "imagenet_val_25.npz"
+    pixels = np.random.default_rng(0).integers(0, 9, (2, 9, 9, 3), dtype=np.uint8)
+    np.savez_compressed(path, X=pixels, y=np.arange(2))
+    content = bytearray(path.read_bytes())
+    for start in (60, 150):
+        damaged = content[:start] + bytes(20 * [255]) + content[start + 20 :]
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"is not the course's imagenet_val_25\.npz"):
+            load_imagenet_val(path=path)

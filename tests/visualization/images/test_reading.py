@@ -5,14 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visualization import (
-    SQUEEZENET_MEAN,
-    SQUEEZENET_STD,
-    deprocess_image,
-    load_image,
-    load_imagenet_val,
-    preprocess_image,
-)
+from visualization import load_image
 
 
 def encode(image, kind="PNG", **options):
@@ -197,83 +190,3 @@ def test_floating_point_pixels_of_unknown_range_are_refused():
 def test_a_size_that_is_not_positive_is_refused(size):
     with pytest.raises(ValueError, match=f"size is {size}"):
         load_image(encode(RED_BLUE), size)
-
-
-def test_preprocessing_is_the_courses():
-    pixels = np.array([[[0, 128, 255]]], dtype=np.uint8)
-    expected = (pixels / 255.0 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
-    preprocessed = preprocess_image(pixels)
-    assert preprocessed.dtype == np.float32
-    np.testing.assert_allclose(preprocessed, expected, atol=1e-6)
-    assert SQUEEZENET_MEAN.dtype == SQUEEZENET_STD.dtype == np.float32
-
-
-def test_tensors_are_processed_to_tensors_of_the_same_values():
-    from visualization.backend import tf
-
-    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 4, 3), dtype=np.uint8)
-    inputs = preprocess_image(tf.constant(pixels))
-    assert tf.is_tensor(inputs)
-    assert inputs.dtype == tf.float32
-    np.testing.assert_allclose(inputs, preprocess_image(pixels), atol=1e-6)
-    in_a_graph = tf.function(lambda x: deprocess_image(preprocess_image(x)), autograph=False)
-    np.testing.assert_array_equal(in_a_graph(tf.constant(pixels)), pixels)
-    for image in (inputs[:1] * 3, tf.ones((1, 2, 2, 3)) * SQUEEZENET_STD**-1):
-        for rescale in (False, True):
-            made = deprocess_image(image, rescale)
-            assert tf.is_tensor(made)
-            assert made.dtype == tf.uint8
-            np.testing.assert_array_equal(made, deprocess_image(image.numpy(), rescale))
-
-
-def test_a_round_trip_of_every_level_is_exact():
-    levels = np.stack([np.arange(256, dtype=np.uint8)] * 3, -1)[None]
-    np.testing.assert_array_equal(deprocess_image(preprocess_image(levels)), levels)
-
-
-def test_deprocessing_clips_and_rescales():
-    img = preprocess_image(np.float32([[[-100.0, 110.0, 300.0]]]))
-    np.testing.assert_array_equal(deprocess_image(img), [[[0, 110, 255]]])
-    np.testing.assert_array_equal(deprocess_image(img, rescale=True), [[[0, 134, 255]]])
-    flat = preprocess_image(np.full((2, 2, 3), 7.0))
-    assert deprocess_image(flat, rescale=True).dtype == np.uint8
-
-
-def test_the_validation_images_load_with_names_and_without_unpickling(imagenet):
-    X, y, names = load_imagenet_val(5)
-    assert X.shape == (5, 224, 224, 3)
-    assert X.dtype == np.uint8
-    assert y.shape == (5,)
-    assert names[y[0]] == "hay"
-
-
-def test_missing_validation_images_are_answered_with_where_to_get_them(tmp_path, monkeypatch):
-    monkeypatch.setenv("TFCAP_DATA", str(tmp_path))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match="TFCAP_DATA"):
-        load_imagenet_val()
-
-
-def test_a_file_with_pickled_images_is_refused(tmp_path):
-    path = tmp_path / "imagenet_val_25.npz"
-    np.savez(path, X=np.array([{}], dtype=object), y=np.zeros(1))
-    with pytest.raises(ValueError, match=r"is not the course's imagenet_val_25\.npz"):
-        load_imagenet_val(path=path)
-
-
-@pytest.mark.parametrize("num", [-1, 0])
-def test_a_number_of_validation_images_that_is_not_positive_is_refused(num):
-    with pytest.raises(ValueError, match=f"num is {num}, expected a positive number"):
-        load_imagenet_val(num)
-
-
-def test_a_damaged_compressed_file_is_refused(tmp_path):
-    path = tmp_path / "imagenet_val_25.npz"
-    pixels = np.random.default_rng(0).integers(0, 9, (2, 9, 9, 3), dtype=np.uint8)
-    np.savez_compressed(path, X=pixels, y=np.arange(2))
-    content = bytearray(path.read_bytes())
-    for start in (60, 150):
-        damaged = content[:start] + bytes(20 * [255]) + content[start + 20 :]
-        path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"is not the course's imagenet_val_25\.npz"):
-            load_imagenet_val(path=path)
