@@ -290,7 +290,8 @@ faithfulness_figure(results, honest)
 
 # %%
 from tfcap import CaptioningRNN, caption_dataset, decode_captions, load_coco_data, score_captions
-from tfcap.metrics.scores import distinct_share, references_by_image, shuffled_cider
+from tfcap.metrics.baselines import distinct_share, shuffled_cider
+from tfcap.metrics.results import references_by_image
 
 photographs = folder / "photographs"
 photographs.mkdir()

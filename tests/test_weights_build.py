@@ -48,8 +48,8 @@ def test_the_script_rebuilds_the_bundle(tmp_path):
     built = json.loads((BUNDLE / "manifest.json").read_text())["built"]
     if all(version(name) == built[name] for name in ("keras", "h5py", "numpy")):
         assert rebuilt == (BUNDLE / IMAGENET).read_bytes()
-    ours, _ = read_weights("imagenet")
-    theirs, _ = read_weights(tmp_path / IMAGENET)
+    ours = read_weights("imagenet").arrays
+    theirs = read_weights(tmp_path / IMAGENET).arrays
     for path, array in ours.items():
         np.testing.assert_array_equal(array, theirs[path])
 

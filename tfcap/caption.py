@@ -89,13 +89,14 @@ def _caption(arguments: argparse.Namespace) -> int:
     images = Photographs(image_sources(arguments.image), None, arguments.quiet)
     out = OutputFolder(arguments.out)
     with loading_tensorflow(arguments.quiet):
-        from tfcap.metrics import scores as metrics  # noqa: F401
+        from tfcap.metrics.results import write_coco_results
+        from visualization.backend import tf  # noqa: F401
     job = _Job(arguments, out)
     for stem, pixels, source in images:
         job.caption(stem, pixels, source)
     status = images.status()
     results = out.path / "captions.json"
-    metrics.write_coco_results(results, job.captions)
+    write_coco_results(results, job.captions)
     if arguments.explain:
         job.sum_up()
     return status

@@ -64,17 +64,17 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--limit", type=number(int, 1), metavar="N", help="only N images, drawn by the seed"
     )
-    parser.add_argument("--meteor", action="store_true", help="also METEOR, which needs Java")
     parser.add_common_arguments()
     return run(parser, argv, _evaluate)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from tfcap.data.coco import load_coco_data
-    from tfcap.metrics import scores as metrics
+    from tfcap.metrics.baselines import nearest_neighbour_captions
+    from tfcap.metrics.results import references_by_image, write_coco_results
+    from tfcap.metrics.scores import check_installed
 
-    names = (*metrics.METRICS, *["METEOR"] * arguments.meteor)
-    metrics.check_installed(names)
+    check_installed()
     out = OutputFolder(arguments.out)
     data = load_coco_data(arguments.data)
     references = _references(data, arguments)
@@ -86,11 +86,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     results = {}
     if arguments.split != "train" and "train_captions" in data:
         with progress("looking up sentences of the training set ...", arguments.quiet):
-            known = metrics.references_by_image(data, "train")
-            looked_up = metrics.nearest_neighbour_captions(features, data["train_features"], known)
+            known = references_by_image(data, "train")
+            looked_up = nearest_neighbour_captions(features, data["train_features"], known)
             found = dict(zip(references, looked_up, strict=True))
             sentences = chain.from_iterable(known.values())
-            results["looked up"] = _judge(found, references, sentences, names, arguments.seed)
+            results["looked up"] = _judge(found, references, sentences, arguments.seed)
     decoding = _decoding(model, arguments)
     start = time.monotonic()
     said = _sentences(model, features, decoding, arguments.quiet)
@@ -98,11 +98,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     predictions = dict(zip(references, said, strict=True))
     with progress("scoring ...", arguments.quiet):
         learnt = _training_captions(data) if "train_captions" in data else None
-        own = _judge(predictions, references, learnt, names, arguments.seed)
+        own = _judge(predictions, references, learnt, arguments.seed)
     results = {"captioner": own} | results
     record = _record(arguments, data, decoding, references, results, seconds)
     written = out.path / f"{arguments.split}_predictions.json"
-    metrics.write_coco_results(written, predictions)
+    write_coco_results(written, predictions)
     recorded = out.write_json(f"{arguments.split}_evaluation.json", record)
     if not arguments.quiet:
         print(f"{_heading(record)}\n{_table(record)}\nwritten  {written}\n         {recorded}")
@@ -111,7 +111,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 def _references(data: Mapping[str, Any], arguments: argparse.Namespace) -> dict[int, list[str]]:
     """The references of the images to be evaluated, by their rows, which rise."""
-    from tfcap.metrics.scores import references_by_image
+    from tfcap.metrics.results import references_by_image
 
     references = references_by_image(data, arguments.split)
     images = np.array(sorted(references))
@@ -187,27 +187,27 @@ def _judge(
     predictions: Mapping[int, str],
     references: Mapping[int, list[str]],
     training: Iterable[str] | None,
-    names: Iterable[str],
     seed: int,
 ) -> dict[str, Any]:
     """The scores of sentences, and what shows whether they are about the images."""
-    from tfcap.metrics import scores as metrics
+    from tfcap.metrics.baselines import copied_share, distinct_share, shuffled_cider
+    from tfcap.metrics.scores import score_captions
 
-    scores: dict[str, Any] = metrics.score_captions(predictions, references, names)
+    scores: dict[str, Any] = {**score_captions(predictions, references)}
     if len(references) > 1:
-        shuffled = metrics.shuffled_cider(predictions, references, seed)
+        shuffled = shuffled_cider(predictions, references, seed)
         scores["CIDEr, images shuffled"] = shuffled
         scores["lost by shuffling"] = 1 - shuffled / scores["CIDEr"] if scores["CIDEr"] else 0.0
-    scores["distinct sentences"] = metrics.distinct_share(predictions)
+    scores["distinct sentences"] = distinct_share(predictions)
     if training is not None:
-        scores["found in training"] = metrics.copied_share(predictions, training)
+        scores["found in training"] = copied_share(predictions, training)
     return scores | {"words": _lengths(predictions.values())}
 
 
 def _lengths(sentences: Iterable[str]) -> dict[str, float]:
-    from tfcap.metrics.scores import tokenize
+    from tfcap.metrics.tokenizer import ptb_tokenize
 
-    lengths = [len(tokenize(sentence)) for sentence in sentences]
+    lengths = [len(ptb_tokenize(sentence)) for sentence in sentences]
     return {"mean": sum(lengths) / len(lengths), "fewest": min(lengths), "most": max(lengths)}
 
 
@@ -219,10 +219,9 @@ def _record(
     results: dict[str, Any],
     seconds: float,
 ) -> dict[str, Any]:
-    from tfcap.metrics.scores import annotations_file
     from tfcap.pretrained import weights_sha256
 
-    written = annotations_file(data, arguments.split)
+    written = data.get(f"{arguments.split}_annotations")
     return {
         "command": "tfcap.evaluate",
         "data": str(arguments.data),

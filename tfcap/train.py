@@ -233,7 +233,7 @@ def _folder(arguments: argparse.Namespace, out: OutputFolder, strategy: Any) -> 
         )
     folder = out.path / "shapes"
     if is_chief(strategy) and not (folder / "shapes_build.json").exists():  # written last
-        from tfcap.datasets import make_shapes
+        from tfcap.data.build import make_shapes
 
         make_shapes(folder, train=100, val=20)
     agree(strategy, True)  # wait for the chief
@@ -461,15 +461,16 @@ def _summaries(folder: Path) -> Any:
 
 def _references(data: Mapping[str, Any], quiet: bool) -> dict[int, list[str]]:
     """The captions of at most `SCORED_IMAGES` validation images; none where CIDEr cannot be had."""
-    from tfcap.metrics import scores as metrics
+    from tfcap.metrics.results import references_by_image
+    from tfcap.metrics.scores import check_installed
 
     try:
-        metrics.score_captions({0: "a"}, {0: ["a"]}, metrics=("CIDEr",))
+        check_installed()
     except ImportError as error:
         if not quiet:
             print(f"no CIDEr, the validation loss decides: {error}", flush=True)
         return {}
-    references = metrics.references_by_image(data, "val")
+    references = references_by_image(data, "val")
     images = sorted(references)
     step = max(1, len(images) // SCORED_IMAGES)
     return {image: references[image] for image in images[::step][:SCORED_IMAGES]}

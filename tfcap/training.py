@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from tfcap.data.coco import caption_dataset
+from tfcap.data.batches import caption_dataset
 from tfcap.data.lazy_array import blocks
 from tfcap.model import CaptioningRNN
 from visualization.backend import keras, tf

@@ -9,7 +9,7 @@ from tfcap import explain
 from tfcap.caption import caption_figure, explanation_figure
 from tfcap.caption import main as caption
 from tfcap.data.features import encoder, image_features
-from tfcap.metrics.scores import read_coco_results
+from tfcap.metrics.results import read_coco_results
 from tfcap.model import CaptioningRNN
 from visualization import grad_cam, load_image, preprocess_image
 from visualization.backend import keras, tf

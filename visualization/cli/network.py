@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from visualization.cli.running import loading_tensorflow
 from visualization.cli.user_model import load_user_model, parse_user_model
 from visualization.networks.imagenet import class_names, find_class
 
@@ -53,12 +54,13 @@ class Network:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
         if arguments.model is None:
+            from visualization.weight_files.loading import read_weights
+
             # What SqueezeNet takes; PixelScaling's default preprocessing is SqueezeNet's.
             self.preprocess, self.bounds, self.size = None, (0, 255), (224, 224)
             self.names = class_names()
-            from visualization.weight_files.loading import read_weights
-
-            digest = read_weights(arguments.weights)[1]
+            with loading_tensorflow(quiet=True):  # which reads a checkpoint of its own
+                digest = read_weights(arguments.weights).sha256
             self.record = {"weights": arguments.weights, "sha256": digest}
         else:
             self.size, self.names = None, ()

@@ -1,10 +1,7 @@
 """A command's results: pictures, and beside them a JSON that says what ran."""
 
-import importlib.metadata
 import io
 import itertools
-import json
-import platform
 import re
 from pathlib import Path
 from typing import Any
@@ -13,10 +10,9 @@ import numpy as np
 from PIL import Image
 
 from visualization.files.atomic import make_folder, write_file
+from visualization.files.json_file import record_json
 
 __all__ = ["OutputFolder", "file_stem", "unused"]
-
-_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "matplotlib")
 
 
 def file_stem(*parts: str) -> str:
@@ -56,8 +52,8 @@ class OutputFolder:
         >>> out = OutputFolder(Path("out"))
         >>> out.write_image("red.png", np.full((2, 3, 3), [255, 0, 0], np.uint8)).name
         'red.png'
-        >>> sorted(json.loads(out.write_json("red.json", {"seed": 0}).read_text()))
-        ['seed', 'versions']
+        >>> out.write_json("red.json", {"seed": 0}).name
+        'red.json'
     """
 
     def __init__(self, path: Path) -> None:
@@ -75,7 +71,4 @@ class OutputFolder:
 
     def write_json(self, name: str, record: dict[str, Any]) -> Path:
         """Writes `record`, which says what ran, and the versions it ran with."""
-        versions = {"python": platform.python_version()}
-        versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
-        text = json.dumps(record | {"versions": versions}, indent=1, allow_nan=False)
-        return self.write(name, f"{text}\n".encode())
+        return self.write(name, record_json(record))

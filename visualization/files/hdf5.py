@@ -20,6 +20,7 @@ from visualization.files.system_errors import reading
 __all__ = ["RefusedError", "open_hdf5", "safe_dataset"]
 
 _CACHE = 2**25  # bytes of unpacked chunks that h5py keeps
+_REMEDY = "save the arrays in the file itself, in small chunks"
 
 
 class RefusedError(ValueError):
@@ -59,7 +60,9 @@ def open_hdf5(source: Path | bytes, name: str | None = None) -> Iterator[h5py.Fi
             with source.open("rb") as file:
                 start = file.read(512)
     if not start.startswith(HDF5):
-        told = describe(start) or f"is not an HDF5 file (it starts with {start[:8].hex(' ')})"
+        told = describe(start, "an HDF5 file") or (
+            f"is not an HDF5 file (it starts with {start[:8].hex(' ')})"
+        )
         raise ValueError(f"{name}: {told}")
     try:
         opened = io.BytesIO(source) if isinstance(source, bytes) else str(source)
@@ -96,11 +99,15 @@ def safe_dataset(file: h5py.Group, path: str, name: str, max_chunk: int = _CACHE
     """
     key = printable(path)
     if not isinstance(file.get(path, getlink=True), h5py.HardLink):
-        raise RefusedError(f"{name}: has no dataset {key}, or only a link to it, which is refused")
+        raise RefusedError(
+            f"{name}: has no dataset {key}, or only a link to it, which is refused: {_REMEDY}"
+        )
     dataset = file[path]
     if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-        raise RefusedError(f"{name}: keeps {key} in another file, which is refused")
+        raise RefusedError(f"{name}: keeps {key} in another file, which is refused: {_REMEDY}")
     chunk = math.prod(dataset.chunks or (1,)) * dataset.dtype.itemsize
     if dataset.shape is None or chunk > max_chunk:
-        raise RefusedError(f"{name}: stores {key} in chunks of {chunk:,} bytes, which is refused")
+        raise RefusedError(
+            f"{name}: stores {key} in chunks of {chunk:,} bytes, which is refused: {_REMEDY}"
+        )
     return dataset

@@ -1,14 +1,18 @@
-"""The one reader of JSON files: it checks size, encoding and syntax, and its errors say where."""
+"""The one reader of JSON files, whose errors say where, and the records that say what a command ran."""
 
+import importlib.metadata
 import json
 import os
+import platform
 from typing import Any
 
 from visualization.files.regular_file import read_file
 
-__all__ = ["MAX_BYTES", "parse_json", "read_json"]
+__all__ = ["MAX_BYTES", "parse_json", "read_json", "record_json"]
 
 MAX_BYTES = 2**30
+
+_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "matplotlib")
 
 
 def read_json(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Any:
@@ -52,3 +56,19 @@ def parse_json(content: bytes | str, name: str) -> Any:
         raise ValueError(f"{name}: is not UTF-8 text (byte {error.start:,})") from None
     except (ValueError, RecursionError) as error:  # absurdly long numbers, absurdly deep nesting
         raise ValueError(f"{name}: is not valid JSON: {error}") from None
+
+
+def record_json(record: dict[str, Any]) -> bytes:
+    """A JSON file's content: `record`, which says what ran, and the versions it ran with.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON cannot hold.
+
+    Example:
+        >>> sorted(json.loads(record_json({"seed": 0})))
+        ['seed', 'versions']
+    """
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
+    text = json.dumps(record | {"versions": versions}, indent=1, allow_nan=False)
+    return f"{text}\n".encode()

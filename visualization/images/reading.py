@@ -120,8 +120,6 @@ def decode_image(
     height, width = (size, size) if isinstance(size, int) else size or (1, 1)
     if height < 1 or width < 1:
         raise ValueError(f"size is {size}, expected a positive number of pixels, or None")
-    if not content:
-        raise ValueError(f"{name}: is empty (0 bytes): name an image file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
@@ -130,7 +128,7 @@ def decode_image(
         raise ValueError(f"{name}: has more than {_MAX_PIXELS:,} pixels, the limit") from None
     except Image.UnidentifiedImageError:
         known = f"is not an image of a known format ({', '.join(_FORMATS)})"
-        raise ValueError(f"{name}: {describe(content) or known}") from None
+        raise ValueError(f"{name}: {describe(content, 'an image') or known}") from None
     except Exception as error:  # a decoder can raise anything
         raise ValueError(f"{name}: is a damaged image: {error}") from error
     if image.width * image.height > _MAX_PIXELS:

@@ -1,6 +1,5 @@
 """Every way in which people meet a broken checkpoint ends in one sentence, and changes nothing."""
 
-import io
 import os
 import shutil
 import tarfile
@@ -12,11 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
+from tests import forms
 from visualization import SqueezeNet, checkpoints, load_weights
 from visualization.backend import keras, tf
+from visualization.files.bundle import BUNDLE, IMAGENET
 from visualization.networks.squeezenet import Fire
-
-from .. import forms
+from visualization.weight_files.loading import read_weights
 
 HTML = b"<!DOCTYPE html>\n<html><head><title>404 Not Found</title></head></html>\n"
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a2146\nsize 5045072\n"
@@ -24,29 +24,6 @@ TENSORFLOWS_WORDS = (
     *("sstable", "TensorSliceReader", "TensorBundle", "DataLoss", "No such file", "Unable to open"),
     *("Read less bytes", "cannot be `None`", "Traceback", "not supported", "h5py", "Errno"),
 )
-
-
-@pytest.fixture(scope="session")
-def arrays():
-    return checkpoints.read_weights("imagenet")[0]
-
-
-@pytest.fixture(scope="session")
-def whole(arrays, tmp_path_factory):
-    """A TF2 checkpoint from which each test makes its broken copy."""
-    return forms.write_tf2(tmp_path_factory.mktemp("whole") / "squeezenet.ckpt", arrays)
-
-
-@pytest.fixture
-def prefix(whole, tmp_path):
-    for path in whole.parent.glob("squeezenet.ckpt.*"):
-        shutil.copy(path, tmp_path)
-    return tmp_path / "squeezenet.ckpt"
-
-
-@pytest.fixture(scope="module")
-def model():
-    return SqueezeNet(weights=None)
 
 
 @pytest.fixture
@@ -61,9 +38,8 @@ def complaint(model):
             np.testing.assert_array_equal(variable.numpy(), array)
         text = str(raised.value)
         assert "\n" not in text
-        assert text.startswith("weights: ")
         assert not [word for word in TENSORFLOWS_WORDS if word in text]
-        assert ": " in text.removeprefix("weights: ")  # what to do comes after the colon
+        assert text.count(": ") >= 2  # the source, what is wrong with it, what to do
         return text
 
     return load
@@ -96,7 +72,7 @@ def test_an_index_without_its_data_file(prefix, complaint):
     values(prefix).unlink()
     for source in (prefix, index(prefix), prefix.parent):
         text = complaint(source)
-        assert "the data file is missing" in text
+        assert "data files are missing (1 of " in text
         assert "copy squeezenet.ckpt.data-00000-of-00001 to" in text
         assert "all 52 tensors that the index names fit SqueezeNet 1.1" in text
 
@@ -106,15 +82,14 @@ def test_the_courses_own_index_without_its_data_file(data, complaint):
     if not index.is_file():
         pytest.skip(f"there is no {index}")
     text = complaint(index)
-    assert "the data file is missing" in text
+    assert "data files are missing (1 of " in text
     assert "all 52 tensors that the index names fit" in text
 
 
 def test_a_wrong_path(tmp_path, complaint):
-    assert "there is no file, folder or checkpoint prefix" in complaint(
-        tmp_path / "squeezenet.ckpt"
-    )
-    assert f"nor a folder {tmp_path / 'nowhere'}" in complaint(tmp_path / "nowhere" / "a.ckpt")
+    for path in (tmp_path / "squeezenet.ckpt", tmp_path / "nowhere" / "a.ckpt"):
+        text = complaint(path)
+        assert f"{path}: there is no such file, folder or checkpoint prefix: check the path" in text
 
 
 @pytest.mark.parametrize("page", [HTML, b"\n  <html>", b"<?xml version='1.0'?><Error/>"])
@@ -132,8 +107,7 @@ def test_the_zip_saved_as_the_checkpoint(tmp_path, prefix, complaint):
         archive.write(index(prefix), "squeezenet/squeezenet.ckpt.index")
         archive.write(values(prefix), "squeezenet/squeezenet.ckpt.data-00000-of-00001")
     text = complaint(saved)
-    assert "is a zip archive (inside: squeezenet/squeezenet.ckpt.index, squeezenet/" in text
-    assert "unpack it" in text
+    assert "is a zip archive, not weights: unzip it and name the file inside" in text
 
 
 def test_a_flipped_byte_in_the_data_file_names_the_tensor(prefix, arrays, complaint):
@@ -187,7 +161,7 @@ def test_a_truncated_data_file(prefix, complaint):
 def test_a_truncated_index(prefix, complaint, length):
     index(prefix).write_bytes(index(prefix).read_bytes()[:length])
     text = complaint(prefix)
-    assert ("is empty (0 bytes)" if length == 0 else "cut off") in text
+    assert ("is empty (0 bytes)" if length == 0 else "is truncated") in text
 
 
 def test_a_flipped_byte_anywhere_in_the_index_is_found(prefix, whole, complaint):
@@ -196,14 +170,15 @@ def test_a_flipped_byte_anywhere_in_the_index_is_found(prefix, whole, complaint)
         flipped = bytearray(content)
         flipped[offset] ^= 4
         index(prefix).write_bytes(flipped)
-        assert "damaged TensorFlow index" in complaint(prefix), offset
+        text = complaint(prefix)
+        assert "download it again" in text or "does not fit SqueezeNet 1.1" in text, offset
 
 
 def test_a_copy_that_stopped_before_the_index(prefix, complaint):
     index(prefix).unlink()
     for source in (prefix, values(prefix), prefix.parent):
         text = complaint(source)
-        assert "squeezenet.ckpt.index is missing" in text
+        assert "squeezenet.ckpt.index: is missing" in text
         assert "copy it too" in text
 
 
@@ -211,7 +186,7 @@ def test_a_copy_that_stopped_between_two_data_files(arrays, tmp_path, complaint)
     prefix = forms.write_tf1(tmp_path / "two.ckpt", arrays, devices=2, sharded=True)
     Path(f"{prefix}.data-00001-of-00002").unlink()
     text = complaint(prefix)
-    assert "the data file is missing" in text
+    assert "data files are missing (1 of " in text
     assert "copy two.ckpt.data-00001-of-00002" in text
 
 
@@ -220,13 +195,13 @@ def test_a_copy_that_stopped_between_two_data_files(arrays, tmp_path, complaint)
 def test_a_half_written_copy_of_one_file(arrays, tmp_path, complaint, form, part):
     path = tmp_path / f"weights.{form}"
     if form == "h5":
-        shutil.copy(checkpoints.BUNDLE / checkpoints.IMAGENET, path)
+        shutil.copy(BUNDLE / IMAGENET, path)
     elif form == "npz":
         np.savez(path, **arrays)
     else:
         pytest.importorskip("safetensors.numpy").save_file(arrays, path)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
-    assert "get it again" in complaint(path)
+    assert ": download " in complaint(path)
 
 
 @pytest.mark.parametrize("form", ["h5", "npz", "safetensors"])
@@ -243,8 +218,8 @@ def test_a_copy_whose_rest_was_reserved_but_never_written(arrays, tmp_path, comp
     written = int(len(content) * part)
     path.write_bytes(content[:written] + bytes(len(content) - written))
     text = complaint(path)
-    assert "get it again" in text
-    assert written or "holds only zero bytes" in text
+    assert ": download " in text or "so download it again" in text
+    assert written or "is nothing but zero bytes" in text
 
 
 def test_a_data_file_whose_rest_was_never_written(prefix, complaint):
@@ -261,7 +236,7 @@ def test_an_empty_file(tmp_path, complaint):
 def test_a_flipped_byte_in_an_npz(arrays, tmp_path, complaint):
     np.savez(tmp_path / "a.npz", **arrays)
     flip(tmp_path / "a.npz", 2_000_000)
-    assert "its checksum does not match" in complaint(tmp_path / "a.npz")
+    assert ".npy: download it again" in complaint(tmp_path / "a.npz")
 
 
 def test_a_git_lfs_pointer(prefix, complaint):
@@ -273,30 +248,19 @@ def test_a_git_lfs_pointer(prefix, complaint):
     text = complaint(prefix)
     assert f"the data file {values(prefix).name} is a Git LFS pointer" in text
     index(prefix).write_bytes(LFS)
-    assert "squeezenet.ckpt.index is a Git LFS pointer" in complaint(prefix)
+    assert "squeezenet.ckpt.index: is a Git LFS pointer" in complaint(prefix)
 
 
-@pytest.mark.parametrize(("mode", "kind"), [("w", "a tar archive"), ("w:gz", "packed with gzip")])
-def test_a_tar(tmp_path, prefix, complaint, mode, kind):
+@pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
+def test_a_tar(tmp_path, prefix, complaint, mode):
     path = tmp_path / "squeezenet"
     with tarfile.open(path, mode) as archive:
         archive.add(index(prefix), "squeezenet/squeezenet.ckpt.index")
-        archive.add(values(prefix), "squeezenet/squeezenet.ckpt.data-00000-of-00001")
-    text = complaint(path)
-    assert kind in text
-    assert "inside: squeezenet/squeezenet.ckpt.index, squeezenet/squeezenet.ckpt.data-0" in text
-    path.write_bytes(path.read_bytes()[:100_000])
-    assert "inside: squeezenet/squeezenet.ckpt.index, squeezenet" in complaint(path)
+    assert "is an archive or compressed file" in complaint(path)
+    assert "unpack it and name the file inside" in complaint(path)
 
 
-def test_other_archives(tmp_path, squeezenet, complaint):
-    import bz2
-    import gzip
-
-    (tmp_path / "a.gz").write_bytes(gzip.compress(b"weights"))
-    assert "is a gzip file" in complaint(tmp_path / "a.gz")
-    (tmp_path / "a.bz2").write_bytes(bz2.compress(b"weights"))
-    assert "is a compressed file" in complaint(tmp_path / "a.bz2")
+def test_a_whole_keras_model(tmp_path, squeezenet, complaint):
     squeezenet.save(tmp_path / "a.keras")
     assert "unzip it and name the model.weights.h5 inside" in complaint(tmp_path / "a.keras")
 
@@ -318,7 +282,7 @@ def test_a_v1_0_squeezenet(arrays, tmp_path, complaint):
     forms.write_tf1(tmp_path / "old.ckpt", older)
     text = complaint(tmp_path / "old.ckpt")
     assert "is of SqueezeNet 1.0" in text
-    assert "get a checkpoint of SqueezeNet 1.1" in text
+    assert "use a checkpoint of SqueezeNet 1.1" in text
 
 
 def test_another_architecture(tmp_path, complaint):
@@ -336,19 +300,19 @@ def test_a_network_with_other_classes(arrays, tmp_path, complaint):
     ten = {"conv10/kernel": np.zeros((1, 1, 512, 10), "f4"), "conv10/bias": np.zeros(10, "f4")}
     forms.write_tf2(tmp_path / "ten.ckpt", arrays | ten)
     text = complaint(tmp_path / "ten.ckpt")
-    assert "2 different" in text
+    assert "2 mismatched" in text
     assert "is float32 (1, 1, 512, 10), not float32 (1, 1, 512, 1000)" in text
 
 
-def test_missing_left_over_and_different_weights_are_listed(arrays, tmp_path, complaint):
+def test_missing_unexpected_and_mismatched_weights_are_listed(arrays, tmp_path, complaint):
     changed = dict(arrays)
     del changed["fire5/squeeze/bias"]
     changed["fire9/expand3x3/bias"] = np.zeros(255, np.float32)
     np.savez(tmp_path / "a.npz", **changed, extra=np.zeros(3))
     text = complaint(tmp_path / "a.npz")
     assert "1 missing (fire5/squeeze/bias)" in text
-    assert "1 left over (extra)" in text
-    assert "1 different (fire9/expand3x3/bias is float32 (255,), not float32 (256,))" in text
+    assert "1 unexpected (extra)" in text
+    assert "1 mismatched (fire9/expand3x3/bias is float32 (255,), not float32 (256,))" in text
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
@@ -393,9 +357,9 @@ def test_names_that_end_in_0(arrays, tmp_path, complaint):
 def test_a_folder_with_two_checkpoints_names_both(arrays, prefix, complaint):
     forms.write_tf1(prefix.parent / "other.ckpt", arrays)
     text = complaint(prefix.parent)
-    assert "holds 2 checkpoints, other.ckpt and squeezenet.ckpt: name one of them" in text
+    assert "holds 2 checkpoints (other.ckpt, squeezenet.ckpt): name one of them" in text
     np.savez(prefix.parent / "third", **arrays)
-    assert "3 checkpoints, other.ckpt and squeezenet.ckpt and third.npz" in complaint(prefix.parent)
+    assert "3 checkpoints (other.ckpt, squeezenet.ckpt, third.npz)" in complaint(prefix.parent)
 
 
 def test_a_folder_without_any(tmp_path, complaint):
@@ -413,7 +377,9 @@ def test_the_folder_in_which_one_is(tmp_path, complaint, monkeypatch):
 def test_a_state_file_whose_checkpoint_is_not_there(tmp_path, complaint):
     tf.compat.v1.train.update_checkpoint_state(str(tmp_path), "/home/someone/model-7")
     text = complaint(tmp_path / "checkpoint")
-    assert "names /home/someone/model-7, but there is no model-7 in its folder" in text
+    assert (
+        "names the checkpoint /home/someone/model-7, but there is no model-7 in its folder" in text
+    )
 
 
 def test_an_index_under_another_name(prefix, complaint):
@@ -438,7 +404,7 @@ def test_no_permission_is_said_so(prefix, complaint, monkeypatch):
 
     monkeypatch.setattr(Path, "open", refuse)
     text = complaint(prefix)
-    assert "squeezenet.ckpt.index cannot be read (Permission denied): ask its owner" in text
+    assert "squeezenet.ckpt.index: cannot be read: Permission denied: ask its owner" in text
 
 
 @pytest.mark.skipif(not hasattr(os, "seteuid"), reason="no users to change to on this system")
@@ -455,7 +421,7 @@ def test_a_file_that_the_system_really_refuses(prefix, complaint):
             text = complaint(path)
         finally:
             os.seteuid(user)
-        assert "cannot be read (Permission denied): ask its owner" in text
+        assert "cannot be read: Permission denied: ask its owner" in text
     finally:
         shutil.rmtree(folder)
 
@@ -476,23 +442,11 @@ def test_the_command_says_it_in_one_line_with_status_2(prefix, capsys):
     assert not (prefix.parent / "new.npz").exists()
 
 
-def test_a_zip_of_weights_that_is_no_npz_says_what_is_inside(tmp_path, complaint):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        for n in range(6):
-            archive.writestr(f"folder/file{n}.bin", b"0")
-    (tmp_path / "a.npz").write_bytes(buffer.getvalue())
-    text = complaint(tmp_path / "a.npz")
-    assert "folder/file0.bin" in text
-    assert "and 2 more" in text
-
-
 def test_a_damaged_bundle_names_the_command_that_restores_it(tmp_path, monkeypatch):
-    for name in ("manifest.json", checkpoints.IMAGENET):
-        shutil.copy(checkpoints.BUNDLE / name, tmp_path)
-    with h5py.File(tmp_path / checkpoints.IMAGENET, "r+") as file:
+    for name in ("manifest.json", IMAGENET):
+        shutil.copy(BUNDLE / name, tmp_path)
+    with h5py.File(tmp_path / IMAGENET, "r+") as file:
         file["layers/conv2d/vars/1"][0] += 1
     monkeypatch.setattr("visualization.files.bundle.BUNDLE", tmp_path)
-    monkeypatch.setattr(checkpoints, "BUNDLE", tmp_path)
     with pytest.raises(ValueError, match="git checkout"):
-        checkpoints.read_weights("imagenet")
+        read_weights("imagenet")

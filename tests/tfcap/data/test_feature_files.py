@@ -7,7 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
-import tfcap.data.feature_files
+from tfcap.data import feature_files
 from tfcap.data.feature_files import FeatureFiles
 from tfcap.data.features import image_features, read_images
 from visualization import load_image
@@ -65,12 +65,12 @@ def counted(monkeypatch):
         counts.append(len(sources))
         return read_images(sources)
 
-    monkeypatch.setattr(tfcap.feature_files, "read_images", read_and_count)
+    monkeypatch.setattr(feature_files, "read_images", read_and_count)
     return counts
 
 
 def interrupt_after(monkeypatch, batches):
-    monkeypatch.setattr(tfcap.feature_files, "_BETWEEN_COMMITS", 1)
+    monkeypatch.setattr(feature_files, "_BETWEEN_COMMITS", 1)
     commit = FeatureFiles._commit
     left = [batches]
 
@@ -139,7 +139,7 @@ def test_too_little_room_is_told_before_anything_is_computed(tmp_path, paths, mo
 def test_a_disk_that_fills_up_leaves_the_old_file_and_the_work_done(
     tmp_path, paths, counted, monkeypatch
 ):
-    monkeypatch.setattr(tfcap.feature_files, "_BETWEEN_COMMITS", 1)
+    monkeypatch.setattr(feature_files, "_BETWEEN_COMMITS", 1)
     (tmp_path / "f.h5").write_bytes(b"old")
     syncs = []
 
@@ -171,3 +171,19 @@ def test_a_grid_is_made_when_it_is_asked_for_later_and_never_stays_from_other_im
     assert len(read(grid)) == 40
     fill(path, paths[40:60])
     assert not grid.exists()
+
+
+def test_writing_rows_changes_nothing_else_in_the_file(tmp_path):
+    """So that a run that is killed between two writes leaves a valid file."""
+    file = feature_files._FeatureFile(tmp_path / "f.h5", (512,), "<f4")
+    file.create(100)
+    before = file.partial.read_bytes()
+    rows = np.random.default_rng(0).random((64, 512), np.float32)
+    with file:
+        file.write(10, rows)
+        file.sync()
+        synced = file.partial.read_bytes()
+    assert file.partial.read_bytes() == synced
+    place = synced.index(rows.tobytes())
+    assert len(synced) == len(before) == place - 10 * 2048 + 100 * 2048
+    assert synced[: place - 10 * 2048] == before[: place - 10 * 2048]

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from tfcap.data import shapes
-from tfcap.metrics.scores import score_captions, shuffled_cider
+from tfcap.metrics.baselines import shuffled_cider
+from tfcap.metrics.scores import score_captions
 
 
 def scenes(count, show=False, seed=0):
