@@ -120,7 +120,7 @@ try:
     runpy.run_module("visualization.fool", run_name="__main__")
 except SystemExit as exit:
     print("status", exit.code)
-print("loaded", "tensorflow" in sys.modules or "numpy" in sys.modules)
+print("loaded", "tensorflow" in sys.modules)
 """
     for arguments, status in ((["--help"], 0), (["--target", "6", "--seed", "-1"], 2)):
         done = python("-c", program.format(arguments=arguments))

@@ -246,7 +246,7 @@ def test_a_wrong_model_is_told_without_what_tensorflow_said(tmp_path):
         (["--class", "crane"], "134"),
         (["--method", "magic"], "invalid choice"),
         (["--model", "a.py:f", "--weights", "b.h5"], "not allowed with argument"),
-        (["--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
+        (["--seed", "-1"], "'-1' is not a whole number from 0 to 4,294,967,295"),
         (["--seed", "4294967296"], "'4294967296' is not a whole number"),
     ],
 )

@@ -54,11 +54,11 @@ class Network:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
         if arguments.model is None:
+            from visualization.weight_files.loading import read_weights
+
             # What SqueezeNet takes; PixelScaling's default preprocessing is SqueezeNet's.
             self.preprocess, self.bounds, self.size = None, (0, 255), (224, 224)
             self.names = class_names()
-            from visualization.weight_files.loading import read_weights
-
             with loading_tensorflow(quiet=True):  # which reads TensorFlow checkpoints
                 digest = read_weights(arguments.weights).sha256
             self.record = {"weights": arguments.weights, "sha256": digest}

@@ -84,7 +84,7 @@ def loading_tensorflow(quiet: bool) -> Iterator[None]:
         os.dup2(held_back.fileno(), 2)
         try:
             yield
-        except (ValueError, OSError):  # of a file that was read meanwhile
+        except (ValueError, OSError):  # about a file that was read in the block
             raise
         except BaseException:
             os.dup2(terminal, 2)

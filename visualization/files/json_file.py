@@ -12,6 +12,8 @@ __all__ = ["MAX_BYTES", "parse_json", "read_json", "record_json"]
 
 MAX_BYTES = 2**30
 
+_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "matplotlib")
+
 
 def read_json(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Any:
     """Returns what a JSON file holds.
@@ -56,11 +58,11 @@ def parse_json(content: bytes | str, name: str) -> Any:
         raise ValueError(f"{name}: is not valid JSON: {error}") from None
 
 
-_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "matplotlib")
-
-
 def record_json(record: dict[str, Any]) -> bytes:
-    """The JSON of a record of what ran, with the versions it ran with.
+    """A JSON file's content: `record`, which says what ran, and the versions it ran with.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON cannot hold.
 
     Example:
         >>> sorted(json.loads(record_json({"seed": 0})))

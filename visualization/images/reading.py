@@ -120,8 +120,6 @@ def decode_image(
     height, width = (size, size) if isinstance(size, int) else size or (1, 1)
     if height < 1 or width < 1:
         raise ValueError(f"size is {size}, expected a positive number of pixels, or None")
-    if not content:
-        raise ValueError(f"{name}: is empty (0 bytes): name an image file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
@@ -129,10 +127,8 @@ def decode_image(
     except Image.DecompressionBombError:
         raise ValueError(f"{name}: has more than {_MAX_PIXELS:,} pixels, the limit") from None
     except Image.UnidentifiedImageError:
-        problem = describe(content, "an image") or (
-            f"is not an image of a known format ({', '.join(_FORMATS)})"
-        )
-        raise ValueError(f"{name}: {problem}") from None
+        known = f"is not an image of a known format ({', '.join(_FORMATS)})"
+        raise ValueError(f"{name}: {describe(content, 'an image') or known}") from None
     except Exception as error:  # a decoder can raise anything
         raise ValueError(f"{name}: is a damaged image: {error}") from error
     if image.width * image.height > _MAX_PIXELS:

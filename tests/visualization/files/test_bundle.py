@@ -19,7 +19,7 @@ def bundle(tmp_path, monkeypatch):
     for name in ("manifest.json", IMAGENET, CLASSES):
         shutil.copy(BUNDLE / name, tmp_path)
     monkeypatch.setattr("visualization.files.bundle.BUNDLE", tmp_path)
-    monkeypatch.setattr("visualization.weight_files.loading.BUNDLE", tmp_path)
+    monkeypatch.setattr("visualization.weight_files.locate.BUNDLE", tmp_path)
     return tmp_path
 
 
