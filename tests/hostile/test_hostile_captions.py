@@ -126,7 +126,7 @@ def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
     text = said(folder)
     assert text.startswith(f"{name}: ")
-    assert "is missing" in text or "there is no such file" in text
+    assert "is missing" in text or "there is no such" in text
 
 
 def test_the_other_width_of_features_is_there(folder):
