@@ -7,7 +7,7 @@ A folder holds, as in the course, ``coco2014_captions.h5``, ``coco2014_vocab.jso
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -184,6 +184,7 @@ def caption_dataset(
     epoch: int = 0,
     start: int = 0,
     shard: tuple[int, int] = (0, 1),
+    on_error: Callable[[Exception], None] = lambda error: None,
 ) -> tf.data.Dataset:
     """One epoch of batches, features float32 (n, D) and captions int32 (n, L), read as they are needed.
 
@@ -198,6 +199,8 @@ def caption_dataset(
         start: leaves out so many batches without reading them, to go on where one had stopped.
         shard: (k, n) gives worker k of n its part of every batch; n workers get just what one would.
             A batch with fewer captions than workers is left out.
+        on_error: called with the exception that reading a batch raises; of it, TensorFlow's own error
+            then keeps only the message.
 
     Raises:
         ValueError: there is no such split, or a number is out of range.
@@ -224,8 +227,12 @@ def caption_dataset(
     def read(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         first = starts[batch]
         mine = rows[first : first + batch_size][worker::workers]
-        tokens = captions[mine][:, : columns[batch]]
-        found = features[image_idxs[mine]]
+        try:
+            tokens = captions[mine][:, : columns[batch]]
+            found = features[image_idxs[mine]]
+        except Exception as error:
+            on_error(error)
+            raise
         return found.astype(np.float32, copy=False), tokens.astype(np.int32, copy=False)
 
     def load(batch: Any) -> tuple[Any, Any]:
