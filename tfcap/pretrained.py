@@ -51,6 +51,7 @@ ARCHITECTURE = {
     "dtype": str,
 }
 DECODING = {"beam_size": 1, "max_length": 1, "length_penalty": 0.0}  # the least of each
+MAX_DECODING = 1000  # the most of each
 DTYPES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
 
@@ -271,7 +272,11 @@ def _wrong_default(decoding: dict[str, Any]) -> str | None:
     """What in the decoding defaults is none."""
     for key, value in decoding.items():
         least = DECODING.get(key)
-        if least is None or type(value) not in (int, type(least)) or not least <= value <= 1000:
+        if (
+            least is None
+            or type(value) not in (int, type(least))
+            or not least <= value <= MAX_DECODING
+        ):
             return f"decoding has {key!r:.60}: {value!r:.60}"
     return None
 

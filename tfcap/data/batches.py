@@ -1,6 +1,6 @@
 """One epoch of training batches with tf.data: captions of similar length together, read as needed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ def caption_dataset(
     epoch: int = 0,
     start: int = 0,
     shard: tuple[int, int] = (0, 1),
+    on_error: Callable[[Exception], None] = lambda error: None,
 ) -> tf.data.Dataset:
     """One epoch of batches (features, captions), read from disk as they are needed.
 
@@ -42,6 +43,8 @@ def caption_dataset(
         start: the first batch; earlier ones are skipped without being read, to resume an epoch.
         shard: (k, n) gives worker k of n its part of every batch: together, n workers see what one
             would. A batch with fewer captions than workers is omitted.
+        on_error: called with the exception that reading a batch raises; TensorFlow's own error keeps
+            only its message.
 
     Returns:
         A dataset of features float32 (n, D) and captions int32 (n, L).
@@ -79,8 +82,12 @@ def caption_dataset(
     def read(batch: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         first = starts[batch]
         mine = rows[first : first + batch_size][worker::workers]
-        tokens = captions[mine][:, : lengths[batch]]  # (n, L)
-        found = features[image_idxs[mine]]  # (n, D)
+        try:
+            tokens = captions[mine][:, : lengths[batch]]  # (n, L)
+            found = features[image_idxs[mine]]  # (n, D)
+        except Exception as error:
+            on_error(error)
+            raise
         return found.astype(np.float32, copy=False), tokens.astype(np.int32, copy=False)
 
     def load(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
