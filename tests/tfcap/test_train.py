@@ -303,7 +303,7 @@ def test_features_that_are_nan_are_refused(folder, tmp_path, capsys):
     data = caption_folders.write_built(tmp_path)
     with h5py.File(tmp_path / "photos_train_squeezenet.h5", "r+") as file:
         file["features"][data["train_image_idxs"][0]] = np.nan
-    assert "of features holds NaN" in refused(capsys, tmp_path, tmp_path / "out")
+    assert "of features is NaN" in refused(capsys, tmp_path, tmp_path / "out")
 
 
 def test_data_that_is_removed_while_training_is_told_in_one_sentence(tmp_path, capsys, monkeypatch):

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from tfcap import training
-from tfcap.data.coco import caption_dataset, load_coco_data
+from tfcap.data.batches import caption_dataset
+from tfcap.data.coco import load_coco_data
 from tfcap.model import CaptioningRNN
 from tfcap.train_state import STATE_FILE, SavedState, TrainConfig, fingerprint
 from tfcap.training import DivergedError, Trainer
