@@ -89,7 +89,7 @@ def _caption(arguments: argparse.Namespace) -> int:
     images = Images(image_sources(arguments.image), None, arguments.quiet)
     out = OutputFolder(arguments.out)
     with loading_tensorflow(arguments.quiet):
-        from tfcap.metrics import scores as metrics  # noqa: F401
+        from tfcap.metrics import scores as metrics
     job = _Job(arguments, out)
     for stem, pixels, source in images:
         job.caption(stem, pixels, source)

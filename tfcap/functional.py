@@ -13,9 +13,9 @@ A forward function returns its results and a cache; the backward function takes 
 the results and that cache, and returns the gradients of the arguments, in their order. The four
 gates of an LSTM lie side by side in the order i, f, o, g: Wx is (D, 4H), Wh (H, 4H), b (4H,).
 
-Arrays are NumPy or tensors, all of one floating dtype, which the results keep; NumPy in gives NumPy
-out, of arrays that are yours to change. What does not fit raises ValueError (shapes, ids out of
-range, T = 0) or TypeError (dtypes) and says what was received. N may be 0.
+Arrays are NumPy or tensors of one floating dtype, which the results keep. NumPy arrays in give new,
+writable NumPy arrays out. Every function raises ValueError (shapes that do not fit, ids out of range,
+T = 0) or TypeError (dtypes) with what was received and expected. N may be 0.
 
 Sources: R. J. Elman, Finding structure in time, Cognitive Science 14 (1990), for the recurrent
 network; P. J. Werbos, Backpropagation through time, Proceedings of the IEEE 78 (1990), for its
@@ -53,7 +53,7 @@ Tensor = Any  # a tf.Tensor, or a NumPy array at the edge
 Cache = tuple  # what a backward function needs of its forward function
 
 
-# ------------------------------------------------------------------------------------------ affine
+# ------------------------------------------------------------------------------- affine, sigmoid
 
 
 @checks_shapes(x="N ...D", w="D M", b="M")
@@ -61,6 +61,11 @@ def affine_forward(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Cache]:
     """out = x @ w + b, with each x flattened to D numbers.
 
     x (N, ...), w (D, M), b (M,) -> out (N, M), cache
+
+    Example:
+        >>> out, cache = affine_forward([[1.0, 2.0]], [[1.0], [1.0]], [0.5])
+        >>> out
+        array([[3.5]])
     """
     flat = tf.reshape(x, [tf.shape(x)[0], w.shape[0]])  # (N, D)
     return flat @ w + b, (x, w)  # (N, M)
@@ -71,12 +76,30 @@ def affine_backward(dout: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor]
     """dx = dout @ w', dw = x' @ dout, db = the sum of dout over the batch.
 
     dout (N, M), cache -> dx (N, ...), dw (D, M), db (M,)
+
+    Example:
+        >>> out, cache = affine_forward([[1.0, 2.0]], [[1.0], [1.0]], [0.5])
+        >>> dx, dw, db = affine_backward([[1.0]], cache)
+        >>> dw
+        array([[1.],
+               [2.]])
     """
     x, w = cache
     flat = tf.reshape(x, [tf.shape(x)[0], w.shape[0]])  # (N, D)
     dx = tf.reshape(tf.matmul(dout, w, transpose_b=True), tf.shape(x))  # (N, ...)
     dw = tf.matmul(flat, dout, transpose_a=True)  # (D, M)
     return dx, dw, tf.reduce_sum(dout, axis=0)  # db: (M,)
+
+
+@checks_shapes(x="...N")
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x)), without overflow for large negative x; x of any shape.
+
+    Example:
+        >>> sigmoid([-1000.0, 0.0])
+        array([0. , 0.5])
+    """
+    return tf.sigmoid(x)
 
 
 # ---------------------------------------------------------------------- the plain recurrent network
@@ -89,6 +112,11 @@ def rnn_step_forward(
     """One step: next_h = tanh(x @ Wx + prev_h @ Wh + b)  (Elman 1990).
 
     x (N, D), prev_h (N, H), Wx (D, H), Wh (H, H), b (H,) -> next_h (N, H), cache
+
+    Example:
+        >>> next_h, cache = rnn_step_forward([[1.0]], [[0.5]], [[1.0]], [[2.0]], [-2.0])
+        >>> next_h  # tanh(1 + 1 - 2)
+        array([[0.]])
     """
     next_h = tf.tanh(x @ Wx + prev_h @ Wh + b)  # (N, H)
     return next_h, (x, prev_h, Wx, Wh, next_h)
@@ -103,6 +131,12 @@ def rnn_step_backward(
     dx = da @ Wx', dprev_h = da @ Wh', dWx = x' @ da, dWh = prev_h' @ da, db = the sum of da.
 
     dnext_h (N, H), cache -> dx (N, D), dprev_h (N, H), dWx (D, H), dWh (H, H), db (H,)
+
+    Example:
+        >>> next_h, cache = rnn_step_forward([[1.0]], [[0.5]], [[1.0]], [[2.0]], [-2.0])
+        >>> dx, dprev_h, dWx, dWh, db = rnn_step_backward([[1.0]], cache)
+        >>> dprev_h
+        array([[2.]])
     """
     x, prev_h, Wx, Wh, next_h = cache
     da = dnext_h * (1 - next_h**2)  # (N, H)
@@ -118,6 +152,12 @@ def rnn_forward(x: Tensor, h0: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> tup
     """All steps from the state h0: h_t = tanh(x_t @ Wx + h_{t-1} @ Wh + b).
 
     x (N, T, D), h0 (N, H), Wx (D, H), Wh (H, H), b (H,) -> h (N, T, H), cache
+
+    Example:
+        >>> h, cache = rnn_forward([[[0.0], [0.0]]], [[1.0]], [[1.0]], [[1.0]], [0.0])
+        >>> h.round(3)  # tanh(1), tanh(tanh(1))
+        array([[[0.762],
+                [0.642]]])
     """
     h, _, cache = rnn_sequence_forward(x, h0, Wx, Wh, b)
     return h, cache
@@ -137,6 +177,12 @@ def rnn_backward(dh: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor, Tens
     over all steps, are dWx, dWh and db.
 
     dh (N, T, H), cache -> dx (N, T, D), dh0 (N, H), dWx (D, H), dWh (H, H), db (H,)
+
+    Example:
+        >>> h, cache = rnn_forward([[[0.0], [0.0]]], [[0.0]], [[1.0]], [[3.0]], [0.0])
+        >>> dx, dh0, dWx, dWh, db = rnn_backward([[[0.0], [1.0]]], cache)
+        >>> dh0  # through Wh twice
+        array([[9.]])
     """
     return rnn_sequence_backward(dh, tf.zeros_like(dh[:, 0]), cache)
 
@@ -154,6 +200,13 @@ def rnn_sequence_forward(
 
     x (N, T, D), h0 (N, H), Wx (D, H), Wh (H, H), b (H,), mask (N, T) or None
     -> h (N, T, H), final h (N, H), cache
+
+    Example:
+        >>> x, mask = [[[1.0], [5.0]]], [[True, False]]
+        >>> h, h_last, cache = rnn_sequence_forward(x, [[0.0]], [[1.0]], [[0.0]], [0.0], mask)
+        >>> h.round(3)  # the second step is skipped
+        array([[[0.762],
+                [0.762]]])
     """
     mask = None if mask is None else time_first(mask[..., tf.newaxis])  # (T, N, 1)
 
@@ -177,6 +230,13 @@ def rnn_sequence_backward(
     all steps, after the loop.
 
     dh (N, T, H), dh_last (N, H), cache -> dx (N, T, D), dh0 (N, H), dWx (D, H), dWh (H, H), db (H,)
+
+    Example:
+        >>> x, mask = [[[0.0], [5.0]]], [[True, False]]
+        >>> h, h_last, cache = rnn_sequence_forward(x, [[0.0]], [[1.0]], [[2.0]], [0.0], mask)
+        >>> dx, dh0, *dweights = rnn_sequence_backward([[[0.0], [0.0]]], [[1.0]], cache)
+        >>> dx.ravel(), dh0
+        (array([1., 0.]), array([[2.]]))
     """
     x, h0, Wx, Wh, hs, mask = cache
     dhs = _from_first_step(time_first(dh), mask)  # (T, N, H)
@@ -209,6 +269,12 @@ def lstm_step_forward(
 
     x (N, D), prev_h and prev_c (N, H), Wx (D, 4H), Wh (H, 4H), b (4H,)
     -> next_h (N, H), next_c (N, H), cache
+
+    Example:
+        >>> Wx = Wh = [[0.0, 0.0, 0.0, 0.0]]
+        >>> h, c, cache = lstm_step_forward([[1.0]], [[0.0]], [[2.0]], Wx, Wh, [0.0, 0.0, 0.0, 0.0])
+        >>> c  # f = 1/2, and i . g = 0
+        array([[1.]])
     """
     a = x @ Wx + prev_h @ Wh + b  # (N, 4H)
     next_h, next_c, gates = _lstm_cell(a, prev_c)
@@ -230,6 +296,13 @@ def lstm_step_backward(
 
     dnext_h and dnext_c (N, H), cache
     -> dx (N, D), dprev_h (N, H), dprev_c (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,)
+
+    Example:
+        >>> Wx = Wh = [[0.0, 0.0, 0.0, 0.0]]
+        >>> h, c, cache = lstm_step_forward([[1.0]], [[0.0]], [[2.0]], Wx, Wh, [0.0, 0.0, 0.0, 0.0])
+        >>> dx, dprev_h, dprev_c, *dweights = lstm_step_backward([[0.0]], [[1.0]], cache)
+        >>> dprev_c  # f
+        array([[0.5]])
     """
     x, prev_h, prev_c, Wx, Wh, gates, next_c = cache
     da, dprev_c = _lstm_cell_backward(dnext_h, dnext_c, gates, prev_c, next_c)  # (N, 4H), (N, H)
@@ -245,6 +318,13 @@ def lstm_forward(x: Tensor, h0: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> tu
     """All steps from the hidden state h0 and a cell state of zeros.
 
     x (N, T, D), h0 (N, H), Wx (D, 4H), Wh (H, 4H), b (4H,) -> h (N, T, H), cache
+
+    Example:
+        >>> Wx, Wh, b = [[0.0, 0.0, 0.0, 9.0]], [[0.0, 0.0, 0.0, 0.0]], [9.0, 9.0, 9.0, 0.0]
+        >>> h, cache = lstm_forward([[[1.0], [1.0]]], [[0.0]], Wx, Wh, b)
+        >>> h.round(2)  # all gates open: c is 1, then 2, and h its tanh
+        array([[[0.76],
+                [0.96]]])
     """
     h, _, _, cache = lstm_sequence_forward(x, h0, tf.zeros_like(h0), Wx, Wh, b)
     return h, cache
@@ -263,6 +343,13 @@ def lstm_backward(dh: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor, Ten
     and then dx, dh0, dWx, dWh and db from dh_next and da_t as for the plain network.
 
     dh (N, T, H), cache -> dx (N, T, D), dh0 (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,)
+
+    Example:
+        >>> Wx, Wh, b = [[0.0, 0.0, 0.0, 1.0]], [[0.0, 0.0, 0.0, 0.0]], [9.0, 9.0, 9.0, 0.0]
+        >>> h, cache = lstm_forward([[[0.0], [0.0]]], [[0.0]], Wx, Wh, b)
+        >>> dx, dh0, dWx, dWh, db = lstm_backward([[[0.0], [1.0]]], cache)
+        >>> dx.ravel().round(2)  # the cell state carries the gradient back unchanged
+        array([1., 1.])
     """
     zero = tf.zeros_like(dh[:, 0])
     dx, dh0, _, dWx, dWh, db = lstm_sequence_backward(dh, zero, zero, cache)
@@ -285,6 +372,13 @@ def lstm_sequence_forward(
 
     x (N, T, D), h0 and c0 (N, H), Wx (D, 4H), Wh (H, 4H), b (4H,), mask (N, T) or None
     -> h (N, T, H), final h (N, H), final c (N, H), cache
+
+    Example:
+        >>> Wx, Wh, b = [[0.0, 0.0, 0.0, 9.0]], [[0.0, 0.0, 0.0, 0.0]], [9.0, 9.0, 9.0, 0.0]
+        >>> x, mask = [[[1.0], [1.0]]], [[True, False]]
+        >>> h, h_last, c_last, cache = lstm_sequence_forward(x, [[0.0]], [[1.0]], Wx, Wh, b, mask)
+        >>> c_last.round(2)  # one step of two
+        array([[2.]])
     """
     H = Wh.shape[0]
     mask = None if mask is None else time_first(mask[..., tf.newaxis])  # (T, N, 1)
@@ -312,6 +406,14 @@ def lstm_sequence_backward(
 
     dh (N, T, H), dh_last and dc_last (N, H), cache
     -> dx (N, T, D), dh0 (N, H), dc0 (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,)
+
+    Example:
+        >>> Wx = Wh = [[0.0, 0.0, 0.0, 0.0]]
+        >>> x, b = [[[1.0], [1.0]]], [0.0, 0.0, 0.0, 0.0]
+        >>> h, h_last, c_last, cache = lstm_sequence_forward(x, [[0.0]], [[1.0]], Wx, Wh, b)
+        >>> dx, dh0, dc0, *dweights = lstm_sequence_backward(0 * h, [[0.0]], [[1.0]], cache)
+        >>> dc0  # f = 1/2, twice
+        array([[0.25]])
     """
     x, h0, c0, Wx, Wh, hs, cs, gates, mask = cache
     dhs = _from_first_step(time_first(dh), mask)  # (T, N, H)
@@ -412,6 +514,12 @@ def word_embedding_forward(x: Tensor, W: Tensor) -> tuple[Tensor, Cache]:
     ``jit_compile`` drops that check, so let ids be checked where they enter.
 
     x (N, T) integers, W (V, D) -> out (N, T, D), cache
+
+    Example:
+        >>> out, cache = word_embedding_forward([[1, 0]], [[0.0, 0.0], [3.0, 4.0]])
+        >>> out
+        array([[[3., 4.],
+                [0., 0.]]])
     """
     x = in_range(x, W.shape[0], "word_embedding_forward: x holds")
     return tf.gather(W, x), (x, W)  # (N, T, D)
@@ -422,6 +530,12 @@ def word_embedding_backward(dout: Tensor, cache: Cache) -> Tensor:
     """dW[v] = the sum of dout[n, t] over all n, t with x[n, t] = v: a repeated word adds up.
 
     dout (N, T, D), cache -> dW (V, D)
+
+    Example:
+        >>> out, cache = word_embedding_forward([[1, 1]], [[0.0], [3.0]])
+        >>> word_embedding_backward([[[1.0], [1.0]]], cache)
+        array([[0.],
+               [2.]])
     """
     x, W = cache
     rows = tf.reshape(dout, [-1, W.shape[1]])  # (NT, D)
@@ -433,6 +547,12 @@ def temporal_affine_forward(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Ca
     """out[n, t] = x[n, t] @ w + b: the same affine map at every step.
 
     x (N, T, D), w (D, M), b (M,) -> out (N, T, M), cache
+
+    Example:
+        >>> out, cache = temporal_affine_forward([[[1.0], [2.0]]], [[3.0]], [0.5])
+        >>> out
+        array([[[3.5],
+                [6.5]]])
     """
     out = _rows(x) @ w + b  # (NT, M)
     return tf.reshape(out, [tf.shape(x)[0], tf.shape(x)[1], w.shape[1]]), (x, w)
@@ -443,6 +563,12 @@ def temporal_affine_backward(dout: Tensor, cache: Cache) -> tuple[Tensor, Tensor
     """dx = dout @ w', dw = x' @ dout, db = the sum of dout, over the steps of all sequences.
 
     dout (N, T, M), cache -> dx (N, T, D), dw (D, M), db (M,)
+
+    Example:
+        >>> out, cache = temporal_affine_forward([[[1.0], [2.0]]], [[3.0]], [0.5])
+        >>> dx, dw, db = temporal_affine_backward([[[1.0], [1.0]]], cache)
+        >>> dw, db
+        (array([[3.]]), array([2.]))
     """
     x, w = cache
     rows = _rows(dout)  # (NT, M)
@@ -464,8 +590,13 @@ def temporal_softmax_loss(
     Where mask is False, y may hold anything; elsewhere an id below 0 or not below V raises
     ValueError, in a graph tf.errors.InvalidArgumentError (not under ``jit_compile``).
 
-    x (N, T, V) scores, y (N, T) integers, mask (N, T); verbose prints the shape of dx
+    x (N, T, V) logits, y (N, T) integers, mask (N, T); verbose prints the shape of dx
     -> loss (), dx (N, T, V)
+
+    Example:
+        >>> loss, dx = temporal_softmax_loss([[[0.0, 0.0]]], [[1]], [[True]])
+        >>> loss.round(4), dx  # log 2, and softmax less the target
+        (np.float64(0.6931), array([[[ 0.5, -0.5]]]))
     """
     y = tf.where(mask, y, tf.zeros_like(y))
     y = in_range(y, x.shape[2], "temporal_softmax_loss: y holds")

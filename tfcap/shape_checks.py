@@ -15,7 +15,7 @@ import numpy as np
 
 from visualization.backend import keras, tf
 
-__all__ = ["check", "checks_shapes", "in_range"]
+__all__ = ["check", "checks_shapes", "in_range", "positive_integer"]
 
 Tensor = Any
 Sizes = dict[str, int | None]  # N, T, D, ...; None for a size that only the running graph knows
@@ -106,13 +106,15 @@ def check(function: Callable, arguments: dict[str, Any], sizes: Sizes | None = N
             if known.get(letter) is None:
                 known[letter], source[letter] = size, name
             elif size not in (None, known[letter]):
-                raise misfit(f"{letter} is {known[letter]} by {source[letter]} and {size} by {name}")
+                raise misfit(
+                    f"{letter} is {known[letter]} by {source[letter]} and {size} by {name}"
+                )
     if known.get("T") == 0:
         raise misfit("T is 0, give at least one step")
     if unknown := [letter for letter, size in known.items() if size is None and letter not in "NT"]:
         raise misfit(f"{unknown[0]} is unknown, set it with tf.ensure_shape")
     for name, array in expected.items():
-        if not arguments[name].shape.is_fully_defined():
+        if not arguments[name].shape.is_fully_defined() and "..." not in array.axes[-1]:
             arguments[name] = tf.ensure_shape(arguments[name], array.shape(known))
     return known
 
@@ -143,6 +145,21 @@ def in_range(ids: Tensor, size: int, what: str) -> Tensor:
     check = tf.debugging.Assert(fits, [f"{what} an id out of range, {expected}"])
     with tf.control_dependencies([check] if check is not None else []):
         return tf.identity(ids)
+
+
+def positive_integer(name: str, value: int) -> int:
+    """The value as an int.
+
+    Raises:
+        ValueError: it is not an integer of at least 1; the message calls it `name`.
+
+    Example:
+        >>> positive_integer("units", np.int64(5))
+        5
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, received {value!r}")
+    return int(value)
 
 
 class _Cache(tuple):
@@ -189,10 +206,8 @@ class _Array(NamedTuple):
             found.append((letter, None if size is None else size // factor))
         return found
 
-    def shape(self, known: Sizes) -> list[int | None] | None:
+    def shape(self, known: Sizes) -> list[int | None]:
         """What is known of the array's shape from all arrays together."""
-        if self.axes[-1].startswith("..."):
-            return None
         sizes = [(factor, known[letter]) for factor, letter in self.factors()]
         return [None if size is None else factor * size for factor, size in sizes]
 
@@ -219,7 +234,9 @@ def _tensor(value: Any, where: str, kind: str) -> Tensor:
         # the widths that TensorFlow looks words up by
         return tensor if dtype in (tf.int32, tf.int64) else tf.cast(tensor, tf.int64)
     if not dtype.is_floating:
-        raise TypeError(f"expected floating-point numbers {where}, received {dtype.name}: cast them")
+        raise TypeError(
+            f"expected floating-point numbers {where}, received {dtype.name}: cast them"
+        )
     return tensor
 
 

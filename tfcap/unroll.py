@@ -43,14 +43,15 @@ def unroll(
         >>> sums.numpy().ravel().tolist()
         [1.0, 2.0, 3.0]
     """
-    x = inputs[0]
+    x: Any = inputs[0]
     T = x.shape[0] if x.shape[0] is not None else tf.shape(x)[0]
     outputs = [tf.TensorArray(x.dtype, T, element_shape=(x.shape[1], width)) for width in widths]
 
     def body(k: Tensor, states: list[Tensor], outputs: list[tf.TensorArray]) -> tuple:
         t = T - 1 - k if reverse else k
-        states, made = step(*states, *[None if value is None else value[t] for value in inputs])
-        return k + 1, list(states), [a.write(t, v) for a, v in zip(outputs, made, strict=True)]
+        now = [None if value is None else value[t] for value in inputs]
+        new_states, made = step(*states, *now)
+        return k + 1, list(new_states), [a.write(t, v) for a, v in zip(outputs, made, strict=True)]
 
     # XLA can only differentiate the loop, for second derivatives, if it knows how long it is at most.
     _, last, outputs = tf.while_loop(
