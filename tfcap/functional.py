@@ -13,9 +13,9 @@ A forward function returns its results and a cache; the backward function takes 
 the results and that cache, and returns the gradients of the arguments, in their order. The four
 gates of an LSTM lie side by side in the order i, f, o, g: Wx is (D, 4H), Wh (H, 4H), b (4H,).
 
-Arrays are NumPy or tensors, all of one floating dtype, which the results keep; NumPy in gives NumPy
-out, of arrays that are yours to change. What does not fit raises ValueError (shapes, ids out of
-range, T = 0) or TypeError (dtypes) and says what was received. N may be 0.
+Arrays are NumPy or tensors of one floating dtype, which the results keep. NumPy arrays in give new,
+writable NumPy arrays out. Every function raises ValueError (shapes that do not fit, ids out of range,
+T = 0) or TypeError (dtypes) with what was received and expected. N may be 0.
 
 Sources: R. J. Elman, Finding structure in time, Cognitive Science 14 (1990), for the recurrent
 network; P. J. Werbos, Backpropagation through time, Proceedings of the IEEE 78 (1990), for its
@@ -24,19 +24,36 @@ and F. A. Gers, J. Schmidhuber and F. Cummins, Learning to forget, Neural Comput
 which added the forget gate. Stanford's CS231n, assignment 3, gave the functions their names.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-from tfcap.shape_checks import checks_shapes
+from tfcap.shape_checks import checks_shapes, in_range
+from tfcap.unroll import begun, time_first, unroll, where, whole_blocks_product
 from visualization.backend import tf
+
+__all__ = [
+    "affine_backward",
+    "affine_forward",
+    "lstm_backward",
+    "lstm_forward",
+    "lstm_step_backward",
+    "lstm_step_forward",
+    "rnn_backward",
+    "rnn_forward",
+    "rnn_step_backward",
+    "rnn_step_forward",
+    "sigmoid",
+    "temporal_affine_backward",
+    "temporal_affine_forward",
+    "temporal_softmax_loss",
+    "word_embedding_backward",
+    "word_embedding_forward",
+]
 
 Tensor = Any  # a tf.Tensor, or a NumPy array at the edge
 Cache = tuple  # what a backward function needs of its forward function
 
-ROW_BLOCKS = 8  # a masked batch leaves out whole blocks of rows that have ended
 
-
-# ------------------------------------------------------------------------------------------ affine
+# ------------------------------------------------------------------------------- affine, sigmoid
 
 
 @checks_shapes(x="N ...D", w="D M", b="M")
@@ -44,6 +61,11 @@ def affine_forward(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Cache]:
     """out = x @ w + b, with each x flattened to D numbers.
 
     x (N, ...), w (D, M), b (M,) -> out (N, M), cache
+
+    Example:
+        >>> out, cache = affine_forward([[1.0, 2.0]], [[1.0], [1.0]], [0.5])
+        >>> out
+        array([[3.5]])
     """
     flat = tf.reshape(x, [tf.shape(x)[0], w.shape[0]])  # (N, D)
     return flat @ w + b, (x, w)  # (N, M)
@@ -54,12 +76,30 @@ def affine_backward(dout: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor]
     """dx = dout @ w', dw = x' @ dout, db = the sum of dout over the batch.
 
     dout (N, M), cache -> dx (N, ...), dw (D, M), db (M,)
+
+    Example:
+        >>> out, cache = affine_forward([[1.0, 2.0]], [[1.0], [1.0]], [0.5])
+        >>> dx, dw, db = affine_backward([[1.0]], cache)
+        >>> dw
+        array([[1.],
+               [2.]])
     """
     x, w = cache
     flat = tf.reshape(x, [tf.shape(x)[0], w.shape[0]])  # (N, D)
     dx = tf.reshape(tf.matmul(dout, w, transpose_b=True), tf.shape(x))  # (N, ...)
     dw = tf.matmul(flat, dout, transpose_a=True)  # (D, M)
     return dx, dw, tf.reduce_sum(dout, axis=0)  # db: (M,)
+
+
+@checks_shapes(x="...N")
+def sigmoid(x: Tensor) -> Tensor:
+    """1 / (1 + exp(-x)), without overflow for large negative x; x of any shape.
+
+    Example:
+        >>> sigmoid([-1000.0, 0.0])
+        array([0. , 0.5])
+    """
+    return tf.sigmoid(x)
 
 
 # ---------------------------------------------------------------------- the plain recurrent network
@@ -72,6 +112,11 @@ def rnn_step_forward(
     """One step: next_h = tanh(x @ Wx + prev_h @ Wh + b)  (Elman 1990).
 
     x (N, D), prev_h (N, H), Wx (D, H), Wh (H, H), b (H,) -> next_h (N, H), cache
+
+    Example:
+        >>> next_h, cache = rnn_step_forward([[1.0]], [[0.5]], [[1.0]], [[2.0]], [-2.0])
+        >>> next_h  # tanh(1 + 1 - 2)
+        array([[0.]])
     """
     next_h = tf.tanh(x @ Wx + prev_h @ Wh + b)  # (N, H)
     return next_h, (x, prev_h, Wx, Wh, next_h)
@@ -86,6 +131,12 @@ def rnn_step_backward(
     dx = da @ Wx', dprev_h = da @ Wh', dWx = x' @ da, dWh = prev_h' @ da, db = the sum of da.
 
     dnext_h (N, H), cache -> dx (N, D), dprev_h (N, H), dWx (D, H), dWh (H, H), db (H,)
+
+    Example:
+        >>> next_h, cache = rnn_step_forward([[1.0]], [[0.5]], [[1.0]], [[2.0]], [-2.0])
+        >>> dx, dprev_h, dWx, dWh, db = rnn_step_backward([[1.0]], cache)
+        >>> dprev_h
+        array([[2.]])
     """
     x, prev_h, Wx, Wh, next_h = cache
     da = dnext_h * (1 - next_h**2)  # (N, H)
@@ -101,6 +152,12 @@ def rnn_forward(x: Tensor, h0: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> tup
     """All steps from the state h0: h_t = tanh(x_t @ Wx + h_{t-1} @ Wh + b).
 
     x (N, T, D), h0 (N, H), Wx (D, H), Wh (H, H), b (H,) -> h (N, T, H), cache
+
+    Example:
+        >>> h, cache = rnn_forward([[[0.0], [0.0]]], [[1.0]], [[1.0]], [[1.0]], [0.0])
+        >>> h.round(3)  # tanh(1), tanh(tanh(1))
+        array([[[0.762],
+                [0.642]]])
     """
     h, _, cache = rnn_sequence_forward(x, h0, Wx, Wh, b)
     return h, cache
@@ -120,6 +177,12 @@ def rnn_backward(dh: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor, Tens
     over all steps, are dWx, dWh and db.
 
     dh (N, T, H), cache -> dx (N, T, D), dh0 (N, H), dWx (D, H), dWh (H, H), db (H,)
+
+    Example:
+        >>> h, cache = rnn_forward([[[0.0], [0.0]]], [[0.0]], [[1.0]], [[3.0]], [0.0])
+        >>> dx, dh0, dWx, dWh, db = rnn_backward([[[0.0], [1.0]]], cache)
+        >>> dh0  # through Wh twice
+        array([[9.]])
     """
     return rnn_sequence_backward(dh, tf.zeros_like(dh[:, 0]), cache)
 
@@ -130,32 +193,30 @@ def rnn_sequence_forward(
 ) -> tuple[Tensor, Tensor, Cache]:
     """`rnn_forward` with a mask and the final state.
 
-    The inputs of all steps meet Wx in one product before the loop (of a long sequence `ops.rnn`
-    makes parts of `ops.PART` steps, each with its own product). Where mask is False a step is
-    skipped: the state, and the h that is shown for it, stay as they were (zeros are shown before
-    the first step that counts). The loop ends with the last step that counts for anyone, and takes
-    the sequences longest first, so that those that have ended, or with padding on the left not yet
-    begun, are left out of its products; that needs an N which is known before the graph runs, as
-    batches of ``drop_remainder=True`` have.
+    The inputs of all steps meet Wx in one product before the loop. Where mask is False a row skips
+    the step: its state, and the h that is returned for the step, stay as they were, and h is zero
+    before the first step that counts. Rows may come in any order; where they are sorted by falling
+    length, those that have ended are left out of the loop's products.
 
     x (N, T, D), h0 (N, H), Wx (D, H), Wh (H, H), b (H,), mask (N, T) or None
     -> h (N, T, H), final h (N, H), cache
+
+    Example:
+        >>> x, mask = [[[1.0], [5.0]]], [[True, False]]
+        >>> h, h_last, cache = rnn_sequence_forward(x, [[0.0]], [[1.0]], [[0.0]], [0.0], mask)
+        >>> h.round(3)  # the second step is skipped
+        array([[[0.762],
+                [0.762]]])
     """
-    H = Wh.shape[0]
-    order = _longest_first(mask)  # (N,)
-    x, h0, mask = _sorted(order, x, h0, mask)
-    projected = _project(x, Wx)  # (T, N, H)
-    keep, steps = _counted(mask, x)  # (T, N, 1), ()
+    mask = None if mask is None else time_first(mask[..., tf.newaxis])  # (T, N, 1)
 
-    def step(t: Tensor, h: Tensor, hs: Tensor) -> tuple:
-        next_h = tf.tanh(projected[t] + _product(h, Wh, keep, t) + b)  # (N, H)
-        h = _where(keep, t, next_h, h)  # (N, H)
-        return h, hs.write(t, h)
+    def step(h: Tensor, ax: Tensor, keep: Tensor | None) -> tuple:
+        next_h = tf.tanh(ax + whole_blocks_product(h, Wh, keep) + b)  # (N, H)
+        h = where(keep, next_h, h)  # (N, H)
+        return [h], [h]
 
-    h_last, hs = _loop(step, steps, x.shape[1], (h0, _array(x, H)))
-    hs = _stack(hs, x, H)  # (T, N, H)
-    h = _shown(hs, h_last, keep, steps)  # (N, T, H)
-    return *_put_back(order, h, h_last), (x, h0, Wx, Wh, hs, mask, order)
+    [h_last], [hs] = unroll(step, [h0], [_project(x, Wx), mask], [Wh.shape[0]])  # hs: (T, N, H)
+    return time_first(_from_first_step(hs, mask)), h_last, (x, h0, Wx, Wh, hs, mask)
 
 
 @checks_shapes(dh="N T H", dh_last="N H")
@@ -166,28 +227,30 @@ def rnn_sequence_backward(
 
     da_t = (dh_t + dh from later) . (1 - h_t^2), which sends da_t @ Wh' to the step before; where
     mask is False the gradient passes by untouched. dWx, dWh, db and dx are one product each over
-    all steps (of a part), after the loop.
+    all steps, after the loop.
 
     dh (N, T, H), dh_last (N, H), cache -> dx (N, T, D), dh0 (N, H), dWx (D, H), dWh (H, H), db (H,)
+
+    Example:
+        >>> x, mask = [[[0.0], [5.0]]], [[True, False]]
+        >>> h, h_last, cache = rnn_sequence_forward(x, [[0.0]], [[1.0]], [[2.0]], [0.0], mask)
+        >>> dx, dh0, *dweights = rnn_sequence_backward([[[0.0], [0.0]]], [[1.0]], cache)
+        >>> dx.ravel(), dh0
+        (array([1., 0.]), array([[2.]]))
     """
-    x, h0, Wx, Wh, hs, mask, order = cache
-    H = Wh.shape[0]
-    dh, dh_last = _sorted(order, dh, dh_last)
-    keep, steps = _counted(mask, x)  # (T, N, 1), ()
-    dhs, dh_last = _shown_backward(dh, dh_last, keep, steps)  # (T, N, H), (N, H)
+    x, h0, Wx, Wh, hs, mask = cache
+    dhs = _from_first_step(time_first(dh), mask)  # (T, N, H)
     Wh_transposed = tf.transpose(Wh)
 
-    def step(s: Tensor, dh: Tensor, das: Tensor) -> tuple:
-        t = steps - 1 - s
-        dh = dh + dhs[t]  # (N, H)
-        da = dh * (1 - hs[t] ** 2)  # (N, H)
-        da = _where(keep, t, da, tf.zeros_like(da))  # (N, H)
-        dh = _where(keep, t, _product(da, Wh_transposed, keep, t), dh)  # (N, H)
-        return dh, das.write(t, da)
+    def step(dh: Tensor, dh_t: Tensor, h: Tensor, keep: Tensor | None) -> tuple:
+        dh = dh + dh_t  # (N, H)
+        da = where(keep, dh * (1 - h**2), tf.zeros_like(dh))  # (N, H)
+        dh = where(keep, whole_blocks_product(da, Wh_transposed, keep), dh)  # (N, H)
+        return [dh], [da]
 
-    dh0, das = _loop(step, steps, x.shape[1], (dh_last, _array(x, H)))
-    dx, dWx, dWh, db = _gradients(_stack(das, x, H), x, h0, Wx, hs)
-    return *_put_back(order, dx, dh0), dWx, dWh, db
+    [dh0], [das] = unroll(step, [dh_last], [dhs, hs, mask], [Wh.shape[0]], reverse=True)
+    dx, dWx, dWh, db = _input_and_weight_gradients(das, x, h0, Wx, hs)
+    return dx, dh0, dWx, dWh, db
 
 
 # -------------------------------------------------------------------------------------------- LSTM
@@ -206,6 +269,12 @@ def lstm_step_forward(
 
     x (N, D), prev_h and prev_c (N, H), Wx (D, 4H), Wh (H, 4H), b (4H,)
     -> next_h (N, H), next_c (N, H), cache
+
+    Example:
+        >>> Wx = Wh = [[0.0, 0.0, 0.0, 0.0]]
+        >>> h, c, cache = lstm_step_forward([[1.0]], [[0.0]], [[2.0]], Wx, Wh, [0.0, 0.0, 0.0, 0.0])
+        >>> c  # f = 1/2, and i . g = 0
+        array([[1.]])
     """
     a = x @ Wx + prev_h @ Wh + b  # (N, 4H)
     next_h, next_c, gates = _lstm_cell(a, prev_c)
@@ -227,6 +296,13 @@ def lstm_step_backward(
 
     dnext_h and dnext_c (N, H), cache
     -> dx (N, D), dprev_h (N, H), dprev_c (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,)
+
+    Example:
+        >>> Wx = Wh = [[0.0, 0.0, 0.0, 0.0]]
+        >>> h, c, cache = lstm_step_forward([[1.0]], [[0.0]], [[2.0]], Wx, Wh, [0.0, 0.0, 0.0, 0.0])
+        >>> dx, dprev_h, dprev_c, *dweights = lstm_step_backward([[0.0]], [[1.0]], cache)
+        >>> dprev_c  # f
+        array([[0.5]])
     """
     x, prev_h, prev_c, Wx, Wh, gates, next_c = cache
     da, dprev_c = _lstm_cell_backward(dnext_h, dnext_c, gates, prev_c, next_c)  # (N, 4H), (N, H)
@@ -242,6 +318,13 @@ def lstm_forward(x: Tensor, h0: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> tu
     """All steps from the hidden state h0 and a cell state of zeros.
 
     x (N, T, D), h0 (N, H), Wx (D, 4H), Wh (H, 4H), b (4H,) -> h (N, T, H), cache
+
+    Example:
+        >>> Wx, Wh, b = [[0.0, 0.0, 0.0, 9.0]], [[0.0, 0.0, 0.0, 0.0]], [9.0, 9.0, 9.0, 0.0]
+        >>> h, cache = lstm_forward([[[1.0], [1.0]]], [[0.0]], Wx, Wh, b)
+        >>> h.round(2)  # all gates open: c is 1, then 2, and h its tanh
+        array([[[0.76],
+                [0.96]]])
     """
     h, _, _, cache = lstm_sequence_forward(x, h0, tf.zeros_like(h0), Wx, Wh, b)
     return h, cache
@@ -260,6 +343,13 @@ def lstm_backward(dh: Tensor, cache: Cache) -> tuple[Tensor, Tensor, Tensor, Ten
     and then dx, dh0, dWx, dWh and db from dh_next and da_t as for the plain network.
 
     dh (N, T, H), cache -> dx (N, T, D), dh0 (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,)
+
+    Example:
+        >>> Wx, Wh, b = [[0.0, 0.0, 0.0, 1.0]], [[0.0, 0.0, 0.0, 0.0]], [9.0, 9.0, 9.0, 0.0]
+        >>> h, cache = lstm_forward([[[0.0], [0.0]]], [[0.0]], Wx, Wh, b)
+        >>> dx, dh0, dWx, dWh, db = lstm_backward([[[0.0], [1.0]]], cache)
+        >>> dx.ravel().round(2)  # the cell state carries the gradient back unchanged
+        array([1., 1.])
     """
     zero = tf.zeros_like(dh[:, 0])
     dx, dh0, _, dWx, dWh, db = lstm_sequence_backward(dh, zero, zero, cache)
@@ -278,33 +368,31 @@ def lstm_sequence_forward(
 ) -> tuple[Tensor, Tensor, Tensor, Cache]:
     """`lstm_forward` with an initial cell state, a mask and the final states.
 
-    The inputs of all steps meet Wx in one product before the loop; parts and mask work as in
-    `rnn_sequence_forward`.
+    The mask works as in `rnn_sequence_forward`.
 
     x (N, T, D), h0 and c0 (N, H), Wx (D, 4H), Wh (H, 4H), b (4H,), mask (N, T) or None
     -> h (N, T, H), final h (N, H), final c (N, H), cache
+
+    Example:
+        >>> Wx, Wh, b = [[0.0, 0.0, 0.0, 9.0]], [[0.0, 0.0, 0.0, 0.0]], [9.0, 9.0, 9.0, 0.0]
+        >>> x, mask = [[[1.0], [1.0]]], [[True, False]]
+        >>> h, h_last, c_last, cache = lstm_sequence_forward(x, [[0.0]], [[1.0]], Wx, Wh, b, mask)
+        >>> c_last.round(2)  # one step of two
+        array([[2.]])
     """
     H = Wh.shape[0]
-    order = _longest_first(mask)  # (N,)
-    x, h0, c0, mask = _sorted(order, x, h0, c0, mask)
-    projected = _project(x, Wx)  # (T, N, 4H)
-    keep, steps = _counted(mask, x)  # (T, N, 1), ()
+    mask = None if mask is None else time_first(mask[..., tf.newaxis])  # (T, N, 1)
 
-    def step(t: Tensor, h: Tensor, c: Tensor, hs: Tensor, cs: Tensor, gates: Tensor) -> tuple:
-        a = gates.read(t) + _product(h, Wh, keep, t) + b  # (N, 4H)
-        next_h, next_c, gate = _lstm_cell(a, c)
-        h = _where(keep, t, next_h, h)  # (N, H)
-        c = _where(keep, t, next_c, c)  # (N, H)
-        return h, c, hs.write(t, h), cs.write(t, c), gates.write(t, gate)
+    def step(h: Tensor, c: Tensor, ax: Tensor, keep: Tensor | None) -> tuple:
+        a = ax + whole_blocks_product(h, Wh, keep) + b  # (N, 4H)
+        next_h, next_c, gates = _lstm_cell(a, c)
+        h, c = where(keep, next_h, h), where(keep, next_c, c)  # (N, H)
+        return [h, c], [h, c, gates]
 
-    gates = _array(x, 4 * H).unstack(projected)  # each step's gates take the place of its input
-    arrays = _array(x, H), _array(x, H), gates
-    h_last, c_last, hs, cs, gates = _loop(step, steps, x.shape[1], (h0, c0, *arrays))
-    hs, cs = _stack(hs, x, H), _stack(cs, x, H)  # (T, N, H)
-    gates = _stack(gates, x, 4 * H)  # (T, N, 4H)
-    h = _shown(hs, h_last, keep, steps)  # (N, T, H)
-    cache = x, h0, c0, Wx, Wh, hs, cs, gates, mask, order
-    return *_put_back(order, h, h_last, c_last), cache
+    inputs = [_project(x, Wx), mask]
+    [h_last, c_last], [hs, cs, gates] = unroll(step, [h0, c0], inputs, [H, H, 4 * H])  # (T, N, ...)
+    cache = x, h0, c0, Wx, Wh, hs, cs, gates, mask
+    return time_first(_from_first_step(hs, mask)), h_last, c_last, cache
 
 
 @checks_shapes(dh="N T H", dh_last="N H", dc_last="N H")
@@ -314,31 +402,45 @@ def lstm_sequence_backward(
     """From the last step to the first: what comes from above is added to what comes from later.
 
     Each step is `lstm_step_backward`, where mask is False the gradient passes by untouched, and
-    dWx, dWh, db and dx are one product each over all steps (of a part), after the loop.
+    dWx, dWh, db and dx are one product each over all steps, after the loop.
 
     dh (N, T, H), dh_last and dc_last (N, H), cache
     -> dx (N, T, D), dh0 (N, H), dc0 (N, H), dWx (D, 4H), dWh (H, 4H), db (4H,)
+
+    Example:
+        >>> Wx = Wh = [[0.0, 0.0, 0.0, 0.0]]
+        >>> x, b = [[[1.0], [1.0]]], [0.0, 0.0, 0.0, 0.0]
+        >>> h, h_last, c_last, cache = lstm_sequence_forward(x, [[0.0]], [[1.0]], Wx, Wh, b)
+        >>> dx, dh0, dc0, *dweights = lstm_sequence_backward(0 * h, [[0.0]], [[1.0]], cache)
+        >>> dc0  # f = 1/2, twice
+        array([[0.25]])
     """
-    x, h0, c0, Wx, Wh, hs, cs, gates, mask, order = cache
-    H = Wh.shape[0]
-    dh, dh_last, dc_last = _sorted(order, dh, dh_last, dc_last)
-    keep, steps = _counted(mask, x)  # (T, N, 1), ()
-    dhs, dh_last = _shown_backward(dh, dh_last, keep, steps)  # (T, N, H), (N, H)
+    x, h0, c0, Wx, Wh, hs, cs, gates, mask = cache
+    dhs = _from_first_step(time_first(dh), mask)  # (T, N, H)
     prev_cs = tf.concat([c0[tf.newaxis], cs[:-1]], axis=0)  # (T, N, H)
     Wh_transposed = tf.transpose(Wh)
 
-    def step(s: Tensor, dh: Tensor, dc: Tensor, das: Tensor) -> tuple:
-        t = steps - 1 - s
-        dh = dh + dhs[t]  # (N, H)
-        da, dprev_c = _lstm_cell_backward(dh, dc, gates[t], prev_cs[t], cs[t])
-        da = _where(keep, t, da, tf.zeros_like(da))  # (N, 4H)
-        dh = _where(keep, t, _product(da, Wh_transposed, keep, t), dh)  # (N, H)
-        dc = _where(keep, t, dprev_c, dc)  # (N, H)
-        return dh, dc, das.write(t, da)
+    def step(
+        dh: Tensor,
+        dc: Tensor,
+        dh_t: Tensor,
+        gates: Tensor,
+        prev_c: Tensor,
+        c: Tensor,
+        keep: Tensor | None,
+    ) -> tuple:
+        dh = dh + dh_t  # (N, H)
+        da, dprev_c = _lstm_cell_backward(dh, dc, gates, prev_c, c)  # (N, 4H), (N, H)
+        da = where(keep, da, tf.zeros_like(da))  # (N, 4H)
+        dh = where(keep, whole_blocks_product(da, Wh_transposed, keep), dh)  # (N, H)
+        dc = where(keep, dprev_c, dc)  # (N, H)
+        return [dh, dc], [da]
 
-    dh0, dc0, das = _loop(step, steps, x.shape[1], (dh_last, dc_last, _array(x, 4 * H)))
-    dx, dWx, dWh, db = _gradients(_stack(das, x, 4 * H), x, h0, Wx, hs)
-    return *_put_back(order, dx, dh0, dc0), dWx, dWh, db
+    inputs = [dhs, gates, prev_cs, cs, mask]
+    width = Wx.shape[1]  # 4H
+    [dh0, dc0], [das] = unroll(step, [dh_last, dc_last], inputs, [width], reverse=True)
+    dx, dWx, dWh, db = _input_and_weight_gradients(das, x, h0, Wx, hs)
+    return dx, dh0, dc0, dWx, dWh, db
 
 
 def _lstm_cell(a: Tensor, prev_c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -366,11 +468,6 @@ def _lstm_cell_backward(
 # ----------------------------------------------------------------------- what both sequences share
 
 
-def _time_first(x: Tensor) -> Tensor:
-    """(N, T, D) to (T, N, D), or back."""
-    return tf.transpose(x, [1, 0, 2])
-
-
 def _rows(xs: Tensor) -> Tensor:
     """(T, N, D) to (TN, D): the steps of all sequences below each other, for one product."""
     return tf.reshape(xs, [-1, xs.shape[-1]])
@@ -378,19 +475,23 @@ def _rows(xs: Tensor) -> Tensor:
 
 def _project(x: Tensor, Wx: Tensor) -> Tensor:
     """x (N, T, D) @ Wx for all steps in one product, time first: (T, N, H) or (T, N, 4H)."""
-    xs = _time_first(x)  # (T, N, D)
+    xs = time_first(x)  # (T, N, D)
     return tf.reshape(_rows(xs) @ Wx, [tf.shape(xs)[0], tf.shape(xs)[1], Wx.shape[1]])
 
 
-def _gradients(
+def _from_first_step(hs: Tensor, mask: Tensor | None) -> Tensor:
+    """Zeros in each row before the first step that counts: (T, N, H)."""
+    return hs if mask is None else tf.where(begun(mask), hs, tf.zeros_like(hs))
+
+
+def _input_and_weight_gradients(
     das: Tensor, x: Tensor, h0: Tensor, Wx: Tensor, hs: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """dx, dWx, dWh, db from the da of all steps, (T, N, H) or (T, N, 4H), in two or three products."""
     da = _rows(das)  # (TN, 4H)
-    xs, prev_h = _rows(_time_first(x)), _rows(tf.concat([h0[tf.newaxis], hs[:-1]], axis=0))
-    dxs = tf.reshape(
-        tf.matmul(da, Wx, transpose_b=True), [tf.shape(x)[1], tf.shape(x)[0], x.shape[2]]
-    )
+    xs, prev_h = _rows(time_first(x)), _rows(tf.concat([h0[tf.newaxis], hs[:-1]], axis=0))
+    dxs = tf.matmul(da, Wx, transpose_b=True)  # (TN, D)
+    dxs = tf.reshape(dxs, [tf.shape(x)[1], tf.shape(x)[0], x.shape[2]])  # (T, N, D)
     if xs.shape[1] + prev_h.shape[1] < da.shape[1]:
         # XLA's products with a wide da take a third longer if the first factor is only marked as
         # transposed. Joining [x h]' in memory makes dWx = x' @ da and dWh = h' @ da one product.
@@ -399,107 +500,7 @@ def _gradients(
     else:
         dWx = tf.matmul(xs, da, transpose_a=True)  # (D, H) or (D, 4H)
         dWh = tf.matmul(prev_h, da, transpose_a=True)  # (H, H) or (H, 4H)
-    return _time_first(dxs), dWx, dWh, tf.reduce_sum(da, axis=0)
-
-
-def _loop(step: Callable, steps: Tensor, at_most: int | None, state: tuple) -> Any:
-    """Runs state = step(t, *state) for t = 0 ... steps - 1 and returns the last state.
-
-    XLA can only differentiate the loop, for second derivatives, if it knows `at_most`.
-    """
-
-    def body(t: Tensor, *state: Tensor) -> tuple:
-        return (t + 1, *step(t, *state))
-
-    start = (tf.constant(0), *state)
-    return tf.while_loop(lambda t, *_: t < steps, body, start, maximum_iterations=at_most)[1:]
-
-
-def _array(x: Tensor, width: int) -> tf.TensorArray:
-    """Room for a result (N, width) of every step of x (N, T, D); zeros if a step is not taken."""
-    size = x.shape[1] if x.shape[1] is not None else tf.shape(x)[1]
-    return tf.TensorArray(x.dtype, size, element_shape=(x.shape[0], width))
-
-
-def _stack(array: tf.TensorArray, x: Tensor, width: int) -> Tensor:
-    """The array as a tensor (T, N, width)."""
-    return tf.ensure_shape(array.stack(), (x.shape[1], x.shape[0], width))
-
-
-def _counted(mask: Tensor | None, x: Tensor) -> tuple[Tensor | None, Tensor]:
-    """The mask as (T, N, 1), and the number of steps up to the last one that counts for anyone."""
-    if mask is None:
-        return None, tf.shape(x)[1]
-    anyone = tf.cast(tf.reduce_any(mask, axis=0), tf.int32)  # (T,)
-    last = tf.reduce_max(anyone * tf.range(1, tf.shape(x)[1] + 1))
-    return tf.transpose(mask)[:, :, tf.newaxis], tf.maximum(last, 1)
-
-
-def _longest_first(mask: Tensor | None) -> Tensor | None:
-    """The rows in the order of how many of their steps count, the most first: (N,)."""
-    if mask is None:
-        return None
-    lengths = tf.reduce_sum(tf.cast(mask, tf.int32), axis=1)  # (N,)
-    return tf.argsort(lengths, direction="DESCENDING")
-
-
-def _sorted(order: Tensor | None, *arrays: Tensor) -> list[Tensor]:
-    """The arrays' rows in that order."""
-    return [array if order is None else tf.gather(array, order) for array in arrays]
-
-
-def _put_back(order: Tensor | None, *arrays: Tensor) -> list[Tensor]:
-    """The opposite of `_sorted`."""
-    return _sorted(None if order is None else tf.argsort(order), *arrays)
-
-
-def _product(v: Tensor, W: Tensor, keep: Tensor | None, t: Tensor) -> Tensor:
-    """v @ W in the rows up to the last one for which step t counts, zeros in most rows after it.
-
-    XLA needs products of fixed sizes: the number of rows is rounded up to whole blocks.
-    """
-    N = v.shape[0]
-    if keep is None or N is None or N < ROW_BLOCKS:
-        return v @ W  # (N, 4H)
-    rows = tf.reduce_max(tf.cast(keep[t, :, 0], tf.int32) * tf.range(1, N + 1))
-    sizes = [N * k // ROW_BLOCKS for k in range(1, ROW_BLOCKS + 1)]
-    products = [lambda n=n: tf.pad(v[:n] @ W, [[0, N - n], [0, 0]]) for n in sizes]
-    return tf.switch_case(tf.searchsorted(sizes, [rows])[0], products)  # (N, 4H)
-
-
-def _where(keep: Tensor | None, t: Tensor, new: Tensor, old: Tensor) -> Tensor:
-    """`new` in the rows for which step t counts, `old` in the others."""
-    return new if keep is None else tf.where(keep[t], new, old)
-
-
-def _shown(hs: Tensor, h_last: Tensor, keep: Tensor | None, steps: Tensor) -> Tensor:
-    """What a caller sees, batch first: zeros before the first step that counts, then the state."""
-    if keep is not None:
-        hs = tf.where(_taken(keep, steps), hs, h_last)
-        hs = tf.where(_begun(keep), hs, tf.zeros_like(hs))
-    return _time_first(hs)  # (N, T, H)
-
-
-def _shown_backward(
-    dh: Tensor, dh_last: Tensor, keep: Tensor | None, steps: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The gradients of hs (T, N, H) and of the final state, from those of what was shown."""
-    dhs = _time_first(dh)  # (T, N, H)
-    if keep is not None:
-        dhs = tf.where(_begun(keep), dhs, tf.zeros_like(dhs))
-        after = tf.where(_taken(keep, steps), tf.zeros_like(dhs), dhs)  # (T, N, H)
-        dh_last = dh_last + tf.reduce_sum(after, axis=0)  # (N, H)
-    return dhs, dh_last
-
-
-def _taken(keep: Tensor, steps: Tensor) -> Tensor:
-    """True for the steps that the loop took: (T, 1, 1)."""
-    return tf.range(tf.shape(keep)[0])[:, tf.newaxis, tf.newaxis] < steps
-
-
-def _begun(keep: Tensor) -> Tensor:
-    """True from each sequence's first step that counts: (T, N, 1)."""
-    return tf.cumsum(tf.cast(keep, tf.int32), axis=0) > 0
+    return time_first(dxs), dWx, dWh, tf.reduce_sum(da, axis=0)
 
 
 # --------------------------------------------------------------------------- words in, scores out
@@ -513,6 +514,12 @@ def word_embedding_forward(x: Tensor, W: Tensor) -> tuple[Tensor, Cache]:
     ``jit_compile`` drops that check, so let ids be checked where they enter.
 
     x (N, T) integers, W (V, D) -> out (N, T, D), cache
+
+    Example:
+        >>> out, cache = word_embedding_forward([[1, 0]], [[0.0, 0.0], [3.0, 4.0]])
+        >>> out
+        array([[[3., 4.],
+                [0., 0.]]])
     """
     x = in_range(x, W.shape[0], "word_embedding_forward: x holds")
     return tf.gather(W, x), (x, W)  # (N, T, D)
@@ -523,6 +530,12 @@ def word_embedding_backward(dout: Tensor, cache: Cache) -> Tensor:
     """dW[v] = the sum of dout[n, t] over all n, t with x[n, t] = v: a repeated word adds up.
 
     dout (N, T, D), cache -> dW (V, D)
+
+    Example:
+        >>> out, cache = word_embedding_forward([[1, 1]], [[0.0], [3.0]])
+        >>> word_embedding_backward([[[1.0], [1.0]]], cache)
+        array([[0.],
+               [2.]])
     """
     x, W = cache
     rows = tf.reshape(dout, [-1, W.shape[1]])  # (NT, D)
@@ -534,6 +547,12 @@ def temporal_affine_forward(x: Tensor, w: Tensor, b: Tensor) -> tuple[Tensor, Ca
     """out[n, t] = x[n, t] @ w + b: the same affine map at every step.
 
     x (N, T, D), w (D, M), b (M,) -> out (N, T, M), cache
+
+    Example:
+        >>> out, cache = temporal_affine_forward([[[1.0], [2.0]]], [[3.0]], [0.5])
+        >>> out
+        array([[[3.5],
+                [6.5]]])
     """
     out = _rows(x) @ w + b  # (NT, M)
     return tf.reshape(out, [tf.shape(x)[0], tf.shape(x)[1], w.shape[1]]), (x, w)
@@ -544,6 +563,12 @@ def temporal_affine_backward(dout: Tensor, cache: Cache) -> tuple[Tensor, Tensor
     """dx = dout @ w', dw = x' @ dout, db = the sum of dout, over the steps of all sequences.
 
     dout (N, T, M), cache -> dx (N, T, D), dw (D, M), db (M,)
+
+    Example:
+        >>> out, cache = temporal_affine_forward([[[1.0], [2.0]]], [[3.0]], [0.5])
+        >>> dx, dw, db = temporal_affine_backward([[[1.0], [1.0]]], cache)
+        >>> dw, db
+        (array([[3.]]), array([2.]))
     """
     x, w = cache
     rows = _rows(dout)  # (NT, M)
@@ -565,8 +590,13 @@ def temporal_softmax_loss(
     Where mask is False, y may hold anything; elsewhere an id below 0 or not below V raises
     ValueError, in a graph tf.errors.InvalidArgumentError (not under ``jit_compile``).
 
-    x (N, T, V) scores, y (N, T) integers, mask (N, T); verbose prints the shape of dx
+    x (N, T, V) logits, y (N, T) integers, mask (N, T); verbose prints the shape of dx
     -> loss (), dx (N, T, V)
+
+    Example:
+        >>> loss, dx = temporal_softmax_loss([[[0.0, 0.0]]], [[1]], [[True]])
+        >>> loss.round(4), dx  # log 2, and softmax less the target
+        (np.float64(0.6931), array([[[ 0.5, -0.5]]]))
     """
     y = tf.where(mask, y, tf.zeros_like(y))
     y = in_range(y, x.shape[2], "temporal_softmax_loss: y holds")
@@ -578,17 +608,3 @@ def temporal_softmax_loss(
     if verbose:
         print("dx.shape:", tuple(dx.shape))
     return loss, dx
-
-
-def in_range(ids: Tensor, size: int, what: str) -> Tensor:
-    """The ids, once it is sure that all are in 0 ... size - 1; raises ValueError otherwise."""
-    expected = f"expected 0 to {size - 1}: check the ids against the vocabulary"
-    if not tf.is_symbolic_tensor(ids):
-        values = ids.numpy()
-        if values.size and (values.min() < 0 or values.max() >= size):
-            raise ValueError(f"{what} ids from {values.min()} to {values.max()}, {expected}")
-        return ids
-    fits = tf.reduce_all((ids >= 0) & (ids < tf.cast(size, ids.dtype)))
-    check = tf.debugging.Assert(fits, [f"{what} an id out of range, {expected}"])
-    with tf.control_dependencies([check] if check is not None else []):
-        return tf.identity(ids)

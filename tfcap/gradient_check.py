@@ -8,56 +8,78 @@ from collections.abc import Callable
 
 import numpy as np
 
+__all__ = ["eval_numerical_gradient", "eval_numerical_gradient_array", "rel_error"]
+
 
 def eval_numerical_gradient(
     f: Callable[[np.ndarray], float], x: np.ndarray, verbose: bool = False, h: float = 1e-5
 ) -> np.ndarray:
-    """The gradient of a number: (f(x + h) - f(x - h)) / 2h for each place of x.
+    """The gradient of a number: (f(x + h) - f(x - h)) / 2h for each element of x.
 
     Args:
-        f: called with x, in which one place was changed.
-        x: float64, of any shape; it is changed in place and put back.
-        verbose: prints each place and its slope.
+        f: called with x, one element of which is changed.
+        x: float64, of any shape; it is changed in place and restored.
+        verbose: prints each index and its slope.
         h: the step.
 
     Returns:
         float64, of x's shape.
+
+    Example:
+        >>> eval_numerical_gradient(lambda x: float(np.sum(x**2)), np.array([1.0, -3.0])).round(6)
+        array([ 2., -6.])
     """
-    gradient = np.zeros_like(x)
-    for place in np.ndindex(*x.shape):
-        here = x[place]
-        x[place] = here + h
-        above = f(x)
-        x[place] = here - h
-        below = f(x)
-        x[place] = here
-        gradient[place] = (above - below) / (2 * h)
-        if verbose:
-            print(place, gradient[place])
+    gradient = eval_numerical_gradient_array(f, x, 1.0, h)  # type: ignore[arg-type]
+    if verbose:
+        for index in np.ndindex(*x.shape):
+            print(index, gradient[index])
     return gradient
 
 
 def eval_numerical_gradient_array(
     f: Callable[[np.ndarray], np.ndarray], x: np.ndarray, df: np.ndarray | float, h: float = 1e-5
 ) -> np.ndarray:
-    """The gradient of the sum of f(x) . df, for an array f(x) and what comes from above, df.
+    """The gradient of the sum of f(x) . df, for an array f(x) and the gradient from above, df.
 
-    Arguments and result are those of `eval_numerical_gradient`; df has the shape of f(x).
+    Args:
+        f: called with x, one element of which is changed.
+        x: float64, of any shape; it is changed in place and restored.
+        df: of the shape of f(x).
+        h: the step.
+
+    Returns:
+        float64, of x's shape.
+
+    Example:
+        >>> x, df = np.array([1.0, -3.0]), np.array([1.0, 10.0])
+        >>> eval_numerical_gradient_array(lambda x: x**2, x, df).round(6)
+        array([  2., -60.])
     """
     gradient = np.zeros_like(x)
-    for place in np.ndindex(*x.shape):
-        here = x[place]
-        x[place] = here + h
+    for index in np.ndindex(*x.shape):
+        here = x[index]
+        x[index] = here + h
         above = np.array(f(x))
-        x[place] = here - h
+        x[index] = here - h
         below = np.array(f(x))
-        x[place] = here
-        gradient[place] = np.sum((above - below) * df) / (2 * h)
+        x[index] = here
+        gradient[index] = np.sum((above - below) * df) / (2 * h)
     return gradient
 
 
 def rel_error(x: np.ndarray, y: np.ndarray) -> float:
-    """The largest |x - y| / max(1e-8, |x| + |y|) of all places; x and y have one shape."""
+    """The largest |x - y| / max(1e-8, |x| + |y|) over all elements.
+
+    Args:
+        x, y: arrays of one shape.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    Example:
+        >>> rel_error(np.array([1.0, 2.0]), np.array([1.0, 2.0]))
+        0.0
+    """
     x, y = np.asarray(x), np.asarray(y)
     if x.shape != y.shape:
         raise ValueError(f"the arrays have shapes {x.shape} and {y.shape}, expected the same")

@@ -1,8 +1,8 @@
 """Keras layers that hold the weights of ``functional.py`` and call its ops.
 
-Weights start as CS231n's do: products N(0, 1) / sqrt(fan in), word vectors N(0, 1) / 100, biases
+Weights start as CS231n's do: matrices N(0, 1) / sqrt(fan in), word vectors N(0, 1) / 100, biases
 zero, the forget gate's too. Gates lie in the course's order i, f, o, g; Keras keeps i, f, g, o, and
-``to_keras_weights`` and ``from_keras_weights`` go between the two.
+``to_keras_weights`` and ``from_keras_weights`` convert between the two.
 """
 
 import math
@@ -11,7 +11,19 @@ from typing import Any, Self
 import numpy as np
 
 from tfcap import ops
+from tfcap.shape_checks import positive_integer
 from visualization.backend import keras, tf
+
+__all__ = [
+    "LSTM",
+    "RNN",
+    "LSTMCell",
+    "RNNCell",
+    "TemporalAffine",
+    "TemporalSoftmaxLoss",
+    "WordEmbedding",
+    "swap_o_and_g",
+]
 
 Tensor = Any
 register = keras.saving.register_keras_serializable("tfcap")
@@ -28,14 +40,19 @@ class RNNCell(keras.Layer):
         inputs: (N, D).
         states: the hidden state, (N, H), alone or as the one item of a list.
 
-    Returns next_h (N, H) and the new state: next_h, in a list if `states` came in one.
+    Returns:
+        next_h (N, H) and the new state: next_h, in a list if `states` came in one.
+
+    Example:
+        >>> keras.layers.RNN(RNNCell(4))(tf.ones((2, 5, 3))).shape.as_list()
+        [2, 4]
     """
 
     gates = 1
 
     def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.units = _positive("units", units)
+        self.units = positive_integer("units", units)
         self.state_size: Any = self.units
         self.output_size = self.units
 
@@ -55,11 +72,11 @@ class RNNCell(keras.Layer):
         return [keras.ops.zeros((batch_size, self.units), dtype=self.compute_dtype)]
 
     def to_keras_weights(self) -> list[np.ndarray]:
-        """What ``keras.layers.SimpleRNN(units).set_weights`` takes."""
+        """The weights as ``keras.layers.SimpleRNN(units).set_weights`` takes them."""
         return [np.array(weight) for weight in self.get_weights()]
 
     def from_keras_weights(self, weights: list[np.ndarray]) -> None:
-        """Takes what ``keras.layers.SimpleRNN(units).get_weights()`` returns."""
+        """Sets the weights that ``keras.layers.SimpleRNN(units).get_weights()`` returned."""
         self.set_weights(weights)
 
     def get_config(self) -> dict[str, Any]:
@@ -79,7 +96,12 @@ class LSTMCell(RNNCell):
         inputs: (N, D).
         states: hidden state and cell state, both (N, H).
 
-    Returns next_h (N, H) and the new states, [next_h, next_c].
+    Returns:
+        next_h (N, H) and the new states, [next_h, next_c].
+
+    Example:
+        >>> keras.layers.RNN(LSTMCell(4))(tf.ones((2, 5, 3))).shape.as_list()
+        [2, 4]
     """
 
     gates = 4
@@ -97,23 +119,28 @@ class LSTMCell(RNNCell):
         return 2 * super().get_initial_state(batch_size)
 
     def to_keras_weights(self) -> list[np.ndarray]:
-        """What ``keras.layers.LSTM(units).set_weights`` takes."""
+        """The weights as ``keras.layers.LSTM(units).set_weights`` takes them."""
         return [swap_o_and_g(weight) for weight in self.get_weights()]
 
     def from_keras_weights(self, weights: list[np.ndarray]) -> None:
-        """Takes what ``keras.layers.LSTM(units).get_weights()`` returns."""
+        """Sets the weights that ``keras.layers.LSTM(units).get_weights()`` returned."""
         self.set_weights([swap_o_and_g(weight) for weight in weights])
 
 
 def swap_o_and_g(weight: np.ndarray) -> np.ndarray:
-    """Gates i, f, o, g on the last axis to Keras's i, f, g, o, and back: (..., 4H) -> (..., 4H)."""
+    """Gates i, f, o, g on the last axis to Keras's i, f, g, o, and back: (..., 4H) -> (..., 4H).
+
+    Example:
+        >>> swap_o_and_g(["i", "f", "o", "g"]).tolist()
+        ['i', 'f', 'g', 'o']
+    """
     i, f, third, fourth = np.split(np.asarray(weight), 4, axis=-1)
     return np.concatenate([i, f, fourth, third], axis=-1)
 
 
 @register
 class RNN(keras.layers.RNN):
-    """Elman's recurrent network (1990) over a sequence; takes the place of a SimpleRNN.
+    """Elman's recurrent network (1990) over a sequence; a drop-in replacement for SimpleRNN.
 
     Args:
         units: H, the numbers in the hidden state.
@@ -127,8 +154,16 @@ class RNN(keras.layers.RNN):
         mask: (N, T), False where a step is skipped and the state stays as it was.
         training: whether to drop inputs.
 
-    Returns the last h (N, H), with `return_sequences` every h (N, T, H); with `return_state` also
-    the final hidden state. Raises ValueError for shapes that do not fit and for T = 0.
+    Returns:
+        The last h (N, H), with `return_sequences` every h (N, T, H); with `return_state` also the
+        final hidden state.
+
+    Raises:
+        ValueError: shapes do not fit, or T is 0.
+
+    Example:
+        >>> RNN(4, return_sequences=True)(tf.ones((2, 5, 3))).shape.as_list()
+        [2, 5, 4]
     """
 
     cell_class: type[RNNCell] = RNNCell
@@ -191,11 +226,11 @@ class RNN(keras.layers.RNN):
         return ops.rnn(x, h0, *weights, mask=mask, reverse=self.go_backwards)
 
     def to_keras_weights(self) -> list[np.ndarray]:
-        """What ``set_weights`` of Keras's layer takes: kernel, recurrent kernel, bias."""
+        """Kernel, recurrent kernel and bias, as ``set_weights`` of Keras's layer takes them."""
         return self.cell.to_keras_weights()
 
     def from_keras_weights(self, weights: list[np.ndarray]) -> None:
-        """Takes what ``get_weights`` of Keras's layer returns; the layer must be built."""
+        """Sets the weights that ``get_weights`` of Keras's layer returned; the layer must be built."""
         self.cell.from_keras_weights(weights)
 
     def get_config(self) -> dict[str, Any]:
@@ -210,10 +245,15 @@ class RNN(keras.layers.RNN):
 
 @register
 class LSTM(RNN):
-    """An LSTM with a forget gate over a sequence; takes the place of ``keras.layers.LSTM``.
+    """An LSTM with a forget gate over a sequence; a drop-in replacement for ``keras.layers.LSTM``.
 
     Hochreiter and Schmidhuber (1997), Gers, Schmidhuber and Cummins (2000). Arguments and results
     are those of `RNN`; the states are two, hidden and cell state, each (N, H).
+
+    Example:
+        >>> h, h_last, c_last = LSTM(4, return_state=True)(tf.ones((2, 5, 3)))
+        >>> c_last.shape.as_list()
+        [2, 4]
     """
 
     cell_class = LSTMCell
@@ -235,16 +275,22 @@ class WordEmbedding(keras.Layer):
         mask_zero: whether id 0 tells the layers above to skip the step. The course's captioner
             steps through it and masks only the loss.
 
-    Raises TypeError for ids that are no integers, ValueError for ids outside the vocabulary
-    (tf.errors.InvalidArgumentError in a graph; ``jit_compile`` drops that check).
+    Raises:
+        TypeError: ids are not integers.
+        ValueError: an id is outside the vocabulary (tf.errors.InvalidArgumentError in a graph;
+            ``jit_compile`` drops that check).
+
+    Example:
+        >>> WordEmbedding(10, 3)(tf.constant([[1, 2]])).shape.as_list()
+        [1, 2, 3]
     """
 
     def __init__(
         self, input_dim: int, output_dim: int, *, mask_zero: bool = False, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.input_dim = _positive("input_dim", input_dim)
-        self.output_dim = _positive("output_dim", output_dim)
+        self.input_dim = positive_integer("input_dim", input_dim)
+        self.output_dim = positive_integer("output_dim", output_dim)
         self.mask_zero = mask_zero
         self.supports_masking = mask_zero
 
@@ -265,15 +311,19 @@ class WordEmbedding(keras.Layer):
 
 @register
 class TemporalAffine(keras.Layer):
-    """The same affine map at every step, for the scores of words: (N, T, D) -> (N, T, units).
+    """The same affine map at every step, (N, T, D) -> (N, T, units), or of one, (N, D) -> (N, units).
 
     Args:
         units: M, the numbers in an output.
+
+    Example:
+        >>> TemporalAffine(7)(tf.ones((2, 5, 3))).shape.as_list()
+        [2, 5, 7]
     """
 
     def __init__(self, units: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.units = _positive("units", units)
+        self.units = positive_integer("units", units)
         self.supports_masking = True
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -282,7 +332,8 @@ class TemporalAffine(keras.Layer):
         self.b = self.add_weight((self.units,), "zeros", name="b")
 
     def call(self, inputs: Tensor) -> Tensor:
-        return ops.temporal_affine(inputs, self.w, self.b)
+        op = ops.affine if len(inputs.shape) == 2 else ops.temporal_affine
+        return op(inputs, self.w, self.b)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units}
@@ -290,13 +341,18 @@ class TemporalAffine(keras.Layer):
 
 @register
 class TemporalSoftmaxLoss(keras.losses.Loss):
-    """Cross entropy of scores y_pred (N, T, V) for ids y_true (N, T), where those are not `null`.
+    """Cross entropy of logits y_pred (N, T, V) for ids y_true (N, T), where those are not `null`.
 
-    Summed over time and divided by N only, as in the course; computed in the loss's dtype, float32
-    unless told.
+    Summed over time and divided by N only, as in the course; computed in the loss's dtype, by
+    default float32. Raises ValueError for sample weights.
 
     Args:
         null: the id that marks padding.
+
+    Example:
+        >>> loss = TemporalSoftmaxLoss()(tf.constant([[1, 0]]), tf.zeros((1, 2, 2)))
+        >>> round(loss.numpy().item(), 4)  # log 2, of one word
+        0.6931
     """
 
     def __init__(self, null: int = 0, name: str = "temporal_softmax_loss", dtype: Any = None):
@@ -319,14 +375,8 @@ class TemporalSoftmaxLoss(keras.losses.Loss):
         return {"null": self.null, "name": self.name, "dtype": self.dtype}
 
 
-def _positive(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value <= 0:
-        raise ValueError(f"{name} must be a positive integer, received {value!r}")
-    return int(value)
-
-
 def _scaled(fan_in: int | None) -> keras.initializers.Initializer:
     """N(0, 1) / sqrt(fan in)."""
     if fan_in is None:
-        raise ValueError("the last axis of the inputs is unknown: give its size to keras.Input")
+        raise ValueError("the size of the inputs' last axis is unknown: give it to keras.Input")
     return keras.initializers.RandomNormal(stddev=1 / math.sqrt(fan_in))

@@ -1,5 +1,5 @@
-"""The captioner: features of an image become the first hidden state, and a recurrent network then
-says one word after another."""
+"""The captioner: an image's features become the first hidden state, and a recurrent network then
+predicts one word after another."""
 
 import functools
 import os
@@ -13,12 +13,16 @@ from tfcap import decoding, pretrained
 from tfcap.data.vocabulary import check_vocabulary
 from tfcap.layers import LSTM, RNN, TemporalAffine, WordEmbedding
 from tfcap.ops import temporal_softmax_loss
+from tfcap.shape_checks import positive_integer
 from visualization.backend import keras, tf
+from visualization.files.printable import printable
+
+__all__ = ["CaptioningRNN"]
 
 Tensor = Any
 
 CELLS = {"rnn": RNN, "lstm": LSTM}
-ROWS_AT_ONCE = 512  # sentences that are made at once, which bounds the memory
+ROWS_AT_ONCE = 512  # sentences decoded at once, which bounds the memory
 
 
 @keras.saving.register_keras_serializable("tfcap")
@@ -27,10 +31,10 @@ class CaptioningRNN(keras.Model):
     the image sets the first hidden state.
 
         h0 = features @ W_proj + b_proj, c0 = 0
-        h_t = cell(h_{t-1}, W_embed[word_t]), scores_t = h_t @ W_vocab + b_vocab
+        h_t = cell(h_{t-1}, W_embed[word_t]), logits_t = h_t @ W_vocab + b_vocab
 
     Training: ``model.compile(optimizer)``, then ``model.fit(features, captions)``, or ``fit`` on a
-    `tfcap.caption_dataset`. Weights begin as the course's, all zero means, biases zero.
+    `tfcap.caption_dataset`. Weights start as the course's do; all biases start at zero.
 
     Args:
         word_to_idx: the vocabulary, V words and their ids; ``<NULL>`` is padding.
@@ -39,19 +43,35 @@ class CaptioningRNN(keras.Model):
         hidden_dim: H, the numbers in the hidden state.
         cell_type: "rnn" or "lstm".
         dropout: the fraction of word vectors and hidden states that training drops.
-        label_smoothing: the probability that training takes from the right word and gives to all V
-            alike (C. Szegedy et al. 2016, Rethinking the Inception architecture, section 7).
+        label_smoothing: the probability that training takes from the right word and spreads over all
+            V (C. Szegedy et al. 2016, Rethinking the Inception architecture, section 7).
         feature_mean, feature_std: features are first shifted and scaled by these, numbers or (D,).
         encoder: what the features are of, such as "squeezenet".
 
     Attributes:
-        decoding: how the commands make sentences unless told otherwise; kept by `save_pretrained`.
+        decoding: the commands' defaults for decoding, which `save_pretrained` keeps.
+        ids: the special tokens of the vocabulary, `decoding.SpecialTokens`.
+        idx_to_word: the words by their ids.
+        parameters: the weights by the course's names.
 
     Call arguments:
         inputs: features (N, D) and the words so far, int (N, T).
 
-    Returns the scores of the next words, (N, T, V). Raises ValueError for arguments that do not
-    fit.
+    Returns:
+        The logits of the next words, (N, T, V).
+
+    Raises:
+        ValueError: an argument does not fit; the message names it.
+
+    Example:
+        >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "<UNK>": 3, "cat": 4}
+        >>> model = CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6)
+        >>> features, captions = np.ones((2, 8)), np.array([[1, 4, 2], [1, 4, 2]])
+        >>> loss, gradients = model.loss_and_gradients(features, captions)
+        >>> gradients["W_vocab"].shape.as_list()
+        [6, 5]
+        >>> model.sample(features, max_length=4).shape
+        (2, 4)
     """
 
     def __init__(
@@ -77,18 +97,18 @@ class CaptioningRNN(keras.Model):
                 raise ValueError(f"{name} must be at least 0 and below 1, received {value!r}")
         check_vocabulary(word_to_idx)
         if "<NULL>" not in word_to_idx:
-            raise ValueError('word_to_idx has no "<NULL>", the id of padding')
+            raise ValueError('word_to_idx has no "<NULL>", the padding token')
         self.word_to_idx = {word: int(idx) for word, idx in word_to_idx.items()}
-        self.input_dim = _at_least_one("input_dim", input_dim)
-        self.wordvec_dim = _at_least_one("wordvec_dim", wordvec_dim)
-        self.hidden_dim = _at_least_one("hidden_dim", hidden_dim)
+        self.input_dim = positive_integer("input_dim", input_dim)
+        self.wordvec_dim = positive_integer("wordvec_dim", wordvec_dim)
+        self.hidden_dim = positive_integer("hidden_dim", hidden_dim)
         self.cell_type, self.label_smoothing = cell_type, float(label_smoothing)
         self.encoder = encoder
         self.decoding = {"beam_size": 3, "max_length": 30, "length_penalty": 0.0}
         self.feature_mean = self._per_feature("feature_mean", feature_mean)
         self.feature_std = self._per_feature("feature_std", feature_std)
         if not (self.feature_std > 0).all():
-            raise ValueError("feature_std must be above 0 in every place")
+            raise ValueError("feature_std must be above 0 everywhere")
 
         words, dtype = len(self.word_to_idx), self.dtype_policy
         self.project = TemporalAffine(self.hidden_dim, dtype=dtype, name="project")
@@ -98,7 +118,7 @@ class CaptioningRNN(keras.Model):
         )
         self.vocab = TemporalAffine(words, dtype=dtype, name="vocab")
         self.drop = keras.layers.Dropout(float(dropout), dtype=dtype, name="drop")
-        self.project.build((None, 1, input_dim))
+        self.project.build((None, input_dim))
         self.embed.build((None, None))
         self.recurrent.build((None, None, wordvec_dim))
         self.vocab.build((None, None, hidden_dim))
@@ -107,9 +127,9 @@ class CaptioningRNN(keras.Model):
         self._mean_loss = keras.metrics.Mean("loss")
 
     @functools.cached_property
-    def ids(self) -> decoding.SpecialIds:
+    def ids(self) -> decoding.SpecialTokens:
         others = map(self.word_to_idx.get, ("<START>", "<END>", "<UNK>"))
-        return decoding.SpecialIds(self.word_to_idx["<NULL>"], *others)
+        return decoding.SpecialTokens(self.word_to_idx["<NULL>"], *others)
 
     @functools.cached_property
     def idx_to_word(self) -> list[str]:
@@ -132,37 +152,34 @@ class CaptioningRNN(keras.Model):
 
     # ---- training
 
-    def compile(
-        self,
-        optimizer: Any = "rmsprop",
-        loss: Any = None,
-        loss_weights: Any = None,
-        metrics: Any = None,
-        weighted_metrics: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """``keras.Model.compile``; the loss is the captioner's own, and all that is measured."""
-        if any(given is not None for given in (loss, loss_weights, metrics, weighted_metrics)):
+    def compile(self, optimizer: Any = "rmsprop", loss: Any = None, **kwargs: Any) -> None:
+        """``keras.Model.compile`` with an optimizer; the loss is the captioner's own.
+
+        Raises:
+            ValueError: a loss or metrics are given.
+        """
+        own = ("loss_weights", "metrics", "weighted_metrics")
+        if any(value is not None for value in (loss, *map(kwargs.get, own))):
             raise ValueError(
-                "a captioner has its own loss and no other metrics: compile it with an optimizer only"
+                "a captioner has its own loss and no other metrics: pass compile an optimizer only"
             )
         super().compile(optimizer, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Keras's own, which does nothing for a model with its own `compile`."""
+        """Called by Keras on loading; its own does nothing where `compile` is overridden."""
         self.compile(**keras.saving.deserialize_keras_object(config))
         self.optimizer.build(self.trainable_variables)
 
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """``keras.Model.fit`` on features and captions, or on a dataset of batches of them."""
         if y is not None:
-            self._check(x, y)
+            self._check_arrays(x, y)
         return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """``keras.Model.evaluate``, for what `fit` takes: the mean loss."""
         if y is not None:
-            self._check(x, y)
+            self._check_arrays(x, y)
         return super().evaluate(x, y, *args, **kwargs)
 
     def call(self, inputs: tuple[Tensor, Tensor], training: bool = False) -> Tensor:
@@ -177,16 +194,19 @@ class CaptioningRNN(keras.Model):
         leaving out ``<NULL>``, and divided by N.
 
         features (N, D), captions int (N, T) -> loss (), gradients of the parameters' shapes
+
+        Raises:
+            ValueError, TypeError: features or captions do not fit the captioner.
         """
         if tf.executing_eagerly():
-            self._check(features, captions)
+            self._check_arrays(features, captions)
         with tf.GradientTape() as tape:
             loss = self.summed_loss(features, captions) / _count(captions, self.variable_dtype)
         values = {name: variable.value for name, variable in self.parameters.items()}
         return loss, tape.gradient(loss, values)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        features, captions = _unpacked(data)
+        features, captions = _unpack(data)
         loss, share = self.optimize(features, captions)
         self._mean_loss.update_state(loss / share, sample_weight=_count(captions, loss.dtype))
         return {"loss": self._mean_loss.result()}
@@ -211,7 +231,7 @@ class CaptioningRNN(keras.Model):
         return loss, count / whole
 
     def test_step(self, data: Any) -> dict[str, Tensor]:
-        features, captions = _unpacked(data)
+        features, captions = _unpack(data)
         count = _count(captions, self.variable_dtype)
         loss = self.summed_loss(features, captions) / count
         self._mean_loss.update_state(loss, sample_weight=count)
@@ -222,20 +242,20 @@ class CaptioningRNN(keras.Model):
         return [self._mean_loss]
 
     def summed_loss(self, features: Tensor, captions: Tensor, training: bool = False) -> Tensor:
-        """The sum over all words; scores are computed only for those that are not ``<NULL>``."""
+        """The sum over all words; logits are computed only for those that are not ``<NULL>``."""
         captions = tf.convert_to_tensor(captions)
         _check_captions(captions)
         h = self._hidden(features, captions[:, :-1], training)  # (N, T - 1, H)
         places = tf.where(captions[:, 1:] != self.ids.null)  # (P, 2)
         words = tf.gather_nd(captions[:, 1:], places)[:, tf.newaxis]  # (P, 1)
-        scores = self.vocab(tf.gather_nd(h, places)[:, tf.newaxis])  # (P, 1, V)
-        scores = tf.cast(scores, self.variable_dtype)
-        mean = temporal_softmax_loss(scores, words, tf.ones_like(words, tf.bool))
+        logits = tf.cast(self.vocab(tf.gather_nd(h, places)), self.variable_dtype)  # (P, V)
+        each = tf.ones_like(words, tf.bool)
+        mean = temporal_softmax_loss(logits[:, tf.newaxis], words, each)
         loss = mean * _count(words, self.variable_dtype)
         if training and self.label_smoothing:
-            right = tf.gather(scores, words, batch_dims=2)  # (P, 1)
-            # -log p, the mean of all words' less that of the right word
-            more = tf.reduce_sum(right - tf.reduce_mean(scores, axis=2))
+            right = tf.gather(logits, words, batch_dims=1)  # (P, 1)
+            # -log p of a uniform target, less that of the right word
+            more = tf.reduce_sum(right - tf.reduce_mean(logits, axis=1, keepdims=True))
             loss += self.label_smoothing * more
         return loss
 
@@ -258,24 +278,24 @@ class CaptioningRNN(keras.Model):
     def _hidden(self, features: Tensor, words: Tensor, training: bool = False) -> Tensor:
         """The hidden states after each of the words (N, T): (N, T, H)."""
         x = self.drop(self.embed(words), training=training)  # (N, T, W)
-        h = self.recurrent(x, initial_state=self._first_states(features), training=training)
+        h = self.recurrent(x, initial_state=self._initial_states(features), training=training)
         return self.drop(h, training=training)
 
-    def _first_states(self, features: Tensor) -> list[Tensor]:
+    def _initial_states(self, features: Tensor) -> list[Tensor]:
         features = tf.cast(features, self.variable_dtype)
         self._check_features(features)
         features = (features - self.feature_mean) / self.feature_std  # (N, D)
-        h0 = self.project(features[:, tf.newaxis])[:, 0]  # (N, H)
+        h0 = self.project(features)  # (N, H)
         return [h0] if self.cell_type == "rnn" else [h0, tf.zeros_like(h0)]
 
-    def _check(self, features: Any, captions: Any) -> None:
-        """Looks at arrays, of which a graph could only tell less clearly what is wrong."""
+    def _check_arrays(self, features: Any, captions: Any) -> None:
+        """Checks whole arrays, for clearer errors than the graph's."""
         features, captions = np.asarray(features), np.asarray(captions)
         self._check_features(features)
         _check_captions(captions)
         if len(features) != len(captions):
             raise ValueError(
-                f"there are features of {len(features)} images and {len(captions)} captions, expected "
+                f"received features of {len(features)} images and {len(captions)} captions, expected "
                 "a row of features for each caption"
             )
         last = len(self.word_to_idx) - 1
@@ -292,7 +312,7 @@ class CaptioningRNN(keras.Model):
                 f"(N, {self.input_dim})" + (f" of {self.encoder}" if self.encoder else "")
             )
         if isinstance(features, np.ndarray) and not np.isfinite(features).all():
-            raise ValueError("features hold NaN or infinity: build them again")
+            raise ValueError("features hold NaN or infinity: compute them again")
 
     # ---- sentences
 
@@ -308,30 +328,35 @@ class CaptioningRNN(keras.Model):
         seed: int = 0,
         block_trigrams: bool = False,
     ) -> np.ndarray:
-        """One sentence for each image, the likeliest word at every step unless told otherwise.
+        """One sentence for each image, by default the likeliest word at every step.
 
         Args:
             features: (N, D).
             max_length: the most words, ``<END>`` included.
-            plain: the course's bare arg max, which may say ``<NULL>``, ``<START>`` and ``<UNK>``
-                and goes on after ``<END>``.
-            temperature, top_k, top_p: above 0, words are drawn as `decoding.sampler` says.
+            plain: the course's bare arg max, which may select ``<NULL>``, ``<START>`` and ``<UNK>``
+                and continues after ``<END>``.
+            temperature, top_k, top_p: above 0, words are drawn as `decoding.sampler` describes.
             seed: of the draws.
             block_trigrams: no three words in a row occur twice in a sentence.
 
-        Returns ids, int32 (N, max_length), ``<NULL>`` after ``<END>``; `decode_captions` makes words
-        of them. Raises ValueError for arguments that do not fit.
+        Returns:
+            ids, int32 (N, max_length), ``<NULL>`` after ``<END>``; `decode_captions` makes words of
+            them.
+
+        Raises:
+            ValueError: an argument does not fit.
         """
-        max_length = _at_least_one("max_length", max_length)
+        max_length = positive_integer("max_length", max_length)
         if not 0 <= temperature < float("inf"):
-            raise ValueError(f"temperature must be a number from 0 on, received {temperature}")
+            raise ValueError(
+                f"temperature must be a finite number of at least 0, received {temperature}"
+            )
         if temperature == 0 and (top_k is not None or top_p is not None):
             raise ValueError("top_k and top_p need a temperature above 0, such as temperature=1.0")
         if top_k is not None:
-            top_k = _at_least_one("top_k", top_k)
+            top_k = positive_integer("top_k", top_k)
         if top_p is not None and not 0 < top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, received {top_p}")
-        run = self._sampling if temperature else self._greedy
         options: dict[str, Any] = {"plain": plain, "block_trigrams": block_trigrams}
         if temperature:
             options["temperature"] = tf.constant(temperature, tf.float32)
@@ -341,7 +366,7 @@ class CaptioningRNN(keras.Model):
         for chunk, part in enumerate(self._chunks(features)):
             if temperature:
                 options["seed"] = tf.constant([seed, chunk << 32], tf.int64)
-            found.append(run(part, tf.constant(max_length), **options).numpy())
+            found.append(self._decode(part, tf.constant(max_length), **options).numpy())
         return np.concatenate(found)
 
     def beam_search(
@@ -358,23 +383,37 @@ class CaptioningRNN(keras.Model):
 
         Args:
             features: (N, D).
-            beam_size: how many beginnings are followed.
+            beam_size: how many beginnings are extended at a time.
             n_best: how many sentences to return, at most `beam_size`.
             max_length: the most words, ``<END>`` included.
             length_penalty: above 0 favours longer sentences; see `decoding.beam_search`.
             block_trigrams: no three words in a row occur twice in a sentence.
 
-        Returns ids, int32 (N, n_best, max_length), the best first, and their log-probabilities,
-        float32 (N, n_best). Raises ValueError for arguments that do not fit.
+        Returns:
+            ids, int32 (N, n_best, max_length), the best first, and their log-probabilities, float32
+            (N, n_best).
+
+        Raises:
+            ValueError: an argument does not fit.
+
+        Example:
+            >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
+            >>> model = CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6)
+            >>> ids, log_p = model.beam_search(np.ones((2, 8)), beam_size=3, n_best=2, max_length=4)
+            >>> ids.shape, log_p.shape
+            ((2, 2, 4), (2, 2))
         """
-        max_length = _at_least_one("max_length", max_length)
-        beam_size, n_best = _at_least_one("beam_size", beam_size), _at_least_one("n_best", n_best)
+        max_length = positive_integer("max_length", max_length)
+        beam_size, n_best = (
+            positive_integer("beam_size", beam_size),
+            positive_integer("n_best", n_best),
+        )
         if n_best > beam_size:
             raise ValueError(
                 f"n_best must be at most beam_size, received {n_best} with a beam of {beam_size}"
             )
         if not np.isfinite(length_penalty):
-            raise ValueError(f"length_penalty must be a number, received {length_penalty}")
+            raise ValueError(f"length_penalty must be finite, received {length_penalty}")
         results = [
             self._beams(
                 part,
@@ -390,9 +429,9 @@ class CaptioningRNN(keras.Model):
         return np.concatenate(words), np.concatenate(log_p)
 
     def _chunks(self, features: Any, beams: int = 1) -> Iterator[np.ndarray]:
-        """The features in parts, so that memory is bounded however many images there are."""
+        """The features in parts, which bounds the memory whatever their number."""
         if self.ids.start is None:
-            raise ValueError('the vocabulary has no "<START>", with which a sentence begins')
+            raise ValueError('the vocabulary has no "<START>", with which every sentence begins')
         if len(np.shape(features)) != 2:
             self._check_features(np.asarray(features))
         images = max(ROWS_AT_ONCE // beams, 1)
@@ -401,41 +440,36 @@ class CaptioningRNN(keras.Model):
             self._check_features(part)
             yield part
 
-    def _step(self, words: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        x = self.embed(words[:, tf.newaxis])[:, 0]  # (M, W)
+    def _step(self, tokens: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        x = tf.cast(tf.gather(self.embed.W, tokens), self.compute_dtype)  # (M, W)
         h, states = self.recurrent.cell(x, states)
-        scores = self.vocab(h[:, tf.newaxis])[:, 0]  # (M, V)
-        return tf.cast(scores, tf.float32), states
+        return tf.cast(self.vocab(h), tf.float32), states  # (M, V)
 
     @functools.cached_property
-    def _greedy(self) -> Any:
-        def run(features: Tensor, max_length: Tensor, **options: Any) -> Tensor:
-            states = self._first_states(features)
-            return decoding.decode(self._step, states, self.ids, max_length, **options)
-
-        return tf.function(run, reduce_retracing=True, autograph=False)
-
-    @functools.cached_property
-    def _sampling(self) -> Any:
+    def _decode(self) -> Any:
         def run(
             features: Tensor,
             max_length: Tensor,
-            temperature: Tensor,
-            top_k: Tensor | None,
-            top_p: Tensor | None,
-            seed: Tensor,
+            temperature: Tensor | None = None,
+            top_k: Tensor | None = None,
+            top_p: Tensor | None = None,
+            seed: Tensor | None = None,
             **options: Any,
         ) -> Tensor:
-            choose = decoding.sampler(temperature, top_k, top_p, seed)
-            states = self._first_states(features)
-            return decoding.decode(self._step, states, self.ids, max_length, choose, **options)
+            select_token: decoding.SelectToken = decoding.greedy
+            if temperature is not None:
+                select_token = decoding.sampler(temperature, top_k, top_p, seed)
+            states = self._initial_states(features)
+            return decoding.decode(
+                self._step, states, self.ids, max_length, select_token, **options
+            )
 
         return tf.function(run, reduce_retracing=True, autograph=False)
 
     @functools.cached_property
     def _beams(self) -> Any:
         def run(features: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
-            states = self._first_states(features)
+            states = self._initial_states(features)
             return decoding.beam_search(self._step, states, self.ids, *arguments, **options)
 
         return tf.function(run, reduce_retracing=True, autograph=False)
@@ -443,13 +477,43 @@ class CaptioningRNN(keras.Model):
     # ---- files
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Writes the captioner into a folder; see `pretrained.save`."""
-        pretrained.save(self, folder)
+        """Writes the captioner into a folder, in place of an older one.
+
+        Raises:
+            OSError: the folder cannot be written; an older captioner there is unchanged.
+            ValueError: it could not be loaded again, as when weights are NaN.
+
+        Example:
+            >>> import tempfile
+            >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
+            >>> model = CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     model.save_pretrained(folder)
+            ...     again = CaptioningRNN.from_pretrained(folder)
+            >>> again.hidden_dim
+            6
+        """
+        architecture = {**self.get_config(), "dtype": self.dtype_policy.name}
+        arrays = {name: np.asarray(variable) for name, variable in self.parameters.items()}
+        pretrained.save(folder, architecture, self.decoding, arrays)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
-        """The captioner that lies in a folder; see `pretrained.load`."""
-        return pretrained.load(folder, cls)
+        """The captioner that `save_pretrained` or ``python -m tfcap.train`` wrote into a folder.
+
+        Raises:
+            OSError: files are missing or cannot be read.
+            ValueError: they are damaged or do not belong together.
+        """
+        saved = pretrained.load(folder)
+        try:
+            model = cls(**saved.architecture)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{saved.config}: {printable(str(error), 300)}") from error
+        for name, variable in model.parameters.items():
+            variable.assign(saved.arrays[name])
+        model.decoding.update(saved.decoding)
+        return model
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -476,12 +540,12 @@ class CaptioningRNN(keras.Model):
         return value
 
 
-def _unpacked(data: Any) -> tuple[Tensor, Tensor]:
+def _unpack(data: Any) -> tuple[Tensor, Tensor]:
     features, captions, weights = keras.utils.unpack_x_y_sample_weight(data)
     if captions is None:
         raise ValueError("captions are missing: give fit and evaluate features and captions")
     if weights is not None:
-        raise ValueError("sample weights and class weights are not supported: leave them out")
+        raise ValueError("sample weights and class weights are not supported: omit them")
     return features, captions
 
 
@@ -496,9 +560,3 @@ def _check_captions(captions: Any) -> None:
 
 def _count(rows: Tensor, dtype: str) -> Tensor:
     return tf.cast(tf.shape(rows)[0], dtype)
-
-
-def _at_least_one(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(f"{name} must be a whole number from 1 on, received {value!r}")
-    return int(value)

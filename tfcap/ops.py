@@ -23,23 +23,57 @@ from tfcap import functional
 from tfcap.shape_checks import check
 from visualization.backend import tf
 
+__all__ = [
+    "affine",
+    "lstm",
+    "lstm_step",
+    "rnn",
+    "rnn_step",
+    "temporal_affine",
+    "temporal_softmax_loss",
+    "word_embedding",
+]
+
 Tensor = Any
 
 PART = 32  # steps of a sequence that are worked on at once
 COMPILED_FROM = 128
 
 
+def affine(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
+    """`functional.affine_forward`: x (N, ...), w (D, M), b (M,) -> (N, M).
+
+    Example:
+        >>> affine(tf.ones((2, 3)), tf.ones((3, 1)), tf.zeros(1)).numpy().ravel().tolist()
+        [3.0, 3.0]
+    """
+    inputs = _tensors(functional.affine_forward, x=x, w=w, b=b)
+    return _op(functional.affine_forward, functional.affine_backward, inputs)
+
+
 def rnn_step(x: Tensor, prev_h: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor) -> Tensor:
-    """`functional.rnn_step_forward`: x (N, D), prev_h (N, H) -> next_h (N, H)."""
-    inputs = _checked(functional.rnn_step_forward, x=x, prev_h=prev_h, Wx=Wx, Wh=Wh, b=b)
+    """`functional.rnn_step_forward`: x (N, D), prev_h (N, H) -> next_h (N, H).
+
+    Example:
+        >>> rnn_step(*map(tf.zeros, ((2, 3), (2, 4), (3, 4), (4, 4), (4,)))).shape.as_list()
+        [2, 4]
+    """
+    inputs = _tensors(functional.rnn_step_forward, x=x, prev_h=prev_h, Wx=Wx, Wh=Wh, b=b)
     return _op(functional.rnn_step_forward, functional.rnn_step_backward, inputs)
 
 
 def lstm_step(
     x: Tensor, prev_h: Tensor, prev_c: Tensor, Wx: Tensor, Wh: Tensor, b: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """`functional.lstm_step_forward`: x (N, D), prev_h, prev_c (N, H) -> next_h, next_c (N, H)."""
-    inputs = _checked(
+    """`functional.lstm_step_forward`: x (N, D), prev_h, prev_c (N, H) -> next_h, next_c (N, H).
+
+    Example:
+        >>> weights = map(tf.zeros, ((3, 16), (4, 16), (16,)))
+        >>> h, c = lstm_step(tf.ones((2, 3)), tf.zeros((2, 4)), tf.ones((2, 4)), *weights)
+        >>> c[0, 0].numpy().item()  # half of the cell state, as sigmoid(0) = 1/2
+        0.5
+    """
+    inputs = _tensors(
         functional.lstm_step_forward, x=x, prev_h=prev_h, prev_c=prev_c, Wx=Wx, Wh=Wh, b=b
     )
     return _op(functional.lstm_step_forward, functional.lstm_step_backward, inputs)
@@ -57,10 +91,18 @@ def rnn(
 ) -> tuple[Tensor, Tensor]:
     """`functional.rnn_sequence_forward`: x (N, T, D), h0 (N, H) -> h (N, T, H), final h (N, H).
 
-    `mask` (N, T) is False where a step is skipped. With `reverse` the steps are taken from the last
-    to the first, and h lies in the order in which they were taken, as in Keras's ``go_backwards``.
+    Args:
+        x, h0, Wx, Wh, b: as there.
+        mask: (N, T), False where a step is skipped.
+        reverse: whether to take the steps from the last to the first; h then lies in the order in
+            which they were taken, as in Keras's ``go_backwards``.
+
+    Example:
+        >>> h, h_last = rnn(*map(tf.zeros, ((2, 5, 3), (2, 4), (3, 4), (4, 4), (4,))))
+        >>> h.shape.as_list(), h_last.shape.as_list()
+        ([2, 5, 4], [2, 4])
     """
-    x, h0, *weights, mask = _checked(
+    x, h0, *weights, mask = _tensors(
         functional.rnn_sequence_forward, x=x, h0=h0, Wx=Wx, Wh=Wh, b=b, mask=mask
     )
     return _sequence(
@@ -86,10 +128,18 @@ def lstm(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """`functional.lstm_sequence_forward`: x (N, T, D), h0, c0 (N, H) -> h (N, T, H), final h, c.
 
-    `c0` is zero unless given; `mask` and `reverse` are those of `rnn`.
+    Args:
+        x, h0, Wx, Wh, b: as there.
+        c0: zero unless given.
+        mask, reverse: as in `rnn`.
+
+    Example:
+        >>> h, h_last, c_last = lstm(*map(tf.zeros, ((2, 5, 3), (2, 4), (3, 16), (4, 16), (16,))))
+        >>> h.shape.as_list(), c_last.shape.as_list()
+        ([2, 5, 4], [2, 4])
     """
     c0 = tf.zeros_like(h0) if c0 is None else c0
-    x, h0, c0, *weights, mask = _checked(
+    x, h0, c0, *weights, mask = _tensors(
         functional.lstm_sequence_forward, x=x, h0=h0, c0=c0, Wx=Wx, Wh=Wh, b=b, mask=mask
     )
     return _sequence(
@@ -106,21 +156,36 @@ def word_embedding(x: Tensor, W: Tensor) -> Tensor:
     """`functional.word_embedding_forward`: ids x (N, T), W (V, D) -> (N, T, D).
 
     Under ``jit_compile`` TensorFlow drops the check of the ids.
+
+    Example:
+        >>> word_embedding([[1, 0]], [[0.0], [5.0]]).numpy().ravel().tolist()
+        [5.0, 0.0]
     """
-    x, W = _checked(functional.word_embedding_forward, x=x, W=W)
+    x, W = _tensors(functional.word_embedding_forward, x=x, W=W)
     forward = inspect.unwrap(functional.word_embedding_forward)
     return _op(functools.partial(forward, x), functional.word_embedding_backward, [W])
 
 
 def temporal_affine(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
-    """`functional.temporal_affine_forward`: x (N, T, D), w (D, M), b (M,) -> (N, T, M)."""
-    inputs = _checked(functional.temporal_affine_forward, x=x, w=w, b=b)
+    """`functional.temporal_affine_forward`: x (N, T, D), w (D, M), b (M,) -> (N, T, M).
+
+    Example:
+        >>> temporal_affine(tf.ones((1, 2, 3)), tf.ones((3, 1)), tf.zeros(1)).numpy().tolist()
+        [[[3.0], [3.0]]]
+    """
+    inputs = _tensors(functional.temporal_affine_forward, x=x, w=w, b=b)
     return _op(functional.temporal_affine_forward, functional.temporal_affine_backward, inputs)
 
 
 def temporal_softmax_loss(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
-    """`functional.temporal_softmax_loss`: scores x (N, T, V), y and mask (N, T) -> the loss, ()."""
-    x, y, mask = _checked(functional.temporal_softmax_loss, x=x, y=y, mask=mask)
+    """`functional.temporal_softmax_loss`: logits x (N, T, V), y and mask (N, T) -> the loss, ().
+
+    Example:
+        >>> loss = temporal_softmax_loss(tf.zeros((1, 1, 2)), [[1]], [[True]])
+        >>> round(loss.numpy().item(), 4)  # log 2
+        0.6931
+    """
+    x, y, mask = _tensors(functional.temporal_softmax_loss, x=x, y=y, mask=mask)
     loss = inspect.unwrap(functional.temporal_softmax_loss)
     return _op(lambda x: loss(x, y, mask), lambda dloss, dx: dloss * dx, [x])
 
@@ -145,7 +210,7 @@ def _sequence(
     steps = [min(PART, x.shape[1] - start) for start in range(0, x.shape[1], PART)]
     hs = []
     for part in tf.split(x, steps, axis=1):
-        h, *states = _op(forward, backward, [part, *states, *weights], mask, compiled=compiled)
+        h, *states = _op(forward, backward, [part, *states, *weights], compiled=compiled)
         hs.append(h)
     return tf.concat(hs, axis=1), *states
 
@@ -163,12 +228,10 @@ def _op(
     own gradient for keywords, and fails on a captured variable under mixed precision.
     """
     forward, backward = inspect.unwrap(forward), inspect.unwrap(backward)
-    run_forward, run_backward = (forward, backward)
+    run_forward, run_backward = forward, backward
     if compiled:
-        masked = any(constant is not None for constant in constants)
         widths = tuple(value.shape[-1] for value in inputs)
-        run_forward = _compiled_forward(forward, masked, widths)
-        run_backward = _compiled(backward, widths)
+        run_forward, run_backward = _compiled(forward, widths), _compiled(backward, widths)
 
     @tf.custom_gradient
     def op(*inputs: Tensor) -> tuple[Any, Callable]:
@@ -203,35 +266,13 @@ def _compiled(function: Callable, widths: tuple[int, ...]) -> Callable:
     return tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
 
 
-@functools.cache
-def _compiled_forward(forward: Callable, masked: bool, widths: tuple[int, ...]) -> Callable:
-    """The same, but what the cache only repeats of the inputs does not pass through XLA: it copies.
-
-    `masked` because a forward function that is given a mask keeps other things.
-    """
-    repeated: dict[int, int] = {}  # a place in the cache -> the input that stands there
-
-    def run(*inputs: Tensor) -> tuple[list, list]:
-        *outputs, cache = forward(*inputs)
-        places = {id(value): place for place, value in enumerate(inputs)}
-        repeated.update({k: places[id(v)] for k, v in enumerate(cache) if id(v) in places})
-        return outputs, [None if k in repeated else value for k, value in enumerate(cache)]
-
-    def whole(*inputs: Tensor) -> tuple:
-        outputs, kept = compiled(*inputs)
-        cache = (inputs[repeated[k]] if k in repeated else v for k, v in enumerate(kept))
-        return *outputs, tuple(cache)
-
-    compiled = _compiled(run, widths)
-    return whole
-
-
 def _worth_compiling(x: Tensor, Wh: Tensor) -> bool:
     """XLA makes large float32 layers faster; its bfloat16 products are slower than TensorFlow's."""
     return x.dtype == tf.float32 and x.shape[1] != 1 and Wh.shape[0] >= COMPILED_FROM
 
 
-def _checked(function: Callable, **arguments: Tensor) -> list[Tensor]:
+def _tensors(function: Callable, **arguments: Tensor) -> list[Tensor]:
+    """The arguments as tensors that fit `function`."""
     check(function, arguments)
     return list(arguments.values())
 

@@ -1,43 +1,42 @@
-"""A captioner as a folder: how it is built in ``config.json``, its weights in ``model.weights.h5``.
+"""A captioner as a folder: its architecture in ``config.json``, its weights in ``model.weights.h5``.
 
-The architecture is built by code and the weights are read as arrays: nothing in a folder is run.
+`tfcap.model` builds the architecture; weights are read as arrays, and nothing in a folder is executed.
 
-Two files cannot be replaced at once. New weights therefore first lie beside the older ones, in
-``model.weights.SHA256.h5``, then the config that names them is put in place, and then they are. A
+Two files cannot be replaced at once. New weights are therefore first written beside the older ones, as
+``model.weights.SHA256.h5``; then the config that names them is put in place, and then they are. A
 process that is killed in between leaves a whole captioner, as `load` looks under that name first.
 """
 
-from __future__ import annotations
-
 import contextlib
-import errno
 import hashlib
 import io
 import json
+import math
 import os
 import re
-import shutil
-import stat
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
 import h5py
 import numpy as np
 
+from visualization.files.atomic import make_folder, write_file
+from visualization.files.hdf5 import RefusedError, open_hdf5, safe_dataset
+from visualization.files.json_file import read_json
 from visualization.files.printable import printable
+from visualization.files.system_errors import reading, writing
 
-if TYPE_CHECKING:
-    from tfcap.model import CaptioningRNN
+__all__ = ["CONFIG", "MAX_DECODING", "WEIGHTS", "Pretrained", "load", "save", "weights_sha256"]
 
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
-SHA256 = re.compile("[0-9a-f]{64}")
-FORMAT = 1
-LARGEST_CONFIG = 64 * 2**20  # bytes; a vocabulary of 10,000 words takes 200,000
-LARGEST_NUMBER = 10**6  # of words, or of numbers in a vector
-ARCHITECTURE = {
+
+_FORMAT = 1
+_MAX_CONFIG = 64 * 2**20  # bytes; a vocabulary of 10,000 words takes 200,000
+_MAX_SIZE = 10**6  # words, or numbers in a vector
+_SHA256 = re.compile("[0-9a-f]{64}")
+_ARCHITECTURE = {
     "word_to_idx": dict,
     "input_dim": int,
     "wordvec_dim": int,
@@ -50,228 +49,212 @@ ARCHITECTURE = {
     "encoder": str | None,
     "dtype": str,
 }
-DECODING = {"beam_size": 1, "max_length": 1, "length_penalty": 0.0}  # the least of each
+_DECODING = {"beam_size": 1, "max_length": 1, "length_penalty": 0.0}  # the least of each
 MAX_DECODING = 1000  # the most of each
-DTYPES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
+_DTYPES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
 
-def save(model: CaptioningRNN, folder: str | os.PathLike[str]) -> None:
-    """Writes `model` into `folder`, which is made if missing; older files there are replaced.
+class Pretrained(NamedTuple):
+    """What a captioner's folder holds."""
 
-    Raises OSError if that is not possible, ValueError for what could not be read again, such as
-    weights that are NaN; what was there is then unchanged.
+    architecture: dict[str, Any]  # the arguments of CaptioningRNN
+    decoding: dict[str, Any]  # its defaults for decoding
+    arrays: dict[str, np.ndarray]  # its weights by the course's names
+    config: Path
+
+
+def save(
+    folder: str | os.PathLike[str],
+    architecture: Mapping[str, Any],
+    decoding: Mapping[str, Any],
+    arrays: Mapping[str, np.ndarray],
+) -> None:
+    """Writes a captioner into a folder, which is made if it is missing, in place of an older one.
+
+    Args:
+        folder: where to.
+        architecture: the arguments of `tfcap.CaptioningRNN`, and its dtype; others are left out.
+        decoding: beam_size, max_length, length_penalty.
+        arrays: the weights by their names.
+
+    Raises:
+        OSError: a file cannot be written; an older captioner there is unchanged.
+        ValueError: it could not be loaded again, as when weights are NaN.
+
+    Example: see `tfcap.CaptioningRNN.save_pretrained`.
     """
     folder = Path(folder)
-    arrays = {name: np.asarray(variable) for name, variable in model.parameters.items()}
     for name, array in arrays.items():
         if not _is_finite(array):
             raise ValueError(
-                f"the captioner cannot be saved, as {name} holds NaN or infinity: go back to earlier "
+                f"the captioner cannot be saved: {name} holds NaN or infinity; go back to earlier "
                 "weights and train with a lower learning rate"
             )
-    config = model.get_config()
-    architecture = {key: config[key] for key in ARCHITECTURE if key != "dtype"}
-    architecture["dtype"] = model.dtype_policy.name
-    if architecture["dtype"] not in DTYPES:
+    if architecture["dtype"] not in _DTYPES:
         raise ValueError(
             f"a captioner of dtype {architecture['dtype']!r} cannot be saved, expected one of "
-            f"{', '.join(DTYPES)}"
+            f"{', '.join(_DTYPES)}"
         )
-    if wrong := _wrong_default(dict(model.decoding)):
-        raise ValueError(f"the captioner's {wrong}, expected {', '.join(DECODING)} in their ranges")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in (CONFIG, WEIGHTS):
-            if (folder / name).is_dir():
-                raise IsADirectoryError(errno.EISDIR, f"{name} is a folder there")
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".unfinished-") as unfinished:
-            weights, text = Path(unfinished, WEIGHTS), Path(unfinished, CONFIG)
-            with h5py.File(weights, "w") as file:
-                for name, array in arrays.items():
-                    file[name] = _storable(array)
-            sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-            content = {
-                "format": FORMAT,
-                "architecture": architecture,
-                "decoding": dict(model.decoding),
-                "weights": {"sha256": sha256},
-            }
-            text.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n", "utf-8")
-            _put_in_place(folder, text, weights, _unplaced(folder, sha256))
-    except OSError as error:
-        raise OSError(
-            f"{folder}: the captioner cannot be written ({error.strerror or error}): "
-            "name another folder"
-        ) from error
+    if wrong := _wrong_default(decoding):
+        raise ValueError(
+            f"the captioner's {wrong}, expected {', '.join(_DECODING)} in their ranges"
+        )
+    memory = io.BytesIO()
+    with h5py.File(memory, "w") as file:
+        for name, array in arrays.items():
+            # HDF5 has no bfloat16, which fits into float32
+            file[name] = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+    weights = memory.getvalue()
+    sha256 = hashlib.sha256(weights).hexdigest()
+    content = {
+        "format": _FORMAT,
+        "architecture": {key: architecture[key] for key in _ARCHITECTURE},
+        "decoding": dict(decoding),
+        "weights": {"sha256": sha256},
+    }
+    config = json.dumps(content, indent=1, allow_nan=False).encode() + b"\n"
+    make_folder(folder)
+    _replace_both(folder, config, weights, _unplaced(folder, sha256))
 
 
-def _put_in_place(folder: Path, config: Path, weights: Path, unplaced: Path) -> None:
-    """Moves both files into the folder, or raises OSError and leaves the older ones."""
-    older = config.with_name("older")
-    if (folder / CONFIG).exists():
-        shutil.copyfile(folder / CONFIG, older)
-    os.replace(weights, unplaced)
+def _replace_both(folder: Path, config: bytes, weights: bytes, unplaced: Path) -> None:
+    """Writes both files into the folder, or raises OSError and leaves the older ones."""
+    older = None
+    with contextlib.suppress(OSError):
+        older = (folder / CONFIG).read_bytes()
+    write_file(unplaced, weights)
     try:
-        os.replace(config, folder / CONFIG)
+        write_file(folder / CONFIG, config)
     except OSError:
         unplaced.unlink()
         raise
     try:
-        os.replace(unplaced, folder / WEIGHTS)
+        with writing(folder / WEIGHTS):
+            os.replace(unplaced, folder / WEIGHTS)
     except OSError:
-        if older.exists():
-            os.replace(older, folder / CONFIG)
-        else:
+        if older is None:
             (folder / CONFIG).unlink()
+        else:
+            write_file(folder / CONFIG, older)
         unplaced.unlink()  # last: the new config would need it
         raise
-    for left in _all_unplaced(folder):  # by a process that was killed
-        left.unlink(missing_ok=True)
+    for path in folder.glob("model.weights.*.h5"):  # from processes that were killed
+        if _SHA256.fullmatch(path.name.split(".")[2]):
+            path.unlink(missing_ok=True)
 
 
-def load(folder: str | os.PathLike[str], build: type[CaptioningRNN]) -> CaptioningRNN:
-    """The captioner in `folder`, as `build` makes it of the folder's config.
+def load(folder: str | os.PathLike[str]) -> Pretrained:
+    """Reads what `save` wrote, and checks that both files are whole and belong together.
 
-    Raises OSError if files are missing, ValueError if they are damaged or do not belong together.
+    Raises:
+        OSError: files are missing or cannot be read.
+        ValueError: they are damaged or do not belong together.
+
+    Example: see `tfcap.CaptioningRNN.save_pretrained`.
     """
     folder = Path(folder)
-    with _reading(folder):
-        size = _size(folder / CONFIG)
-        if size > LARGEST_CONFIG:
-            raise ValueError(
-                f"{folder / CONFIG} has {size:,} bytes, too many for a captioner's config"
-            )
-        text = (folder / CONFIG).read_text("utf-8", "replace")
-    config = _parsed(text, folder / CONFIG)
-    architecture, sha256 = dict(config["architecture"]), config["weights"]["sha256"]
-    unplaced = _unplaced(folder, sha256)
-    weights = unplaced if unplaced.exists() else folder / WEIGHTS
-    expected = _shapes(architecture)
-    numbers = sum(int(np.prod(shape)) for shape in expected.values())
-    with _reading(folder):
-        size = _size(weights)
+    config = _read_config(folder)
+    architecture, sha256 = config["architecture"], config["weights"]["sha256"]
+    shapes = _shapes(architecture)
+    path = _unplaced(folder, sha256)
+    path = path if path.exists() else _existing(folder / WEIGHTS)
+    numbers = sum(map(math.prod, shapes.values()))
+    with reading(path):
+        size = path.stat().st_size
         if size > 8 * numbers + 2**20:
             raise ValueError(
-                f"{weights} has {size:,} bytes, but {CONFIG} tells of {numbers:,} weights: "
-                "they do not belong together; copy both files from one folder"
+                f"{path} has {size:,} bytes, too many for the {numbers:,} weights that {CONFIG} "
+                "describes: copy both files from one folder"
             )
-        content = weights.read_bytes()
+        content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise ValueError(
-            f"{weights} is damaged or belongs to another captioner: its sha256 is not the "
-            f"one in {CONFIG}; copy both files from one folder"
+            f"{path} is damaged or belongs to another captioner: its sha256 is not the one in "
+            f"{CONFIG}; copy both files from one folder"
         )
-    arrays = _arrays(content, expected, weights)
-    try:
-        model = build(**architecture)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{folder / CONFIG}: {printable(str(error), 300)}") from error
-    for name, variable in model.parameters.items():
-        variable.assign(arrays[name])
-        if not _is_finite(np.asarray(variable)):
-            raise ValueError(
-                f"{weights} holds NaN or infinity in {name}: train again from before that"
-            )
-    model.decoding.update(config["decoding"])
-    return model
+    dtype = {"float16": np.float16, "float64": np.float64}.get(architecture["dtype"], np.float32)
+    arrays = {name: array.astype(dtype) for name, array in _arrays(content, shapes, path).items()}
+    for name, array in arrays.items():
+        if not _is_finite(array):
+            raise ValueError(f"{path} holds NaN or infinity in {name}: train it again")
+    return Pretrained(architecture, config["decoding"], arrays, folder / CONFIG)
 
 
 def weights_sha256(folder: str | os.PathLike[str]) -> str:
-    """The sha256 of the weights that `load` reads from this folder."""
-    return _parsed((Path(folder) / CONFIG).read_text("utf-8"), Path(folder))["weights"]["sha256"]
+    """The sha256 of the weights that `load` reads from this folder, 64 hexadecimal digits.
+
+    Raises:
+        OSError, ValueError: as `load`, for the config.
+
+    Example: ``weights_sha256("out/train/captioner")``.
+    """
+    return _read_config(Path(folder))["weights"]["sha256"]
 
 
 def _unplaced(folder: Path, sha256: str) -> Path:
     return folder / f"model.weights.{sha256}.h5"
 
 
-def _all_unplaced(folder: Path) -> list[Path]:
-    found = folder.glob("model.weights.*.h5")
-    return [path for path in found if SHA256.fullmatch(path.name.split(".")[2])]
-
-
 def _is_finite(array: np.ndarray) -> bool:
     return bool(np.isfinite(np.asarray(array, np.float64)).all())
 
 
-@contextlib.contextmanager
-def _reading(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except FileNotFoundError as error:
-        name = Path(error.filename).name
+def _existing(path: Path) -> Path:
+    """The path, which must be a regular file: a pipe or a device never ends."""
+    if not path.exists():
         raise FileNotFoundError(
-            f"{folder}: is no captioner's folder, it has no {name}: name a folder that "
+            f"{path.parent} is not a captioner's folder, it has no {path.name}: name a folder that "
             "python -m tfcap.train or save_pretrained wrote"
-        ) from None
-    except OSError as error:
-        raise OSError(f"{folder}: cannot be read ({error.strerror or error})") from error
-
-
-def _size(path: Path) -> int:
-    """The bytes of a file, which must be one: a pipe or a device never ends."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
+        )
+    if not path.is_file():
         raise ValueError(f"{path} is not a regular file: name the folder of a captioner")
-    return status.st_size
+    return path
 
 
-def _storable(array: np.ndarray) -> np.ndarray:
-    """The array in a dtype that HDF5 has: bfloat16 fits into float32."""
-    return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-
-
-def _parsed(text: str, path: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     """The config, once it is sure to have what a captioner needs."""
-
-    def damaged(what: str) -> ValueError:
-        return ValueError(
-            f"{path} is damaged or not a captioner's: {printable(what, 200)}; get it again"
-        )
-
-    try:
-        config = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise damaged(f"{error}") from None
+    path = _existing(folder / CONFIG)
+    config = read_json(path, max_bytes=_MAX_CONFIG)
     found = config.get("format") if isinstance(config, dict) else None
-    if type(found) is int and FORMAT < found < 1000:
+    if type(found) is int and _FORMAT < found < 1000:
         raise ValueError(f"{path} has format {found}, which a later tfcap wrote: update tfcap")
-    if type(found) is not int or found != FORMAT:
-        raise damaged(f"its format is {found!r:.60}, expected {FORMAT}")
-    parts: dict[str, Any] = {
-        key: config.get(key) for key in ("architecture", "decoding", "weights")
-    }
-    for key, part in parts.items():
-        if not isinstance(part, dict):
-            raise damaged(f"it has no {key!r}")
-    architecture = parts["architecture"]
-    if set(architecture) != set(ARCHITECTURE):
-        wrong = sorted(set(architecture) ^ set(ARCHITECTURE))
-        raise damaged(f"its architecture lacks or does not know {', '.join(wrong)}")
-    for key, kind in ARCHITECTURE.items():
-        if not isinstance(architecture[key], kind) or isinstance(architecture[key], bool):
-            raise damaged(f"{key} is {architecture[key]!r:.60}")
-        if kind is int and not 1 <= architecture[key] <= LARGEST_NUMBER:
-            raise damaged(f"{key} is {architecture[key]!r:.60}")
-    if architecture["dtype"] not in DTYPES or architecture["cell_type"] not in ("rnn", "lstm"):
-        raise damaged(
-            f"dtype {architecture['dtype']!r:.60}, cell_type {architecture['cell_type']!r:.60}"
+    if problem := _problem(config, found):
+        raise ValueError(
+            f"{path} is damaged or not a captioner's: {printable(problem, 200)}; download it again"
         )
-    ids = architecture["word_to_idx"].values()
-    if not ids or len(ids) > LARGEST_NUMBER or any(type(idx) is not int for idx in ids):
-        raise damaged("word_to_idx does not give every word a number")
-    if untrue := _wrong_default(parts["decoding"]):
-        raise damaged(untrue)
-    sha256 = parts["weights"].get("sha256")
-    if not isinstance(sha256, str) or not SHA256.fullmatch(sha256):
-        raise damaged("it has no sha256 of the weights")
     return config
 
 
-def _wrong_default(decoding: dict[str, Any]) -> str | None:
-    """What in the decoding defaults is none."""
+def _problem(config: Any, found: Any) -> str | None:
+    """What is wrong with a config, whose format was found to be `found`."""
+    if type(found) is not int or found != _FORMAT:
+        return f"its format is {found!r:.60}, expected {_FORMAT}"
+    for key in ("architecture", "decoding", "weights"):
+        if not isinstance(config.get(key), dict):
+            return f"it has no {key!r}"
+    architecture = config["architecture"]
+    if wrong := sorted(set(architecture) ^ set(_ARCHITECTURE)):
+        return f"its architecture lacks or does not know {', '.join(wrong)}"
+    for key, kind in _ARCHITECTURE.items():
+        value = architecture[key]
+        fits = isinstance(value, kind) and not isinstance(value, bool)
+        if not fits or (kind is int and not 1 <= value <= _MAX_SIZE):
+            return f"{key} is {value!r:.60}"
+    if architecture["dtype"] not in _DTYPES or architecture["cell_type"] not in ("rnn", "lstm"):
+        return f"dtype {architecture['dtype']!r:.60}, cell_type {architecture['cell_type']!r:.60}"
+    ids = architecture["word_to_idx"].values()
+    if not ids or len(ids) > _MAX_SIZE or any(type(idx) is not int for idx in ids):
+        return "word_to_idx does not give every word a number"
+    sha256 = config["weights"].get("sha256")
+    if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
+        return "it has no sha256 of the weights"
+    return _wrong_default(config["decoding"])
+
+
+def _wrong_default(decoding: Mapping[str, Any]) -> str | None:
+    """Which default for decoding is unknown or out of range."""
     for key, value in decoding.items():
-        least = DECODING.get(key)
+        least = _DECODING.get(key)
         if (
             least is None
             or type(value) not in (int, type(least))
@@ -282,7 +265,7 @@ def _wrong_default(decoding: dict[str, Any]) -> str | None:
 
 
 def _shapes(architecture: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """The weights' shapes, before anything of that size is made."""
+    """The weights' shapes, before anything of that size is allocated."""
     D, W, H = (architecture[key] for key in ("input_dim", "wordvec_dim", "hidden_dim"))
     V, gates = len(architecture["word_to_idx"]), 4 if architecture["cell_type"] == "lstm" else 1
     return {
@@ -298,31 +281,18 @@ def _shapes(architecture: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def _arrays(
-    content: bytes, expected: dict[str, tuple[int, ...]], path: Path
+    content: bytes, shapes: dict[str, tuple[int, ...]], path: Path
 ) -> dict[str, np.ndarray]:
-    """The weights by name, of exactly the expected shapes."""
+    """The weights by name, of exactly these shapes."""
     arrays = {}
-    try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            for name, shape in expected.items():
-                if not isinstance(file.get(name, getlink=True), h5py.HardLink):
-                    raise ValueError(f"{path} has no {name}, or only a link to it: get it again")
-                dataset = file[name]
-                if not isinstance(dataset, h5py.Dataset) or dataset.is_virtual or dataset.external:
-                    raise ValueError(
-                        f"{path} keeps {name} elsewhere, which is refused: get it again"
-                    )
-                whole = (
-                    dataset.id.get_storage_size() == dataset.nbytes
-                )  # nothing is left to fill in
-                if dataset.shape != shape or dataset.dtype.kind != "f" or not whole:
-                    raise ValueError(
-                        f"{path} holds {name} as {dataset.dtype} {dataset.shape}, but the "
-                        f"architecture in {CONFIG} needs {shape}: copy both files from one folder"
-                    )
-                arrays[name] = dataset[()]
-    except (OSError, RuntimeError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is no HDF5 file that holds together ({error}): get it again"
-        ) from None
+    with open_hdf5(content, str(path)) as file:
+        for name, shape in shapes.items():
+            dataset = safe_dataset(file, name, str(path))
+            whole = dataset.id.get_storage_size() == dataset.nbytes  # nothing to unpack or fill in
+            if dataset.shape != shape or dataset.dtype.kind != "f" or not whole:
+                raise RefusedError(
+                    f"{path} holds {name} as {dataset.dtype} {dataset.shape}, but the architecture "
+                    f"in {CONFIG} needs {shape}: copy both files from one folder"
+                )
+            arrays[name] = dataset[()]
     return arrays

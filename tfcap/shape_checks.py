@@ -1,7 +1,7 @@
-"""The edge of ``functional.py``: what enters is checked, and NumPy becomes tensors and comes back.
+"""Input checks for ``functional.py``: shapes, dtypes, NumPy to tensors and back.
 
-A function states what it takes, ``@checks_shapes(x="N T D", Wx="D 4H", mask="bool N T")``, and its text
-then deals with tensors that fit.
+A function declares what it takes, ``@checks_shapes(x="N T D", Wx="D 4H", mask="bool N T")``, and its
+body then deals with tensors that fit.
 """
 
 import functools
@@ -9,16 +9,160 @@ import inspect
 import math
 import re
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
 from visualization.backend import keras, tf
 
-Sizes = dict[str, int | None]  # N, T, D, ... as far as they are known before running
+__all__ = ["check", "checks_shapes", "in_range", "positive_integer"]
+
+Tensor = Any
+Sizes = dict[str, int | None]  # N, T, D, ...; None for a size that only the running graph knows
 
 
-class Cache(tuple):
+def checks_shapes(**declared: str) -> Callable[[Callable], Callable]:
+    """Declares arrays: ``x="N T D"`` of floats, ids ``y="int N T"``, a mask ``mask="bool N T"``.
+
+    A letter means one size throughout a call; ``4H`` is four times H, and ``...D`` any number of
+    axes with D numbers in all. Arguments that are not declared, or are None, pass as they are.
+
+    The function gets tensors. If the caller gave no tensor, results are NumPy arrays: new ones,
+    writable, of the inputs' dtype. A cache is left as it is. Raises as `check` does.
+
+    Example:
+        >>> @checks_shapes(x="N D", w="D")
+        ... def product(x, w):
+        ...     return tf.linalg.matvec(x, w)
+        >>> product(np.ones((2, 3)), np.ones(3))
+        array([3., 3.])
+    """
+    expected = {name: _Array.parse(text) for name, text in declared.items()}
+
+    def decorate(function: Callable) -> Callable:
+        parameters = inspect.signature(function)
+
+        @functools.wraps(function)
+        def checked(*args: Any, **kwargs: Any) -> Any:
+            call = parameters.bind(*args, **kwargs)
+            given = [call.arguments[name] for name in expected if name in call.arguments]
+            cache = call.arguments.get("cache")
+            sizes = check(checked, call.arguments, getattr(cache, "sizes", None))
+            results = function(*call.args, **call.kwargs)
+            results = list(results) if isinstance(results, tuple) else [results]
+            if isinstance(results[-1], tuple):
+                results[-1] = _Cache.of(results[-1], sizes)
+            if tf.executing_eagerly() and not any(map(_is_tensor, given)):
+                results = [value.numpy() if tf.is_tensor(value) else value for value in results]
+            return tuple(results) if len(results) > 1 else results[0]
+
+        vars(checked)["expected"] = expected
+        return checked
+
+    return decorate
+
+
+def check(function: Callable, arguments: dict[str, Any], sizes: Sizes | None = None) -> Sizes:
+    """Turns the declared arguments into tensors, in place, and returns the sizes they agree on.
+
+    Sizes that are not known before the graph runs are left to TensorFlow's operations.
+
+    Args:
+        function: what `checks_shapes` returned.
+        arguments: by their names.
+        sizes: those known already, from the cache of a forward function.
+
+    Raises:
+        TypeError: a dtype is wrong.
+        ValueError: shapes do not fit, or T is 0.
+
+    Example:
+        >>> from tfcap.functional import affine_forward
+        >>> arguments = {"x": np.ones((2, 3)), "w": np.ones((3, 5)), "b": np.ones(5)}
+        >>> check(affine_forward, arguments)
+        {'N': 2, 'D': 3, 'M': 5}
+    """
+    expected: dict[str, _Array] = vars(function)["expected"]
+    expected = {name: array for name, array in expected.items() if arguments.get(name) is not None}
+    for name, array in expected.items():
+        arguments[name] = _tensor(arguments[name], f"in {name} of {function.__name__}", array.kind)
+    floats = {name: arguments[name].dtype.name for name in expected if expected[name].kind == ""}
+    if len(set(floats.values())) > 1:
+        received = ", ".join(f"{name} {dtype}" for name, dtype in floats.items())
+        raise TypeError(
+            f"{function.__name__} expects arrays of one floating dtype, received {received}: "
+            "cast them to the same"
+        )
+
+    def misfit(what: str) -> ValueError:
+        wanted = ", ".join(f"{name} ({', '.join(a.axes)})" for name, a in expected.items())
+        received = ", ".join(f"{name} {tuple(arguments[name].shape)}" for name in expected)
+        return ValueError(f"{function.__name__}: {what}; expected {wanted}, received {received}")
+
+    known = dict(sizes or {})
+    source = dict.fromkeys(known, "the forward function")  # of each letter's size
+    for name, array in expected.items():
+        for letter, size in array.sizes(name, arguments[name].shape.as_list(), misfit):
+            if known.get(letter) is None:
+                known[letter], source[letter] = size, name
+            elif size not in (None, known[letter]):
+                raise misfit(
+                    f"{letter} is {known[letter]} by {source[letter]} and {size} by {name}"
+                )
+    if known.get("T") == 0:
+        raise misfit("T is 0, give at least one step")
+    if unknown := [letter for letter, size in known.items() if size is None and letter not in "NT"]:
+        raise misfit(f"{unknown[0]} is unknown, set it with tf.ensure_shape")
+    for name, array in expected.items():
+        if not arguments[name].shape.is_fully_defined() and "..." not in array.axes[-1]:
+            arguments[name] = tf.ensure_shape(arguments[name], array.shape(known))
+    return known
+
+
+def in_range(ids: Tensor, size: int, what: str) -> Tensor:
+    """The ids, once it is sure that all are in 0 ... size - 1.
+
+    Args:
+        ids: integers of any shape.
+        size: the words in the vocabulary.
+        what: the beginning of the error, such as "word_embedding_forward: x holds".
+
+    Raises:
+        ValueError: an id is out of range; in a graph it is tf.errors.InvalidArgumentError, and
+            ``jit_compile`` drops the check.
+
+    Example:
+        >>> in_range(tf.constant([0, 2]), 3, "x holds").numpy().tolist()
+        [0, 2]
+    """
+    expected = f"expected 0 to {size - 1}: check the ids against the vocabulary"
+    if not tf.is_symbolic_tensor(ids):
+        values = ids.numpy()
+        if values.size and (values.min() < 0 or values.max() >= size):
+            raise ValueError(f"{what} ids from {values.min()} to {values.max()}, {expected}")
+        return ids
+    fits = tf.reduce_all((ids >= 0) & (ids < tf.cast(size, ids.dtype)))
+    check = tf.debugging.Assert(fits, [f"{what} an id out of range, {expected}"])
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(ids)
+
+
+def positive_integer(name: str, value: int) -> int:
+    """The value as an int.
+
+    Raises:
+        ValueError: it is not an integer of at least 1; the message calls it `name`.
+
+    Example:
+        >>> positive_integer("units", np.int64(5))
+        5
+    """
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(f"{name} must be a positive integer, received {value!r}")
+    return int(value)
+
+
+class _Cache(tuple):
     """What a forward function keeps for its backward function, with the sizes it was made for."""
 
     sizes: Sizes
@@ -30,191 +174,71 @@ class Cache(tuple):
         return cache
 
 
-def checks_shapes(**expected: str) -> Callable[[Callable], Callable]:
-    """Declares arrays: ``x="N T D"`` of floats, ids ``y="int N T"``, a mask ``mask="bool N T"``.
+class _Array(NamedTuple):
+    """A declaration: the kind, "int", "bool" or "" for floats, and axes such as "N", "4H", "...D"."""
 
-    A letter means one size throughout a call; ``4H`` is four times H, and ``...D`` any number of
-    axes with D numbers in all. Arguments that are not named, or are None, pass as they are.
+    kind: str
+    axes: tuple[str, ...]
 
-    The function gets tensors. If the caller gave no tensor, results are NumPy arrays: new ones,
-    writable, of the inputs' dtype. A cache is left as it is. Raises as `check` does.
-    """
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        match = re.fullmatch(r"(?:(int|bool) )?((?:(?:\d*|\.\.\.)[A-Z] ?)+)", text)
+        if match is None:
+            raise ValueError(f"{text!r} declares no array: write axes as N, 4H or ...D")
+        return cls(match[1] or "", tuple(match[2].split()))
 
-    def decorate(function: Callable) -> Callable:
-        parameters = inspect.signature(function)
+    def factors(self) -> list[tuple[int, str]]:
+        """``"4H"`` is (4, "H"), ``"...D"`` is (1, "D")."""
+        return [(int(axis[:-1].strip(".") or 1), axis[-1]) for axis in self.axes]
 
-        @functools.wraps(function)
-        def edge(*args: Any, **kwargs: Any) -> Any:
-            call = parameters.bind(*args, **kwargs)
-            given = [call.arguments[name] for name in expected if name in call.arguments]
-            cache = call.arguments.get("cache")
-            sizes = check(edge, call.arguments, cache.sizes if isinstance(cache, Cache) else {})
-            results = function(*call.args, **call.kwargs)
-            results = list(results) if isinstance(results, tuple) else [results]
-            if isinstance(results[-1], tuple):
-                results[-1] = Cache.of(results[-1], sizes)
-            if tf.executing_eagerly() and not any(map(_is_tensor, given)):
-                results = [value.numpy() if tf.is_tensor(value) else value for value in results]
-            return tuple(results) if len(results) > 1 else results[0]
+    def sizes(self, name: str, shape: list[int | None], misfit: Callable) -> list[tuple]:
+        """The letters with the sizes that an array of this shape gives them, None if unknown."""
+        if self.axes[-1].startswith("..."):
+            place = len(self.axes) - 1
+            rest = shape[place:]
+            shape = [*shape[:place], None if None in rest else math.prod(rest)]  # type: ignore
+        if len(shape) != len(self.axes):
+            raise misfit(f"{name} must have {len(self.axes)} axes, not {len(shape)}")
+        found = []
+        for axis, ((factor, letter), size) in enumerate(zip(self.factors(), shape, strict=True)):
+            if size is not None and size % factor:
+                raise misfit(f"axis {axis} of {name} is not a multiple of {factor}")
+            found.append((letter, None if size is None else size // factor))
+        return found
 
-        edge.__dict__["expected"] = expected
-        return edge
-
-    return decorate
-
-
-def check(function: Callable, arguments: dict[str, Any], sizes: Sizes | None = None) -> Sizes:
-    """Turns the declared arguments into tensors, in place, and returns the sizes they agree on.
-
-    `sizes` are those known already. Raises TypeError for a wrong dtype and ValueError for shapes
-    that do not fit, before anything is computed; sizes that are only known when the graph runs are
-    asserted there (``tf.errors.InvalidArgumentError``; ``jit_compile`` drops such assertions).
-    """
-    expected: dict[str, str] = vars(function)["expected"]
-    expected = {name: axes for name, axes in expected.items() if arguments.get(name) is not None}
-    for name, axes in expected.items():
-        arguments[name] = _tensor(arguments[name], name, axes, function.__name__)
-    floats = {
-        name: arguments[name].dtype.name
-        for name, axes in expected.items()
-        if not axes.startswith(("int", "bool"))
-    }
-    if len(set(floats.values())) > 1:
-        received = ", ".join(f"{name} {dtype}" for name, dtype in floats.items())
-        raise TypeError(
-            f"{function.__name__} expects arrays of one floating dtype, received {received}: "
-            "cast them to the same"
-        )
-    problem = f"{function.__name__}: {{}}; expected " + ", ".join(
-        f"{name} ({', '.join(_axes(axes))})" for name, axes in expected.items()
-    )
-    problem += ", received " + ", ".join(
-        f"{name} {tuple(arguments[name].shape)}" for name in expected
-    )
-    found: dict[str, list[tuple[str, Any]]] = {}  # size by size, who has it and how much it is
-    for letter, size in (sizes or {}).items():
-        found[letter] = [("the forward function", size)] if size is not None else []
-    for name, axes in expected.items():
-        for letter, size in _sizes(name, _axes(axes), arguments[name], problem):
-            found.setdefault(letter, []).append((name, size))
-    known = {letter: _agreed(letter, claims, problem) for letter, claims in found.items()}
-    for letter, size in known.items():
-        if size is None and letter not in "NT":
-            raise ValueError(
-                problem.format(f"{letter} is not known, tell it to the graph by tf.ensure_shape")
-            )
-    demands = _assertions(found, problem)
-    if demands:
-        with tf.control_dependencies(demands):
-            for name, axes in expected.items():
-                arguments[name] = tf.ensure_shape(arguments[name], _shape(axes, known))
-    return known
+    def shape(self, known: Sizes) -> list[int | None]:
+        """What is known of the array's shape from all arrays together."""
+        sizes = [(factor, known[letter]) for factor, letter in self.factors()]
+        return [None if size is None else factor * size for factor, size in sizes]
 
 
-def _shape(axes: str, known: Sizes) -> list[int | None] | None:
-    """What is known of an array's shape from all arrays together."""
-    if "..." in axes:
-        return None
-    sizes = [(factor, known[letter]) for factor, letter in map(_factor, _axes(axes))]
-    return [None if size is None else factor * size for factor, size in sizes]
-
-
-def _sizes(name: str, axes: list[str], value: Any, problem: str) -> list[tuple[str, Any]]:
-    """What one array says about the sizes: an int each, or a tensor if that is not known yet."""
-    shape: list[int | None] = value.shape.as_list()
-    if axes[-1].startswith("..."):
-        rest = shape[len(axes) - 1 :]
-        known = [size for size in rest if size is not None]
-        shape = [*shape[: len(axes) - 1], math.prod(known) if len(known) == len(rest) else -1]
-    if len(shape) != len(axes):
-        raise ValueError(problem.format(f"{name} must have {len(axes)} axes, not {len(shape)}"))
-    sizes: list[tuple[str, Any]] = []
-    for axis, (letters, size) in enumerate(zip(axes, shape, strict=True)):
-        factor, letter = _factor(letters)
-        if size is None:
-            sizes.append((letter, tf.shape(value)[axis] // factor))
-        elif size % factor:
-            raise ValueError(problem.format(f"axis {axis} of {name} is no multiple of {factor}"))
-        elif size >= 0:
-            sizes.append((letter, size // factor))
-    return sizes
-
-
-def _agreed(letter: str, claims: list[tuple[str, Any]], problem: str) -> int | None:
-    """The one size that all arrays give to a letter, None if that is not known yet."""
-    static = [(name, size) for name, size in claims if isinstance(size, int)]
-    if not static:
-        return None
-    name, size = static[0]
-    for other, different in static:
-        if different != size:
-            raise ValueError(
-                problem.format(f"{letter} is {size} by {name} and {different} by {other}")
-            )
-    if letter == "T" and size == 0:
-        raise ValueError(problem.format("T is 0, give at least one step"))
-    return size
-
-
-def _assertions(found: dict[str, list[tuple[str, Any]]], problem: str) -> list[tf.Operation]:
-    """For the sizes that are not known yet, the same demands as operations of the graph."""
-    demands = []
-    for letter, claims in found.items():
-        for name, size in claims:
-            if isinstance(size, int):
-                continue
-            if letter == "T":
-                message = problem.format("T is 0, give at least one step")
-                demands.append(tf.debugging.assert_positive(size, message))
-            first, reference = next((claim for claim in claims if claim[1] is not size), (None, 0))
-            if first is not None:
-                message = problem.format(f"{letter} by {name} is not {letter} by {first}")
-                demands.append(tf.debugging.assert_equal(size, reference, message))
-    return [demand for demand in demands if demand is not None]
-
-
-def _tensor(value: Any, name: str, axes: str, function: str) -> Any:
-    """The value as a tensor of the kind that `axes` asks for; NumPy is copied, never shared."""
+def _tensor(value: Any, where: str, kind: str) -> Tensor:
+    """The value as a tensor of the kind that was declared; NumPy is copied, never shared."""
     if not _is_tensor(value):
         value = np.array(value)
         if value.dtype.kind not in "biuf" and value.dtype.name != "bfloat16":
-            raise TypeError(f"{function} expects numbers in {name}, received dtype {value.dtype}")
+            raise TypeError(f"expected numbers {where}, received dtype {value.dtype}")
     tensor = tf.convert_to_tensor(value)
+    dtype = tensor.dtype
     if tensor.shape.rank is None:
         raise ValueError(
-            f"{function} must know how many axes {name} has, received a tensor of unknown rank: "
-            "tell its shape to the graph by tf.ensure_shape"
+            f"the number of axes {where} is unknown: set the shape with tf.ensure_shape"
         )
-    dtype = tensor.dtype
-    if axes.startswith("bool"):
+    if kind == "bool":
         if dtype.is_complex:
-            raise TypeError(f"{function} expects a boolean mask in {name}, received {dtype.name}")
+            raise TypeError(f"expected a boolean mask {where}, received {dtype.name}")
         return tf.cast(tensor, tf.bool)
-    if axes.startswith("int"):
+    if kind == "int":
         if not dtype.is_integer:
-            raise TypeError(
-                f"{function} expects integer ids in {name}, received {dtype.name}: cast them"
-            )
-        if dtype not in (tf.int32, tf.int64):  # the widths that TensorFlow looks words up by
-            tensor = tf.cast(tensor, tf.int64)
-    elif not dtype.is_floating:
+            raise TypeError(f"expected integer ids {where}, received {dtype.name}: cast them")
+        # the widths that TensorFlow looks words up by
+        return tensor if dtype in (tf.int32, tf.int64) else tf.cast(tensor, tf.int64)
+    if not dtype.is_floating:
         raise TypeError(
-            f"{function} expects floating point numbers in {name}, received {dtype.name}: cast them"
+            f"expected floating-point numbers {where}, received {dtype.name}: cast them"
         )
     return tensor
 
 
 def _is_tensor(value: Any) -> bool:
     return tf.is_tensor(value) or isinstance(value, tf.Variable | keras.Variable)
-
-
-def _axes(declared: str) -> list[str]:
-    return [axis for axis in declared.split() if axis not in ("int", "bool")]
-
-
-def _factor(letters: str) -> tuple[int, str]:
-    """``"4H"`` is (4, "H"), ``"...D"`` is (1, "D")."""
-    match = re.fullmatch(r"(\d*)(?:\.\.\.)?([A-Z])", letters)
-    if match is None:
-        raise ValueError(f"{letters!r} is no axis: write a capital letter, 4H or ...D")
-    return int(match[1] or 1), match[2]

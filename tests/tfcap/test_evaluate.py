@@ -201,7 +201,10 @@ def test_wrong_input_is_one_sentence(more, where, says, folders, tmp_path, capsy
 def test_a_number_that_would_take_all_memory_is_refused(folders, tmp_path, capsys, option):
     with pytest.raises(SystemExit, match="2"):
         run(folders, tmp_path, option, "1001")
-    assert f"argument {option}: '1001' is not a whole number from 1 to 1,000" in capsys.readouterr().err
+    assert (
+        f"argument {option}: '1001' is not a whole number from 1 to 1,000"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_missing_scorer_is_told_before_anything_is_read(tmp_path, monkeypatch, capsys):

@@ -1,0 +1,127 @@
+"""The loop over time that the sequences of ``functional.py`` share, and what a mask leaves out.
+
+Arrays of all steps lie time first, (T, N, width). A mask is (T, N, 1): False where a row skips a
+step.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from visualization.backend import tf
+
+__all__ = ["begun", "time_first", "unroll", "where", "whole_blocks_product"]
+
+Tensor = Any
+
+ROW_BLOCKS = 8  # a masked product leaves out whole eighths of the batch
+
+
+def unroll(
+    step: Callable[..., tuple[Sequence[Tensor], Sequence[Tensor]]],
+    states: Sequence[Tensor],
+    inputs: Sequence[Tensor | None],
+    widths: Sequence[int],
+    *,
+    reverse: bool = False,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """Takes all steps of a batch of sequences, one after the other, in one loop of the graph.
+
+    Args:
+        step: called as ``step(*states, *inputs)`` with one step's inputs, (N, width) each; returns
+            the new states and the step's outputs, two lists.
+        states: what passes from step to step, (N, width) each.
+        inputs: (T, N, width) each; what is None stays None for every step.
+        widths: of the outputs.
+        reverse: whether to go from the last step to the first.
+
+    Returns:
+        The final states, (N, width) each, and the outputs, (T, N, width) each, in the order of time.
+
+    Example:
+        >>> total = lambda total, x: ([total + x], [total + x])
+        >>> [last], [sums] = unroll(total, [tf.zeros((1, 1))], [tf.ones((3, 1, 1))], [1])
+        >>> sums.numpy().ravel().tolist()
+        [1.0, 2.0, 3.0]
+    """
+    x: Any = inputs[0]
+    T = x.shape[0] if x.shape[0] is not None else tf.shape(x)[0]
+    outputs = [tf.TensorArray(x.dtype, T, element_shape=(x.shape[1], width)) for width in widths]
+
+    def body(k: Tensor, states: list[Tensor], outputs: list[tf.TensorArray]) -> tuple:
+        t = T - 1 - k if reverse else k
+        now = [None if value is None else value[t] for value in inputs]
+        new_states, made = step(*states, *now)
+        return k + 1, list(new_states), [a.write(t, v) for a, v in zip(outputs, made, strict=True)]
+
+    # XLA can only differentiate the loop, for second derivatives, if it knows how long it is at most.
+    _, last, outputs = tf.while_loop(
+        lambda k, *_: k < T, body, (0, list(states), outputs), maximum_iterations=x.shape[0]
+    )
+    return last, [array.stack() for array in outputs]
+
+
+def time_first(x: Tensor) -> Tensor:
+    """(N, T, width) to (T, N, width), or back.
+
+    Example:
+        >>> time_first(tf.zeros((2, 3, 4))).shape.as_list()
+        [3, 2, 4]
+    """
+    return tf.transpose(x, [1, 0, 2])
+
+
+def where(keep: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
+    """`new` in the rows that take this step, `old` in the others.
+
+    Args:
+        keep: (N, 1), or None if every row takes every step.
+        new, old: (N, width).
+
+    Example:
+        >>> where(tf.constant([[True], [False]]), tf.ones((2, 1)), tf.zeros((2, 1))).numpy().tolist()
+        [[1.0], [0.0]]
+    """
+    return new if keep is None else tf.where(keep, new, old)
+
+
+def whole_blocks_product(v: Tensor, W: Tensor, keep: Tensor | None) -> Tensor:
+    """v @ W, without the blocks at the end of the batch in which no row takes this step.
+
+    Right for rows in any order; where they come sorted by falling length, those that have ended are
+    left out. XLA needs products of fixed sizes: the rows are rounded up to a multiple of N / 8.
+
+    Args:
+        v: (N, D).
+        W: (D, M).
+        keep: (N, 1), or None if every row takes every step.
+
+    Returns:
+        (N, M), with zeros or the product in the rows that do not take this step.
+
+    Example:
+        >>> keep = tf.constant([[True], *[[False]] * 7])
+        >>> whole_blocks_product(tf.ones((8, 1)), tf.ones((1, 1)), keep).numpy().ravel().tolist()
+        [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    if keep is None:
+        return v @ W
+    N = tf.shape(v)[0]
+    rows = tf.reduce_max(tf.cast(keep[:, 0], tf.int32) * tf.range(1, N + 1))  # up to the last one
+    rows = tf.maximum(rows, 0)  # of no rows at all, the maximum is the least integer
+
+    def product(block: int) -> Tensor:
+        n = N * block // ROW_BLOCKS
+        return tf.pad(v[:n] @ W, [[0, N - n], [0, 0]])
+
+    blocks = [lambda block=block: product(block) for block in range(ROW_BLOCKS + 1)]
+    return tf.switch_case(-(-rows * ROW_BLOCKS // tf.maximum(N, 1)), blocks)
+
+
+def begun(mask: Tensor) -> Tensor:
+    """True from each row's first step that counts: bool (T, N, 1).
+
+    Example:
+        >>> begun(tf.constant([False, True, False])[:, None, None]).numpy().ravel().tolist()
+        [False, True, True]
+    """
+    return tf.cumsum(tf.cast(mask, tf.int32), axis=0) > 0
