@@ -189,7 +189,7 @@ def test_words_of_the_captioner_and_of_the_data_may_differ(folders, tmp_path):
         (["--split", "test"], {}, "no split 'test', only train, val"),
         ([], {"data": "captioner"}, "captioner"),
         ([], {"data": "nothing"}, "nothing"),
-        ([], {"model": "data"}, "is no captioner's folder"),
+        ([], {"model": "data"}, "is not a captioner's folder"),
     ],
 )
 def test_wrong_input_is_one_sentence(more, where, says, folders, tmp_path, capsys):
