@@ -100,7 +100,7 @@ def load_coco_data(
         data |= {f"{split}_features": features, f"{split}_urls": urls}
         annotations = folder / f"{name}_{split}_captions.json"
         if annotations.is_file():
-            data[f"{split}_annotations"] = annotations
+            data[f"{split}_annotations"] = str(annotations)
     if len(set(encoders.values())) > 1:
         named = ", ".join(f"{split}: {printable(encoder)}" for split, encoder in encoders.items())
         raise ValueError(

@@ -110,7 +110,7 @@ def references_by_image(data: Mapping[str, Any], split: str) -> dict[int, list[s
         sentences = decode_captions(np.asarray(data[f"{split}_captions"]), data["idx_to_word"])
         pairs = zip(images, sentences, strict=True)
     else:
-        pairs = _annotations(annotations, len(data[f"{split}_features"]))
+        pairs = _annotations(Path(annotations), len(data[f"{split}_features"]))
     references: dict[int, list[str]] = {}
     for image, sentence in pairs:
         references.setdefault(image, []).append(sentence)

@@ -72,7 +72,7 @@ def test_images_that_cannot_be_read_are_left_out_with_their_captions(tmp_path, p
     assert numbers == ["0", "3", "4", "5"]
     lines = (tmp_path / "out" / "mine_left_out.txt").read_text().splitlines()
     assert len(lines) == record["left_out"] == 2
-    assert "is a web page and not an image" in lines[0]
+    assert "is a web page (HTML), not an image" in lines[0]
     assert "there is no such image file" in lines[1]
 
 

@@ -78,8 +78,9 @@ def built(folder, annotations):
         "idx_to_word": ["<NULL>", "<START>", "<END>", "<UNK>", "a", "dog"],
     }
     if annotations is not None:
-        data["val_annotations"] = folder / "x_val_captions.json"
-        data["val_annotations"].write_text(annotations, encoding="utf-8")
+        file = folder / "x_val_captions.json"
+        file.write_text(annotations, encoding="utf-8")
+        data["val_annotations"] = str(file)
     return data
 
 
