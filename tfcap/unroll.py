@@ -88,7 +88,8 @@ def whole_blocks_product(v: Tensor, W: Tensor, keep: Tensor | None) -> Tensor:
     """v @ W, without the blocks at the end of the batch in which no row takes this step.
 
     Right for rows in any order; where they come sorted by falling length, those that have ended are
-    left out. XLA needs products of fixed sizes: the rows are rounded up to a multiple of N / 8.
+    left out. XLA needs products of fixed sizes: the rows are rounded up to whole eighths of N, and
+    nothing is left out if N is only known when the graph runs.
 
     Args:
         v: (N, D).
@@ -103,18 +104,13 @@ def whole_blocks_product(v: Tensor, W: Tensor, keep: Tensor | None) -> Tensor:
         >>> whole_blocks_product(tf.ones((8, 1)), tf.ones((1, 1)), keep).numpy().ravel().tolist()
         [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
-    if keep is None:
+    N = v.shape[0]
+    if keep is None or N is None:
         return v @ W
-    N = tf.shape(v)[0]
     rows = tf.reduce_max(tf.cast(keep[:, 0], tf.int32) * tf.range(1, N + 1))  # up to the last one
-    rows = tf.maximum(rows, 0)  # of no rows at all, the maximum is the least integer
-
-    def product(block: int) -> Tensor:
-        n = N * block // ROW_BLOCKS
-        return tf.pad(v[:n] @ W, [[0, N - n], [0, 0]])
-
-    blocks = [lambda block=block: product(block) for block in range(ROW_BLOCKS + 1)]
-    return tf.switch_case(-(-rows * ROW_BLOCKS // tf.maximum(N, 1)), blocks)
+    sizes = [N * k // ROW_BLOCKS for k in range(ROW_BLOCKS + 1)]
+    products = [lambda n=n: tf.pad(v[:n] @ W, [[0, N - n], [0, 0]]) for n in sizes]
+    return tf.switch_case(tf.searchsorted(sizes, [rows])[0], products)
 
 
 def begun(mask: Tensor) -> Tensor:

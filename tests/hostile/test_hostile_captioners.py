@@ -158,10 +158,10 @@ def test_what_could_not_be_read_again_is_not_written(folder, wrong):
     assert content(folder) == before
 
 
-def test_weights_that_are_no_numbers_are_not_written(folder):
+def test_weights_that_are_nan_are_not_written(folder):
     made, before = captioner(1), content(folder)
     made.recurrent.cell.b.assign(np.full(24, np.nan))
-    with pytest.raises(ValueError, match="cannot be saved, as b holds NaN or infinity: go back"):
+    with pytest.raises(ValueError, match="cannot be saved: b holds NaN or infinity; go back"):
         made.save_pretrained(folder)
     assert content(folder) == before
 
@@ -192,7 +192,7 @@ def test_what_cannot_be_written_leaves_the_older_captioner(folder, tmp_path, mon
     for place, there in ((folder, before), (tmp_path / "new", {})):
         failing = failing_from(call, OSError(28, "No space left on device"), once=True)
         monkeypatch.setattr(os, "replace", failing)
-        with pytest.raises(OSError, match=r"cannot be written .No space left on device.: name an"):
+        with pytest.raises(OSError, match="cannot be written: No space left on device"):
             captioner(1).save_pretrained(place)
         monkeypatch.undo()
         assert content(place) == there
@@ -219,23 +219,23 @@ def test_a_save_that_is_cut_off_leaves_a_whole_captioner(folder, monkeypatch, ca
     assert sorted(content(folder)) == ["config.json", "model.weights.h5"]
 
 
-def test_a_folder_that_cannot_be_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"file: the captioner cannot be written .* another folder"):
+    with pytest.raises(OSError, match=r"file: cannot be written: .*: name another folder"):
         captioner().save_pretrained(tmp_path / "file")
     for name in ("config.json", "model.weights.h5"):
         (tmp_path / "taken" / name).mkdir(parents=True)
-        with pytest.raises(OSError, match=r"the captioner cannot be written .* another folder"):
+        with pytest.raises(OSError, match=f"{name}: cannot be written: Is a directory"):
             captioner().save_pretrained(tmp_path / "taken")
         assert list((tmp_path / "taken").iterdir()) == [tmp_path / "taken" / name]
         (tmp_path / "taken" / name).rmdir()
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_that_may_not_be_written_is_told(folder):
+def test_a_folder_without_permission_is_named(folder):
     folder.chmod(0o500)
     try:
-        with pytest.raises(OSError, match=r"cannot be written .Permission denied.: name another"):
+        with pytest.raises(OSError, match="cannot be written: Permission denied: name another"):
             captioner(1).save_pretrained(folder)
     finally:
         folder.chmod(0o700)
@@ -251,7 +251,7 @@ def test_files_that_are_missing(refused, folder):
     assert "it has no config.json" in refused()
 
 
-def test_a_folder_that_is_none(tmp_path, folder):
+def test_a_folder_that_is_not_a_captioner_s(tmp_path, folder):
     for path in (tmp_path / "nothing", folder / "config.json"):
         with pytest.raises(OSError, match=path.name):
             CaptioningRNN.from_pretrained(path)
@@ -279,7 +279,7 @@ def test_files_that_never_end(refused, folder, name):
 def test_files_of_many_gigabytes(folder, name):
     with (folder / name).open("ab") as file:
         file.truncate(2**36)
-    with pytest.raises(ValueError, match=f"{name} has 68,719,476,736 bytes"):
+    with pytest.raises(ValueError, match=f"{name}:? has 68,719,476,736 bytes"):
         CaptioningRNN.from_pretrained(folder)
 
 
@@ -325,7 +325,7 @@ def test_weights_of_another_captioner(refused, folder, tmp_path):
         ('{"format": 1, "architecture": []}', "it has no 'architecture'"),
     ],
 )
-def test_a_config_that_is_none(refused, folder, text, told):
+def test_a_config_that_is_not_one(refused, folder, text, told):
     (folder / "config.json").write_text(text, "utf-8")
     message = refused()
     assert "config.json" in message
@@ -334,7 +334,7 @@ def test_a_config_that_is_none(refused, folder, text, told):
 
 def test_a_config_of_bytes(refused, folder):
     (folder / "config.json").write_bytes(random.Random(0).randbytes(1000))
-    assert "config.json is damaged or not a captioner's" in refused()
+    assert "config.json: is not UTF-8 text" in refused()
 
 
 @pytest.mark.parametrize(
@@ -415,14 +415,14 @@ def test_weights_that_are_links(refused, weights, tmp_path):
         file["b"] = h5py.ExternalLink(str(tmp_path / "secret.h5"), "b")
 
     weights(out)
-    assert "has no b, or only a link to it" in refused()
+    assert "has no dataset b, or only a link to it" in refused()
 
     def soft(file):
         del file["b"]
         file["b"] = h5py.SoftLink("/b_proj")
 
     weights(soft)
-    assert "has no b, or only a link to it" in refused()
+    assert "has no dataset b, or only a link to it" in refused()
 
 
 def test_weights_that_lie_in_another_file(refused, weights, tmp_path):
@@ -433,7 +433,7 @@ def test_weights_that_lie_in_another_file(refused, weights, tmp_path):
         file.create_dataset("b", (24,), "float32", external=[(str(tmp_path / "secret"), 0, 96)])
 
     weights(external)
-    assert "keeps b elsewhere, which is refused" in refused()
+    assert "keeps b in another file, which is refused" in refused()
 
 
 def test_weights_that_are_made_of_other_files(refused, weights, tmp_path):
@@ -447,7 +447,7 @@ def test_weights_that_are_made_of_other_files(refused, weights, tmp_path):
         file.create_virtual_dataset("b", layout)
 
     weights(virtual)
-    assert "keeps b elsewhere, which is refused" in refused()
+    assert "keeps b in another file, which is refused" in refused()
 
 
 def test_weights_that_were_never_written(refused, weights, config):
@@ -491,7 +491,7 @@ def test_weights_that_unpack_to_more(refused, weights, config):
     ],
     ids=["nan", "beyond float32", "int", "text", "compound", "another shape", "one number"],
 )
-def test_weights_that_are_no_weights(refused, weights, value, told):
+def test_weights_of_the_wrong_kind(refused, weights, value, told):
     def other(file):
         del file["b"]
         file["b"] = value
@@ -502,12 +502,12 @@ def test_weights_that_are_no_weights(refused, weights, value, told):
 
 def test_weights_that_are_missing_or_groups(refused, weights):
     weights(lambda file: file.move("b", "c"))
-    assert "has no b" in refused()
+    assert "has no dataset b" in refused()
     weights(lambda file: file.create_group("b"))
     assert "b" in refused()
 
 
-def test_any_damage_with_a_right_sha256_is_told_or_harmless(folder, config):
+def test_damage_with_a_matching_sha256_is_refused_or_harmless(folder, config):
     """Bytes changed at random: a sentence, or numbers in the right places."""
     path = folder / "model.weights.h5"
     whole = path.read_bytes()

@@ -1,9 +1,10 @@
-"""Two logical processors, so that a distribution strategy has two replicas; some images."""
+"""Two logical processors, so that a distribution strategy has two replicas; what tests share."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tfcap import ops
 from visualization.backend import tf
 
 
@@ -23,3 +24,12 @@ def paths(tmp_path_factory):
         tones = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
         Image.fromarray(tones).resize((250, 230), Image.Resampling.NEAREST).save(name)
     return names
+
+
+@pytest.fixture
+def way(request, monkeypatch):
+    """The dtype and the tolerance for an op as it is, or compiled as those of large layers are."""
+    if request.param == "plain":
+        return "float64", 1e-12
+    monkeypatch.setattr(ops, "COMPILED_FROM", 1)
+    return "float32", 1e-5

@@ -161,7 +161,7 @@ def test_the_loop_stops_when_every_sentence_has_ended(beams):
         return tf.where(left[:, tf.newaxis] <= 1, end, go_on), [left - 1]
 
     states = [tf.constant([1.0, 4.0, 2.0])]
-    ids = decoding.SpecialIds(NULL, START, END, UNK)
+    ids = decoding.SpecialTokens(NULL, START, END, UNK)
     if beams is None:
         words = decoding.decode(step, states, ids, 20)
     else:
@@ -177,7 +177,7 @@ def test_each_way_is_one_loop_compiled_for_batches_of_any_size(way):
     made = captioner(words=20)
     for count in (2, 3, 7, 1, 12):
         WAYS[way](made, pictures(count))
-    loops = [vars(made).get(name) for name in ("_greedy", "_sampling", "_beams")]
+    loops = [vars(made).get(name) for name in ("_decode", "_beams")]
     (loop,) = filter(None, loops)
     assert loop.experimental_get_tracing_count() <= 2  # for the first size, and for any
 
@@ -399,28 +399,28 @@ def test_a_vocabulary_without_start_trains_but_says_nothing():
     made = CaptioningRNN({"<NULL>": 0, "cat": 2, "dog": 3}, D, 6, 8)
     assert np.isfinite(made.summed_loss(pictures(2), np.array([[1, 2, 0], [2, 1, 2]])))
     for way in (made.sample, made.beam_search):
-        with pytest.raises(ValueError, match='no "<START>", with which a sentence begins'):
+        with pytest.raises(ValueError, match='no "<START>", with which every sentence begins'):
             way(pictures(2))
 
 
 @pytest.mark.parametrize(
     ("way", "options", "words"),
     [
-        ("sample", {"temperature": -1.0}, "temperature must be a number from 0 on, received -1.0"),
+        ("sample", {"temperature": -1.0}, "temperature must be a finite number of at least 0, received -1.0"),
         ("sample", {"temperature": float("nan")}, "temperature must be .*, received nan"),
         ("sample", {"temperature": float("inf")}, "temperature must be .*, received inf"),
         ("sample", {"top_k": 3}, "top_k and top_p need a temperature above 0"),
         ("sample", {"top_p": 0.5}, "top_k and top_p need a temperature above 0"),
-        ("sample", {"temperature": 1.0, "top_k": 0}, "top_k must be a whole number from 1 on"),
+        ("sample", {"temperature": 1.0, "top_k": 0}, "top_k must be a positive integer"),
         ("sample", {"temperature": 1.0, "top_k": 2.5}, "top_k must be .*, received 2.5"),
         ("sample", {"temperature": 1.0, "top_p": 0.0}, "top_p must be above 0 and at most 1"),
         ("sample", {"temperature": 1.0, "top_p": 1.5}, "top_p must be .*, received 1.5"),
-        ("sample", {"max_length": 0}, "max_length must be a whole number from 1 on, received 0"),
-        ("beam_search", {"max_length": -3}, "max_length must be a whole number from 1 on"),
-        ("beam_search", {"beam_size": 0}, "beam_size must be a whole number from 1 on, received 0"),
-        ("beam_search", {"n_best": 0}, "n_best must be a whole number from 1 on, received 0"),
+        ("sample", {"max_length": 0}, "max_length must be a positive integer, received 0"),
+        ("beam_search", {"max_length": -3}, "max_length must be a positive integer"),
+        ("beam_search", {"beam_size": 0}, "beam_size must be a positive integer, received 0"),
+        ("beam_search", {"n_best": 0}, "n_best must be a positive integer, received 0"),
         ("beam_search", {"n_best": 4}, "n_best must be at most beam_size, received 4 .* 3"),
-        ("beam_search", {"length_penalty": float("nan")}, "length_penalty must be a number"),
+        ("beam_search", {"length_penalty": float("nan")}, "length_penalty must be finite"),
     ],
 )
 def test_arguments_that_do_not_fit_are_refused(way, options, words):

@@ -477,9 +477,9 @@ def test_a_keras_file_holds_the_whole_captioner(tmp_path):
     ("options", "error", "words"),
     [
         ({"cell_type": "gru"}, ValueError, 'cell_type must be "rnn" or "lstm", received \'gru\''),
-        ({"input_dim": 0}, ValueError, "input_dim must be a whole number from 1 on, received 0"),
-        ({"hidden_dim": 2.5}, ValueError, "hidden_dim must be a whole number .*, received 2.5"),
-        ({"wordvec_dim": "4"}, ValueError, "wordvec_dim must be a whole number .* received '4'"),
+        ({"input_dim": 0}, ValueError, "input_dim must be a positive integer, received 0"),
+        ({"hidden_dim": 2.5}, ValueError, "hidden_dim must be a positive integer.*, received 2.5"),
+        ({"wordvec_dim": "4"}, ValueError, "wordvec_dim must be a positive integer.* received '4'"),
         ({"dropout": 1.0}, ValueError, "dropout must be at least 0 and below 1, received 1.0"),
         ({"dropout": "half"}, ValueError, "dropout must be .*, received 'half'"),
         ({"label_smoothing": -0.1}, ValueError, "label_smoothing must be .* received -0.1"),
@@ -519,7 +519,7 @@ FEATURES, CAPTIONS = batch()
         (FEATURES, CAPTIONS.astype(float), TypeError, "integer ids, received float64"),
         (FEATURES, CAPTIONS + V, ValueError, "expected 0 to 8: they belong to another vocabulary"),
         (FEATURES, CAPTIONS - 1, ValueError, "captions hold ids from -1 to"),
-        (FEATURES[:4], CAPTIONS, ValueError, "features of 4 images and 6 captions"),
+        (FEATURES[:4], CAPTIONS, ValueError, "received features of 4 images and 6 captions"),
     ],
 )
 def test_features_and_captions_that_do_not_fit_are_refused(features, captions, error, words):
@@ -548,6 +548,6 @@ def test_what_training_would_overlook_is_refused():
         model.fit(FEATURES, verbose=0)
     for given in ({"loss": "mse"}, {"metrics": ["accuracy"]}, {"loss_weights": [2.0]}):
         with pytest.raises(
-            ValueError, match="own loss and no other metrics: compile it with an opt"
+            ValueError, match="own loss and no other metrics: pass compile an opt"
         ):
             model.compile("sgd", **given)
