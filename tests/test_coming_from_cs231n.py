@@ -53,7 +53,7 @@ def in_the_courses_folder(tmp_path, monkeypatch, grace_hopper):
     def unreachable(url, *_):
         raise OSError(f"{url}: there is no network here")
 
-    monkeypatch.setattr("visualization.images.fetch", unreachable)
+    monkeypatch.setattr("visualization.images.reading.fetch", unreachable)
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(plt.close()))
     return shown

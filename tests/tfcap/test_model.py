@@ -547,7 +547,5 @@ def test_what_training_would_overlook_is_refused():
     with pytest.raises(ValueError, match="captions are missing"):
         model.fit(FEATURES, verbose=0)
     for given in ({"loss": "mse"}, {"metrics": ["accuracy"]}, {"loss_weights": [2.0]}):
-        with pytest.raises(
-            ValueError, match="own loss and no other metrics: pass compile an opt"
-        ):
+        with pytest.raises(ValueError, match="own loss and no other metrics: pass compile an opt"):
             model.compile("sgd", **given)
