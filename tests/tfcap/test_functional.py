@@ -384,7 +384,7 @@ def test_ids_out_of_range_are_refused(ids):
 
 
 def test_ids_that_are_no_integers_are_refused():
-    with pytest.raises(TypeError, match="integer ids in x of word_emb.*, received float64"):
+    with pytest.raises(TypeError, match=r"integer ids in x of word_emb.*, received float64"):
         functional.word_embedding_forward(np.zeros((1, 2)), np.zeros((3, 2)))
 
 

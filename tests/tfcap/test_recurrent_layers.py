@@ -461,5 +461,5 @@ def test_a_layer_says_what_it_cannot_take():
         layer(x, mask=np.ones((2, 5), bool))
     with pytest.raises(ValueError, match=r"H is 6 by h0 and 5 by Wx.*h0 \(2, 6\)"):
         layer(x, initial_state=[np.ones((2, 6), "float32")] * 2)
-    with pytest.raises(TypeError, match="integer ids in x of .*, received float32"):
+    with pytest.raises(TypeError, match=r"integer ids in x of .*, received float32"):
         WordEmbedding(V, D)(np.ones((2, 3), "float32"))
