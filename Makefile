@@ -1,20 +1,27 @@
-# make fool | make test | make lint | make notebooks | make bench
+# make fool | test | quick | lint | notebooks | docs | bench | lowest
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 RUN := .venv/bin/python
 
-.PHONY: fool test lint notebooks check-notebooks bench clean
+.PHONY: fool test quick lint notebooks check-notebooks docs bench lowest clean
 fool: .venv/run.stamp
 	$(RUN) -m visualization.fool --target 6
 
+# two at a time; a file's tests share their models, so they stay in one process
+PYTEST := -m pytest -n 2 --dist loadfile --durations 20 --durations-min 1
+
 test: .venv/test.stamp
-	$(RUN) -m pytest
+	$(RUN) $(PYTEST)
+
+quick: .venv/test.stamp
+	$(RUN) $(PYTEST) -m "not slow"
 
 lint: .venv/test.stamp
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+	.venv/bin/lint-imports --no-logo
 
 notebooks: .venv/test.stamp
 	$(RUN) -m notebooks.execute
@@ -22,12 +29,22 @@ notebooks: .venv/test.stamp
 check-notebooks: .venv/test.stamp
 	$(RUN) -m notebooks.execute --check
 
+docs: .venv/test.stamp
+	$(RUN) -m pdoc --docformat google --output-directory out/docs tfcap visualization
+
 bench: .venv/bench.stamp
 	@mkdir -p out
 	$(RUN) -m benchmarks --json out/benchmarks.json --figure out/benchmarks.png
 
+# the lowest versions that pyproject.toml names, in an environment of their own
+lowest: | .venv/bin/pip
+	$(RUN) -m venv .venv-lowest
+	sed 's/>=/==/; s/ *#.*//' requirements.txt > .venv-lowest/lowest.txt
+	.venv-lowest/bin/python -m pip install --quiet -r requirements-dev.txt -c .venv-lowest/lowest.txt
+	.venv-lowest/bin/python $(PYTEST) -m "not slow"
+
 clean:
-	rm -rf .venv
+	rm -rf .venv .venv-lowest
 
 .venv/bin/pip:
 	@test -n "$(PYTHON)" || { echo "make: no Python 3.11, 3.12 or 3.13 was found: install one, or name it with 'make PYTHON=/path/to/python'" >&2; exit 2; }

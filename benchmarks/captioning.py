@@ -146,7 +146,7 @@ def growing_data() -> Case:
     Each call goes on for two steps with a training that never ends, and the captions are of one
     length, so that all calls are the same work.
     """
-    from tfcap.data.coco import caption_dataset
+    from tfcap.data.batches import caption_dataset
 
     model = captioner(1004)
     features, _ = batch(8 * 2048, 1004)

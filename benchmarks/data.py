@@ -14,7 +14,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from tfcap.data.coco import caption_dataset, load_coco_data, sample_coco_minibatch
+from tfcap.data.batches import caption_dataset
+from tfcap.data.coco import load_coco_data, sample_coco_minibatch
 from tfcap.data.vocabulary import END, NULL, SPECIAL, START
 from tfcap.model import CaptioningRNN
 from visualization.backend import keras

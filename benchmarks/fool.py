@@ -25,7 +25,9 @@ def cases() -> Iterator[Case]:
     image = preprocess_image(load_image(photograph, 224))[None]
     model = SqueezeNet()
     contenders: dict[str, Callable[[], object]] = {
-        "make_fooling_image": lambda: make_fooling_image(image, TARGET, model, RATE, ITERATIONS),
+        "make_fooling_image": lambda: make_fooling_image(
+            image, TARGET, model, learning_rate=RATE, max_iterations=ITERATIONS
+        ),
         "eager TensorFlow": lambda: eager(image, model),
     }
     missing = {}

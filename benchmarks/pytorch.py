@@ -28,7 +28,7 @@ def squeezenet() -> nn.Module:
     layers += [Fire(256, 48, 192), Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256)]
     layers += [nn.Conv2d(512, 1000, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     model = nn.Sequential(*layers).eval().requires_grad_(False)
-    for path, array in read_weights("imagenet")[0].items():
+    for path, array in read_weights("imagenet").arrays.items():
         layer, *inner, variable = path.split("/")
         module = model[names.index(layer)]
         for name in inner:

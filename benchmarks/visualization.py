@@ -57,7 +57,7 @@ def cases() -> Iterator[Case]:
 
     saliency = {"tfcap": lambda: compute_saliency_maps(X, y, model), FLOOR: floor(model, X, 1)}
     smooth = {
-        "tfcap": lambda: smoothed(compute_saliency_maps, SAMPLES)(X[:1], LABEL, model),
+        "tfcap": lambda: smoothed(compute_saliency_maps, samples=SAMPLES)(X[:1], LABEL, model),
         FLOOR: floor(model, X[:SAMPLES], 1),
     }
     drawing = {
@@ -65,7 +65,9 @@ def cases() -> Iterator[Case]:
         FLOOR: floor(model, X[:1], ITERATIONS),
     }
     fooling = {
-        "tfcap": lambda: make_fooling_images(images, TARGET, model, RATE, STEPS),
+        "tfcap": lambda: make_fooling_images(
+            images, TARGET, model, learning_rate=RATE, max_iterations=STEPS
+        ),
         FLOOR: floor(model, X, STEPS),
     }
     if peers["tf_keras_vis"]:
@@ -248,7 +250,7 @@ def in_foolbox(images: np.ndarray) -> Contender:
 def main() -> None:
     samples = int(sys.argv[1])
     model, X = SqueezeNet(), preprocess_image(photograph()[None])
-    print(growth(lambda: smoothed(compute_saliency_maps, samples)(X, LABEL, model)))
+    print(growth(lambda: smoothed(compute_saliency_maps, samples=samples)(X, LABEL, model)))
 
 
 if __name__ == "__main__":

@@ -286,7 +286,7 @@ for name, value in data.items():
     print(f"{name:18}", getattr(value, "shape", None) or f"{len(value)} words or letters")
 
 # %%
-from tfcap.data.inspection import caption_figure
+from tfcap.plotting import dataset_figure
 
 images = np.arange(4)
 sentences = [
@@ -295,7 +295,7 @@ sentences = [
     )
     for image in images
 ]
-caption_figure(
+dataset_figure(
     list(data["train_urls"][images]), sentences, "Training images and what is said of them"
 )
 
@@ -348,7 +348,7 @@ def show(split, images, title):
     first = [np.flatnonzero(image_idxs == image)[0] for image in images]  # of five captions
     truth = decode_captions(data[f"{split}_captions"][first], data["idx_to_word"])
     lines = [[f"says: {a}", f"truth: {b}"] for a, b in zip(said, truth, strict=True)]
-    return caption_figure(list(data[f"{split}_urls"][images]), lines, title)
+    return dataset_figure(list(data[f"{split}_urls"][images]), lines, title)
 
 
 show("train", data["train_image_idxs"][rows[:4]].tolist(), "Images it knows by heart")

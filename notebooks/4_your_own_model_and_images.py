@@ -290,7 +290,8 @@ faithfulness_figure(results, honest)
 
 # %%
 from tfcap import CaptioningRNN, caption_dataset, decode_captions, load_coco_data, score_captions
-from tfcap.metrics.scores import distinct_share, references_by_image, shuffled_cider
+from tfcap.metrics.baselines import distinct_share, shuffled_cider
+from tfcap.metrics.results import references_by_image
 
 photographs = folder / "photographs"
 photographs.mkdir()
@@ -369,9 +370,9 @@ for image in list(truth)[:4]:
 # lost, the word follows from those before it, or from the rest of the picture.
 
 # %% tags=["varies"]
-from tfcap.caption import explanation_figure
 from tfcap.data.vocabulary import END
 from tfcap.explain import falls_when_hidden, regions, word_maps
+from tfcap.plotting import explanation_figure
 
 row = next(iter(truth))
 picture = load_image(data["val_urls"][row], size=224)

@@ -7,6 +7,7 @@ import matplotlib
 import pytest
 
 from visualization import SqueezeNet, load_image
+from visualization.weight_files.loading import read_weights
 
 if "TFCAP_DATA" not in os.environ:
     beside = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -33,6 +34,12 @@ def imagenet(data):
     except FileNotFoundError as error:
         pytest.skip(str(error))
     return X, y
+
+
+@pytest.fixture(scope="session")
+def arrays():
+    """The bundled weights: variable path -> float32 array."""
+    return read_weights("imagenet").arrays
 
 
 @pytest.fixture(scope="session")

@@ -46,7 +46,7 @@ def in_the_courses_folder(tmp_path, monkeypatch, grace_hopper):
     write_course(datasets / "coco_captioning")
     X, y = np.repeat(grace_hopper[None], 5, axis=0), np.full(5, 457)
     np.savez(datasets / "imagenet_val_25.npz", X=X, y=y)
-    write_tf2(datasets / "squeezenet.ckpt", read_weights("imagenet")[0])
+    write_tf2(datasets / "squeezenet.ckpt", read_weights("imagenet").arrays)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("TFCAP_DATA", raising=False)
 

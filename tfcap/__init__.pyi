@@ -13,7 +13,8 @@ __all__ = [
 ]
 
 from . import functional, layers, ops
-from .data.coco import caption_dataset, decode_captions, load_coco_data, sample_coco_minibatch
-from .datasets import build_dataset, make_shapes
+from .data.batches import caption_dataset
+from .data.build import build_dataset, make_shapes
+from .data.coco import decode_captions, load_coco_data, sample_coco_minibatch
 from .metrics.scores import score_captions
 from .model import CaptioningRNN

@@ -1,4 +1,4 @@
-"""``python -m tfcap.evaluate``: how good a captioner's sentences are, and whether it looks at all."""
+"""``python -m tfcap.evaluate``: scores a captioner, and shows whether it looks at the images at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tfcap.caption import LONGEST_SENTENCE, WIDEST_BEAM
+from tfcap.pretrained import MAX_DECODING
 from visualization.cli.arguments import Parser, number
 from visualization.cli.output import OutputFolder
 from visualization.cli.running import loading_tensorflow, progress, run
@@ -20,7 +20,7 @@ from visualization.cli.running import loading_tensorflow, progress, run
 if TYPE_CHECKING:
     from tfcap.model import CaptioningRNN
 
-ROWS = 512  # images, or training captions, that are worked on at once
+ROWS = 512  # images, or training captions, at a time
 SHARES = ("lost by shuffling", "distinct sentences", "found in training")
 
 
@@ -28,10 +28,10 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns 0."""
     parser = Parser(
         prog="python -m tfcap.evaluate",
-        description="Scores a captioner's sentences against those of people, beside sentences looked "
-        "up in the training set, and tells whether it looks at the images at all. Writes the sentences "
+        description="Scores a captioner's sentences against those of people, next to sentences looked "
+        "up in the training set, and shows whether it looks at the images at all. Writes the sentences "
         "as COCO results, SPLIT_predictions.json (an image's id is its row among the split's images), "
-        "and what is printed, SPLIT_evaluation.json.",
+        "and the scores, SPLIT_evaluation.json.",
         epilog="example: python -m tfcap.evaluate --data flickr8k --model captioner --beam 3",
     )
     parser.add_argument(
@@ -51,67 +51,69 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")
     parser.add_argument(
         "--beam",
-        type=number(int, 1, WIDEST_BEAM),
+        type=number(int, 1, MAX_DECODING),
         metavar="N",
-        help="follow N beginnings of a sentence (default: the captioner's own; 1: greedy)",
+        help="how many beginnings the search follows (default: the captioner's own; 1: greedy)",
     )
     parser.add_argument(
         "--max-length",
-        type=number(int, 1, LONGEST_SENTENCE),
+        type=number(int, 1, MAX_DECODING),
         metavar="WORDS",
         help="the longest sentence (default: the captioner's own)",
     )
     parser.add_argument(
         "--limit", type=number(int, 1), metavar="N", help="only N images, drawn by the seed"
     )
-    parser.add_argument("--meteor", action="store_true", help="also METEOR, which needs Java")
     parser.add_common_arguments()
     return run(parser, argv, _evaluate)
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from tfcap.data.coco import load_coco_data
-    from tfcap.metrics import scores as metrics
+    from tfcap.metrics.baselines import nearest_neighbour_captions
+    from tfcap.metrics.results import references_by_image, write_coco_results
+    from tfcap.metrics.scores import check_installed
 
-    names = (*metrics.METRICS, *["METEOR"] * arguments.meteor)
-    metrics.check_installed(names)
+    check_installed()
     out = OutputFolder(arguments.out)
+    split, seed, quiet = arguments.split, arguments.seed, arguments.quiet
     data = load_coco_data(arguments.data)
     references = _references(data, arguments)
-    with loading_tensorflow(arguments.quiet):
+    with loading_tensorflow(quiet):
         from tfcap.model import CaptioningRNN
     model = CaptioningRNN.from_pretrained(arguments.model)
     _check_fit(model, data, arguments)
-    features = _Rows(data[f"{arguments.split}_features"], list(references))
+    features = _Rows(data[f"{split}_features"], list(references))
     results = {}
-    if arguments.split != "train" and "train_captions" in data:
-        with progress("looking up sentences of the training set ...", arguments.quiet):
-            known = metrics.references_by_image(data, "train")
-            looked_up = metrics.nearest_neighbour_captions(features, data["train_features"], known)
+    if split != "train" and "train_captions" in data:
+        with progress("looking up sentences of the training set ...", quiet):
+            known = references_by_image(data, "train")
+            looked_up = nearest_neighbour_captions(features, data["train_features"], known)
             found = dict(zip(references, looked_up, strict=True))
             sentences = chain.from_iterable(known.values())
-            results["looked up"] = _judge(found, references, sentences, names, arguments.seed)
-    decoding = _decoding(model, arguments)
+            results["looked up"] = _judge(found, references, sentences, seed)
+    given = {"beam_size": arguments.beam, "max_length": arguments.max_length}
+    decoding = model.decoding | {key: value for key, value in given.items() if value}
     start = time.monotonic()
-    said = _sentences(model, features, decoding, arguments.quiet)
+    captions = _captions(model, features, decoding, quiet)
     seconds = time.monotonic() - start
-    predictions = dict(zip(references, said, strict=True))
-    with progress("scoring ...", arguments.quiet):
-        learnt = _training_captions(data) if "train_captions" in data else None
-        own = _judge(predictions, references, learnt, names, arguments.seed)
+    predictions = dict(zip(references, captions, strict=True))
+    with progress("scoring ...", quiet):
+        learned = _training_captions(data) if "train_captions" in data else None
+        own = _judge(predictions, references, learned, seed)
     results = {"captioner": own} | results
     record = _record(arguments, data, decoding, references, results, seconds)
-    written = out.path / f"{arguments.split}_predictions.json"
-    metrics.write_coco_results(written, predictions)
-    recorded = out.write_json(f"{arguments.split}_evaluation.json", record)
-    if not arguments.quiet:
+    written = out.path / f"{split}_predictions.json"
+    write_coco_results(written, predictions)
+    recorded = out.write_json(f"{split}_evaluation.json", record)
+    if not quiet:
         print(f"{_heading(record)}\n{_table(record)}\nwritten  {written}\n         {recorded}")
     return 0
 
 
 def _references(data: Mapping[str, Any], arguments: argparse.Namespace) -> dict[int, list[str]]:
-    """The references of the images to be evaluated, by their rows, which rise."""
-    from tfcap.metrics.scores import references_by_image
+    """The references of the images to evaluate, by row, in rising order."""
+    from tfcap.metrics.results import references_by_image
 
     references = references_by_image(data, arguments.split)
     images = np.array(sorted(references))
@@ -124,13 +126,13 @@ def _references(data: Mapping[str, Any], arguments: argparse.Namespace) -> dict[
 def _check_fit(
     model: CaptioningRNN, data: Mapping[str, Any], arguments: argparse.Namespace
 ) -> None:
-    """The words of captioner and data may differ; the features must be of one kind."""
+    """Captioner and data may have different vocabularies, but must have the same kind of features."""
     width = data[f"{arguments.split}_features"].shape[1]
     if (model.encoder or data["encoder"], model.input_dim) != (data["encoder"], width):
         raise ValueError(
-            f"--model {arguments.model} takes features of {model.encoder or 'an unnamed encoder'}, "
-            f"{model.input_dim} wide, but --data {arguments.data} holds those of {data['encoder']}, "
-            f"{width} wide: name a captioner that was trained on such features"
+            f"--model {arguments.model} takes {model.input_dim} features of "
+            f"{model.encoder or 'an unnamed encoder'}, but --data {arguments.data} holds {width} of "
+            f"{data['encoder']}: name a captioner that was trained on those"
         )
 
 
@@ -148,34 +150,29 @@ class _Rows:
         return self.features[self.rows[index]]
 
 
-def _decoding(model: CaptioningRNN, arguments: argparse.Namespace) -> dict[str, Any]:
-    """How sentences are made: as the captioner's own settings say, unless told otherwise."""
-    told = {"beam_size": arguments.beam, "max_length": arguments.max_length}
-    return model.decoding | {key: value for key, value in told.items() if value}
-
-
-def _sentences(
+def _captions(
     model: CaptioningRNN, features: _Rows, decoding: dict[str, Any], quiet: bool
 ) -> list[str]:
+    """The captioner's sentence for each image."""
     from tfcap.data.coco import decode_captions
 
     sentences: list[str] = []
     start = time.monotonic()
-    with progress("making sentences ...", quiet) as show:
+    with progress("captioning ...", quiet) as show:
         while len(sentences) < len(features):
             some = features[len(sentences) : len(sentences) + ROWS]
             if decoding["beam_size"] == 1:
-                words = model.sample(some, decoding["max_length"])  # (n, max_length)
+                ids = model.sample(some, decoding["max_length"])  # (n, max_length)
             else:
-                words = model.beam_search(some, **decoding)[0][:, 0]  # (n, max_length)
-            sentences += decode_captions(words, model.idx_to_word)
+                ids = model.beam_search(some, **decoding)[0][:, 0]  # (n, max_length)
+            sentences += decode_captions(ids, model.idx_to_word)
             left = (time.monotonic() - start) * (len(features) / len(sentences) - 1)
             show(f"sentences: {len(sentences):,} of {len(features):,}, {left:.0f} s left")
     return sentences
 
 
 def _training_captions(data: Mapping[str, Any]) -> Iterator[str]:
-    """The training captions in the words in which they were learnt."""
+    """The training captions in the words that the captioner learned."""
     from tfcap.data.coco import decode_captions
 
     captions = data["train_captions"]
@@ -187,27 +184,28 @@ def _judge(
     predictions: Mapping[int, str],
     references: Mapping[int, list[str]],
     training: Iterable[str] | None,
-    names: Iterable[str],
     seed: int,
 ) -> dict[str, Any]:
-    """The scores of sentences, and what shows whether they are about the images."""
-    from tfcap.metrics import scores as metrics
+    """The scores of sentences, and the figures that show whether they are about the images."""
 
-    scores: dict[str, Any] = metrics.score_captions(predictions, references, names)
+    from tfcap.metrics.baselines import copied_share, distinct_share, shuffled_cider
+    from tfcap.metrics.scores import score_captions
+
+    scores: dict[str, Any] = {**score_captions(predictions, references)}
     if len(references) > 1:
-        shuffled = metrics.shuffled_cider(predictions, references, seed)
+        shuffled = shuffled_cider(predictions, references, seed)
         scores["CIDEr, images shuffled"] = shuffled
         scores["lost by shuffling"] = 1 - shuffled / scores["CIDEr"] if scores["CIDEr"] else 0.0
-    scores["distinct sentences"] = metrics.distinct_share(predictions)
+    scores["distinct sentences"] = distinct_share(predictions)
     if training is not None:
-        scores["found in training"] = metrics.copied_share(predictions, training)
+        scores["found in training"] = copied_share(predictions, training)
     return scores | {"words": _lengths(predictions.values())}
 
 
 def _lengths(sentences: Iterable[str]) -> dict[str, float]:
-    from tfcap.metrics.scores import tokenize
+    from tfcap.metrics.tokenizer import ptb_tokenize
 
-    lengths = [len(tokenize(sentence)) for sentence in sentences]
+    lengths = [len(ptb_tokenize(sentence)) for sentence in sentences]
     return {"mean": sum(lengths) / len(lengths), "fewest": min(lengths), "most": max(lengths)}
 
 
@@ -219,10 +217,9 @@ def _record(
     results: dict[str, Any],
     seconds: float,
 ) -> dict[str, Any]:
-    from tfcap.metrics.scores import annotations_file
     from tfcap.pretrained import weights_sha256
 
-    written = annotations_file(data, arguments.split)
+    written = data.get(f"{arguments.split}_annotations")
     return {
         "command": "tfcap.evaluate",
         "data": str(arguments.data),

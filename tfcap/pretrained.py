@@ -27,7 +27,7 @@ from visualization.files.json_file import read_json
 from visualization.files.printable import printable
 from visualization.files.system_errors import reading, writing
 
-__all__ = ["CONFIG", "WEIGHTS", "Pretrained", "load", "save", "weights_sha256"]
+__all__ = ["CONFIG", "MAX_DECODING", "WEIGHTS", "Pretrained", "load", "save", "weights_sha256"]
 
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
@@ -50,6 +50,7 @@ _ARCHITECTURE = {
     "dtype": str,
 }
 _DECODING = {"beam_size": 1, "max_length": 1, "length_penalty": 0.0}  # the least of each
+MAX_DECODING = 1000  # the most of each
 _DTYPES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
 
@@ -254,7 +255,11 @@ def _wrong_default(decoding: Mapping[str, Any]) -> str | None:
     """Which default for decoding is unknown or out of range."""
     for key, value in decoding.items():
         least = _DECODING.get(key)
-        if least is None or type(value) not in (int, type(least)) or not least <= value <= 1000:
+        if (
+            least is None
+            or type(value) not in (int, type(least))
+            or not least <= value <= MAX_DECODING
+        ):
             return f"decoding has {key!r:.60}: {value!r:.60}"
     return None
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import builtins
 import dataclasses
-import re
+import importlib.util
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,9 @@ from visualization.cli.running import loading_tensorflow, progress, run
 
 if TYPE_CHECKING:
     import numpy as np
-    from matplotlib.figure import Figure
 
-    from tfcap.training import State, TrainConfig, Trainer
+    from tfcap.train_state import SavedState, TrainConfig
+    from tfcap.training import Trainer
 
 # The course's job: it learns 50 captions by heart. Its learning rate decays by cell.
 OVERFIT = {
@@ -34,60 +33,32 @@ OVERFIT = {
 }
 OVERFIT_DECAY = {"rnn": 0.95, "lstm": 0.995}
 OVERFITTED = 0.1  # the loss that the course asks of it
-SCORED_IMAGES = 1000  # of the validation set, for CIDEr after each epoch
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs the command; returns 0, or 1 if the loss became no number or --overfit did not."""
+    """Runs the command; returns 0, or 1 if the loss became NaN or --overfit did not overfit."""
     parser = Parser(
         prog="python -m tfcap.train",
         description="Trains a captioner. What it writes is a folder for python -m tfcap.caption.",
         epilog="example: python -m tfcap.train --data flickr8k --out captioner",
     )
-    parser.add_argument(
+    add = parser.add_argument
+    count, positive = number(int, 1), number(float, 0, excluding=(0,))
+    from_0, fraction = number(float, 0), number(float, 0, 1, excluding=(1,))
+    add(
         "--data",
         type=Path,
         metavar="FOLDER",
         help="what python -m tfcap.datasets wrote, or the course's coco_captioning "
         "(default with --overfit: drawn shapes)",
     )
-    parser.add_argument(
+    add(
         "--overfit",
         action="store_true",
         help="the course's job: learn 50 captions of 50 images by heart",
     )
-    parser.add_argument(
-        "--resume", action="store_true", help="go on with the run in --out, exactly where it was"
-    )
-    _add_settings(parser)
-    parser.add_argument(
-        "--strategy",
-        choices=("mirrored", "multi-worker"),
-        help="train on all devices of this machine, or as one of the processes that the variable "
-        "TF_CONFIG names, with the same --out on a disk that all see",
-    )
-    parser.add_argument(
-        "--save-every",
-        type=_at_least_0,
-        default=60,
-        metavar="SECONDS",
-        help="how often the state for --resume is saved, beside each epoch's end "
-        "(default: %(default)s; 0: after every step)",
-    )
-    parser.add_argument(
-        "--tensorboard",
-        action="store_true",
-        help="also write the figures of each epoch for TensorBoard (needs pip install tensorboard)",
-    )
-    parser.add_common_arguments()
-    parser.set_defaults(seed=None, out=Path("captioner"))
-    return run(parser, argv, _train)
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    """TrainConfig are None unless given, so that --resume can tell."""
-    add = parser.add_argument
-    count, positive = number(int, 1), number(float, 0, excluding=(0,))
+    add("--resume", action="store_true", help="go on with the run in --out, exactly where it was")
+    # None unless given, so that --resume can tell. The defaults are those of TrainConfig.
     add("--cell", choices=("rnn", "lstm"), help="default: lstm")
     add("--hidden-dim", type=count, metavar="H", help="default: 512")
     add("--wordvec-dim", type=count, metavar="W", help="default: 256")
@@ -95,90 +66,146 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     add("--batch-size", type=count, help="captions in a step, over all devices (default: 128)")
     add("--learning-rate", type=positive, help="of Adam (default: 0.001)")
     add("--decay", type=positive, help="the learning rate's factor an epoch (default: 1)")
-    add("--dropout", type=_fraction, help="default: 0.5")
-    add("--weight-decay", type=_at_least_0, help="default: 0")
-    add("--clip-norm", type=_at_least_0, help="of all gradients together (default: 5; 0: none)")
-    add("--label-smoothing", type=_fraction, help="default: 0")
+    add("--dropout", type=fraction, help="default: 0.5")
+    add("--weight-decay", type=from_0, help="default: 0")
+    add("--clip-norm", type=from_0, help="of all gradients together (default: 5; 0: none)")
+    add("--label-smoothing", type=fraction, help="default: 0")
     add("--max-train", type=count, metavar="N", help="train on N captions, drawn by the seed")
     add(
         "--patience",
-        type=_whole_at_least_0,
+        type=number(int, 0),
         metavar="EPOCHS",
         help="stop after so many without improvement (default: 5; 0: never)",
     )
+    precisions = ("float32", "mixed_bfloat16", "mixed_float16")
+    add("--precision", choices=precisions, help="default: float32")
     add(
-        "--precision",
-        choices=("float32", "mixed_bfloat16", "mixed_float16"),
-        help="default: float32",
+        "--strategy",
+        choices=("mirrored", "multi-worker"),
+        help="train on all devices of this machine, or as one of the processes that the variable "
+        "TF_CONFIG names, with the same --out on a disk that all see",
     )
-
-
-def _fraction(text: str) -> float:
-    value = _at_least_0(text)
-    if value >= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not below 1")
-    return value
-
-
-def _at_least_0(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 0")
-    return value
-
-
-def _whole_at_least_0(text: str) -> int:
-    return 0 if text.strip() == "0" else number(int, 1)(text)
+    add(
+        "--save-every",
+        type=from_0,
+        default=60,
+        metavar="SECONDS",
+        help="how often to save the state for --resume within an epoch; it is also saved after each "
+        "(default: %(default)s; 0: after every step)",
+    )
+    add(
+        "--tensorboard",
+        action="store_true",
+        help="also write each epoch's results for TensorBoard (needs pip install tensorboard)",
+    )
+    parser.add_common_arguments()
+    parser.set_defaults(seed=None, out=Path("captioner"))
+    return run(parser, argv, _train)
 
 
 def _train(arguments: argparse.Namespace) -> int:
+    from tfcap.train_state import SavedState
+
+    if arguments.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ImportError("--tensorboard needs TensorBoard: pip install tensorboard")
     out = OutputFolder(arguments.out)
+    saved = SavedState.read(out.path) if arguments.resume else None
+    if not saved:
+        _check_unused(out.path)
+    config = _config(arguments, saved)
     with loading_tensorflow(arguments.quiet):
         from tfcap import training
     # Collective ops of several workers must be set up before TensorFlow does anything else.
     strategy = _strategy(arguments.strategy)
-    state = training.State.read(out.path) if arguments.resume else None
-    if not state and (out.path / training.STATE).exists():
-        raise ValueError(
-            f"--out {out.path} holds a training run already: go on with it by --resume, or name "
-            "another folder"
+    chief = training.is_chief(strategy)
+    quiet = arguments.quiet or not chief
+    folder = arguments.data or _shapes(arguments.overfit, out, strategy)
+    data = _load(folder, config, arguments.overfit)
+    references = _references(data, quiet) if chief and "val_captions" in data else None
+    trainer = training.Trainer(
+        config,
+        data,
+        out.path,
+        strategy=strategy,
+        references=references,
+        save_every=arguments.save_every,
+    )
+    if saved:
+        trainer.load(saved)
+    summarize = _summaries(out.path / "tensorboard") if arguments.tensorboard and chief else None
+    if not quiet:
+        print(
+            f"{len(data['train_captions']):,} captions, {len(data['word_to_idx']):,} words, "
+            f"{trainer.steps_per_epoch} steps an epoch, {trainer.model.count_params():,} weights",
+            flush=True,
         )
-    if not state:
-        _check_holds_no_captioner(out.path)
-    settings = _settings(arguments, state)
-    folder = _folder(arguments, out, strategy)
-    data = _load(folder, settings, arguments.overfit)
-    trainer = training.Trainer(settings, data, out, strategy, arguments.save_every)
-    if state:
-        trainer.load(state)
-    quiet = arguments.quiet or not trainer.is_chief
-    run = Run(trainer, out, folder, quiet, arguments.overfit, arguments.tensorboard)
+    written = False
     try:
-        return run.to_the_end()
+        with progress("training ...", quiet) as show:
+            for results in trainer.epochs(_reporter(trainer, show)):
+                if chief:
+                    _write_results(out, trainer, folder)
+                    written = True
+                if summarize:
+                    summarize(results)
+                if not quiet:
+                    show("")
+                    print("  ".join(f"{name} {value:.4g}" for name, value in results.items()))
     except training.DivergedError as error:
         print(f"stopped at {error}", file=sys.stderr)
         return 1
-    except training.READING_ERRORS as error:  # tf.data wraps what its reader raised
-        for kind, reason in re.findall(r"\b(\w+Error): (.+)", str(error)):
-            for known in (ValueError, OSError):
-                if issubclass(getattr(builtins, kind, Warning), known):
-                    raise known(reason) from error
-        raise
+    if not chief:
+        return 0
+    if not written:  # the run may have been killed after its last epoch, before it wrote them
+        _write_results(out, trainer, folder)
+    state = trainer.state
+    if not quiet:
+        if state.epoch < config.epochs:
+            print(f"stopped: no improvement in {config.patience} epochs")
+        print(f"written  {out.path}: the captioner of epoch {state.best_epoch}, losses.png")
+    if arguments.overfit and not state.losses[-1] < OVERFITTED:
+        print(f"the loss is {state.losses[-1]:.3f}, not below {OVERFITTED}", file=sys.stderr)
+        return 1
+    return 0
 
 
-def _check_holds_no_captioner(folder: Path) -> None:
-    """One without a run's state is somebody's result, which the first epoch would replace."""
+def _check_unused(folder: Path) -> None:
+    """The first epoch would replace a captioner, which may be somebody's result."""
     from tfcap.pretrained import CONFIG, WEIGHTS
+    from tfcap.train_state import STATE_FILE
 
+    if (folder / STATE_FILE).exists():
+        raise ValueError(
+            f"--out {folder} already holds a training run: continue it with --resume, or name another "
+            "folder"
+        )
     for name in (CONFIG, WEIGHTS):
         if (folder / name).exists():
             raise ValueError(
-                f"--out {folder} holds a captioner already, {name}, and no run to go on with: name "
+                f"--out {folder} already holds a captioner ({name}) and no run to continue: name "
                 "another folder"
             )
+
+
+def _config(arguments: argparse.Namespace, saved: SavedState | None) -> TrainConfig:
+    """The settings given, else those of the run that goes on, else the defaults."""
+    from tfcap.train_state import TrainConfig
+
+    names = [field.name for field in dataclasses.fields(TrainConfig)]
+    given: dict[str, Any] = {name: getattr(arguments, name) for name in names}
+    given = {name: value for name, value in given.items() if value is not None}
+    if saved:
+        for name, value in given.items():
+            before = getattr(saved.config, name)
+            if name not in ("epochs", "patience") and value != before:
+                raise ValueError(
+                    f"--{name.replace('_', '-')} {value}: the run in {saved.path.parent} has {before}; "
+                    "omit it, or start another run with another --out"
+                )
+        return dataclasses.replace(saved.config, **given)
+    if arguments.overfit:
+        given = OVERFIT | {"decay": OVERFIT_DECAY[given.get("cell", "lstm")]} | given
+    return TrainConfig(**given)
 
 
 def _strategy(name: str | None) -> Any:
@@ -201,61 +228,37 @@ def _strategy(name: str | None) -> Any:
     return strategy
 
 
-def _settings(arguments: argparse.Namespace, state: State | None) -> TrainConfig:
-    """Those given, else those of the run that goes on, else the defaults."""
-    from tfcap.training import TrainConfig
+def _shapes(overfit: bool, out: OutputFolder, strategy: Any) -> Path:
+    """A folder of drawn shapes for --overfit, which the chief draws, or goes on to draw."""
+    from tfcap import make_shapes, training
 
-    names = {field.name for field in dataclasses.fields(TrainConfig)}
-    said: dict[str, Any] = vars(arguments)
-    given = {name: said[name] for name in names & said.keys() if said[name] is not None}
-    if state:
-        for name, value in given.items():
-            if name not in ("epochs", "patience") and value != state.settings[name]:
-                raise ValueError(
-                    f"--{name.replace('_', '-')} {value}: the run in {state.path.parent} has "
-                    f"{state.settings[name]}; leave it away, or begin another run with another --out"
-                )
-        return TrainConfig(**state.settings | given)
-    if arguments.overfit:
-        given = OVERFIT | {"decay": OVERFIT_DECAY[given.get("cell", "lstm")]} | given
-    return TrainConfig(**given)
-
-
-def _folder(arguments: argparse.Namespace, out: OutputFolder, strategy: Any) -> Path:
-    """Where the data are: --data, or the shapes that --overfit draws, and goes on to draw."""
-    from tfcap.training import agree, is_chief
-
-    if arguments.data:
-        return arguments.data
-    if not arguments.overfit:
+    if not overfit:
         raise ValueError(
             "--data names no folder: make one with python -m tfcap.datasets, or try --overfit"
         )
     folder = out.path / "shapes"
-    if is_chief(strategy) and not (folder / "shapes_build.json").exists():  # written last
-        from tfcap.datasets import make_shapes
-
+    if training.is_chief(strategy) and not (folder / "shapes_build.json").exists():  # written last
         make_shapes(folder, train=100, val=20)
-    agree(strategy, True)  # wait for the chief
+    training.agree(strategy, True)  # wait for the chief
     return folder
 
 
-def _load(folder: Path, settings: TrainConfig, overfit: bool) -> dict:
-    """The data; with --overfit, captions of as many images."""
-    from tfcap.data import coco
+def _load(folder: Path, config: TrainConfig, overfit: bool) -> dict[str, Any]:
+    """The data; with --overfit, captions of as many images and nothing to validate on."""
+    from tfcap import load_coco_data
 
-    most = None if overfit else settings.max_train
-    data = coco.load_coco_data(folder, most, seed=settings.seed)
+    data = load_coco_data(folder, None if overfit else config.max_train, seed=config.seed)
     if "train_captions" not in data:
         raise ValueError(
             f"--data {folder} has no training captions: name a folder with the split train, as "
             "python -m tfcap.datasets builds it"
         )
     if overfit:
-        rows = _of_distinct_images(data, settings.max_train or 50, settings.seed)
+        rows = _of_distinct_images(data, config.max_train or 50, config.seed)
         for key in ("train_captions", "train_image_idxs"):
             data[key] = data[key][rows]
-    elif "val_captions" not in data:
+        return {key: value for key, value in data.items() if not key.startswith("val_")}
+    if "val_captions" not in data:
         raise ValueError(
             f"--data {folder} has no captions to validate on: build it again with some images in the "
             "split val, or with no splits given, where python -m tfcap.datasets draws them"
@@ -263,8 +266,8 @@ def _load(folder: Path, settings: TrainConfig, overfit: bool) -> dict:
     return data
 
 
-def _of_distinct_images(data: dict, count: int, seed: int) -> np.ndarray:
-    """Places of `count` training captions, no two of one image, drawn by the seed."""
+def _of_distinct_images(data: Mapping[str, Any], count: int, seed: int) -> np.ndarray:
+    """The rows of `count` training captions, no two of one image, drawn by the seed."""
     import numpy as np
 
     images = np.asarray(data["train_image_idxs"])
@@ -272,180 +275,44 @@ def _of_distinct_images(data: dict, count: int, seed: int) -> np.ndarray:
     _, first = np.unique(images[order], return_index=True)
     rows = order[np.sort(first)[:count]]
     if len(rows) < count:
-        raise ValueError(f"--overfit needs {count} images, but the data has {len(rows)}")
+        raise ValueError(
+            f"--overfit needs captions of {count} images, but the data has those of {len(rows)}: give "
+            "a smaller --max-train"
+        )
     return np.sort(rows)
 
 
-class Run:
-    """A training run as the command shows and writes it: epochs, scores, the best weights, a curve."""
+def _references(data: Mapping[str, Any], quiet: bool) -> dict[int, list[str]] | None:
+    from tfcap.training import validation_references
 
-    def __init__(
-        self,
-        trainer: Trainer,
-        out: OutputFolder,
-        folder: Path,
-        quiet: bool,
-        overfit: bool,
-        tensorboard: bool,
-    ) -> None:
-        self.trainer, self.out, self.folder = trainer, out, folder
-        self.quiet, self.overfit = quiet, overfit
-        self.references: dict[int, list[str]] = {}
-        self.summaries: Any = None
-        if trainer.is_chief:
-            self.references = {} if overfit else _references(trainer.data, quiet)
-            self.summaries = _summaries(out.path / "tensorboard") if tensorboard else None
-
-    def to_the_end(self) -> int:
-        """Trains the epochs that are left; returns the command's status."""
-        trainer, settings = self.trainer, self.trainer.settings
-        self._say(
-            f"{len(trainer.data['train_captions']):,} captions, {len(trainer.data['word_to_idx']):,} "
-            f"words, {trainer.steps_per_epoch()} steps an epoch, "
-            f"{trainer.model.count_params():,} weights"
-        )
-        first = trainer.progress.epoch
-        while trainer.progress.epoch < settings.epochs:
-            if trainer.agree(self._has_stalled()):
-                self._say(f"stopped: no improvement in {settings.patience} epochs")
-                break
-            self._epoch()
-        if not trainer.is_chief:
-            return 0
-        if trainer.progress.epoch == first:  # the run may have been killed before it wrote them
-            self._write_results()
-        losses = trainer.progress.losses
-        best = trainer.progress.best_epoch
-        self._say(f"written  {self.out.path}: the captioner of epoch {best}, losses.png")
-        if self.overfit and not losses[-1] < OVERFITTED:
-            print(f"the loss is {losses[-1]:.3f}, not below {OVERFITTED}", file=sys.stderr)
-            return 1
-        return 0
-
-    def _epoch(self) -> None:
-        trainer, state = self.trainer, self.trainer.progress
-        steps, first, begun = trainer.steps_per_epoch(), state.batch, time.monotonic()
-        epochs = trainer.settings.epochs
-        to_do = steps * (epochs - state.epoch)
-        heading = f"epoch {state.epoch + 1} of {epochs}"
-        with progress(f"{heading} ...", self.quiet) as show:
-
-            def shown(batch: int, loss: float, speed: float) -> None:
-                left = (time.monotonic() - begun) / (batch - first) * (to_do - batch)
-                show(
-                    f"{heading}, step {batch} of {steps}, loss {loss:.3f}, {speed:,.0f} words/s, "
-                    f"{left / 60:.0f} min left"
-                )
-
-            results = {"epoch": state.epoch + 1, "loss": trainer.train_epoch(shown)}
-            if trainer.is_chief:
-                show(f"{heading}, validating ...")
-                results |= self._validated()
-            trainer.check(results)
-            if trainer.is_chief:
-                self._keep_if_best(results)
-                if self.summaries:
-                    self.summaries(results)
-        results["seconds"] = time.monotonic() - begun
-        trainer.end_epoch(results)
-        if trainer.is_chief:
-            self._write_results()
-        self._say(
-            "  ".join(
-                f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value:3d}"
-                for name, value in results.items()
-            )
-        )
-
-    def _validated(self) -> dict[str, float]:
-        """Loss and CIDEr on the validation set; --overfit has none."""
-        if self.overfit:
-            return {}
-        results = {"val_loss": self.trainer.validation_loss()}
-        if self.references:
-            from tfcap.data.coco import decode_captions
-            from tfcap.metrics.scores import score_captions
-
-            model, images = self.trainer.model, list(self.references)
-            words = model.sample(self.trainer.data["val_features"][images])
-            said = dict(zip(images, decode_captions(words, model.idx_to_word), strict=True))
-            results |= score_captions(said, self.references, metrics=("CIDEr",))
-        return results
-
-    def _keep_if_best(self, results: dict[str, float]) -> None:
-        """Keeps the weights of the highest CIDEr, or where there is none of the lowest loss."""
-        progress = self.trainer.progress
-        score = results.get("CIDEr", -results.get("val_loss", results["loss"]))
-        if progress.best is None or score > progress.best:
-            if progress.best is None:
-                self.trainer.save()  # no run could go on from a captioner alone
-            progress.best, progress.best_epoch = score, int(results["epoch"])
-            self.trainer.model.save_pretrained(self.out.path)
-
-    def _has_stalled(self) -> bool:
-        patience, progress = self.trainer.settings.patience, self.trainer.progress
-        return bool(patience) and progress.epoch - progress.best_epoch >= patience
-
-    def _write_results(self) -> None:
-        from visualization.plotting import png
-
-        trainer, state = self.trainer, self.trainer.progress
-        lines = ["step,loss", *(f"{k + 1},{loss!r}" for k, loss in enumerate(state.losses))]
-        self.out.write("losses.csv", "\n".join([*lines, ""]).encode())
-        figure = loss_figure(state.losses, state.history)
-        self.out.write("losses.png", png(figure))
-        record = {
-            "command": "tfcap.train",
-            "settings": dataclasses.asdict(trainer.settings),
-            "data": {"folder": str(self.folder), "fingerprint": trainer.fingerprint},
-            "captions": len(trainer.data["train_captions"]),
-            "encoder": trainer.data.get("encoder"),
-            "history": state.history,
-            "best_epoch": state.best_epoch,
-            "steps": state.step,
-        }
-        self.out.write_json("train.json", record)
-
-    def _say(self, text: str) -> None:
-        if not self.quiet:
-            print(text, flush=True)
-
-
-def loss_figure(losses: Sequence[float], history: Sequence[Mapping[str, float]]) -> Figure:
-    """The loss of every training step, and after each epoch that of the validation set.
-
-    Args:
-        losses: one a step.
-        history: one an epoch, with "val_loss" where there is one.
-    """
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(8, 5), layout="compressed")
-    axes = figure.subplots()
-    width = max(1, len(losses) // 100)
-    smooth = np.convolve(losses, np.full(width, 1 / width), "valid")
-    axes.plot(range(1, len(losses) + 1), losses, "C0", linewidth=1, alpha=1 if width == 1 else 0.3)
-    axes.plot(range(width, len(losses) + 1), smooth, "C0", label="training")
-    validated = [epoch["val_loss"] for epoch in history if "val_loss" in epoch]
-    if validated:
-        steps = [len(losses) * (k + 1) / len(validated) for k in range(len(validated))]
-        axes.plot(steps, validated, "C1o-", label="validation")
-        axes.legend()
-    axes.set_xlabel("step")
-    axes.set_ylabel("loss: cross entropy of a caption")
-    axes.set_title("Training loss history")
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    return figure
-
-
-def _summaries(folder: Path) -> Any:
-    """Writes what TensorBoard shows; raises ImportError where it is not installed."""
     try:
-        import tensorboard  # noqa: F401
-    except ImportError:
-        raise ImportError("--tensorboard needs TensorBoard: pip install tensorboard") from None
+        return validation_references(data)
+    except ImportError as error:
+        if not quiet:
+            print(f"no CIDEr, the validation loss decides: {error}", flush=True)
+        return None
+
+
+def _reporter(trainer: Trainer, show: Callable[[str], None]) -> Callable[[float, float], None]:
+    """Shows where the run is after each step, and how long it may still take."""
+    begun, first = time.monotonic(), trainer.state.step
+    steps, epochs = trainer.steps_per_epoch, trainer.config.epochs
+
+    def report(loss: float, speed: float) -> None:
+        state = trainer.state
+        to_do = steps * (epochs - state.epoch) - state.batch
+        left = (time.monotonic() - begun) / (state.step - first) * to_do
+        show(
+            f"epoch {state.epoch + 1} of {epochs}, "
+            + (f"step {state.batch} of {steps}" if state.batch < steps else "validating ...")
+            + f", loss {loss:.3f}, {speed:,.0f} words/s, {left / 60:.0f} min left"
+        )
+
+    return report
+
+
+def _summaries(folder: Path) -> Callable[[Mapping[str, float]], None]:
+    """Writes what TensorBoard shows."""
     from visualization.backend import tf
 
     writer = tf.summary.create_file_writer(str(folder))
@@ -459,20 +326,25 @@ def _summaries(folder: Path) -> Any:
     return write
 
 
-def _references(data: Mapping[str, Any], quiet: bool) -> dict[int, list[str]]:
-    """The captions of at most `SCORED_IMAGES` validation images; none where CIDEr cannot be had."""
-    from tfcap.metrics import scores as metrics
+def _write_results(out: OutputFolder, trainer: Trainer, folder: Path) -> None:
+    from tfcap.plotting import loss_figure
+    from visualization.plotting import png
 
-    try:
-        metrics.score_captions({0: "a"}, {0: ["a"]}, metrics=("CIDEr",))
-    except ImportError as error:
-        if not quiet:
-            print(f"no CIDEr, the validation loss decides: {error}", flush=True)
-        return {}
-    references = metrics.references_by_image(data, "val")
-    images = sorted(references)
-    step = max(1, len(images) // SCORED_IMAGES)
-    return {image: references[image] for image in images[::step][:SCORED_IMAGES]}
+    state = trainer.state
+    lines = ["step,loss", *(f"{k + 1},{loss!r}" for k, loss in enumerate(state.losses))]
+    out.write("losses.csv", "\n".join([*lines, ""]).encode())
+    out.write("losses.png", png(loss_figure(state.losses, state.history)))
+    record = {
+        "command": "tfcap.train",
+        "settings": dataclasses.asdict(trainer.config),
+        "data": {"folder": str(folder), "fingerprint": trainer.fingerprint},
+        "captions": len(trainer.data["train_captions"]),
+        "encoder": trainer.data.get("encoder"),
+        "history": state.history,
+        "best_epoch": state.best_epoch,
+        "steps": state.step,
+    }
+    out.write_json("train.json", record)
 
 
 if __name__ == "__main__":

@@ -1,333 +1,332 @@
-"""The training loop: one step for one device or many, and a state from which it goes on exactly."""
+"""The training loop of a captioner: one compiled step, on one device or many, and its epochs."""
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import functools
-import hashlib
-import io
-import json
 import math
+import os
+import random
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
-from tfcap.data.coco import caption_dataset
-from tfcap.data.lazy_array import blocks
+from tfcap.data.batches import caption_dataset
+from tfcap.data.coco import decode_captions
+from tfcap.metrics.results import references_by_image
+from tfcap.metrics.scores import check_installed, score_captions
 from tfcap.model import CaptioningRNN
+from tfcap.train_state import SavedState, TrainConfig, TrainState, evenly_spread, fingerprint
 from visualization.backend import keras, tf
-from visualization.cli.output import OutputFolder
+from visualization.files.atomic import make_folder
 
-STATE = "state.npz"
-LARGEST_STATE = 2**34  # bytes
+__all__ = ["DivergedError", "Trainer", "agree", "is_chief", "validation_references"]
 
-
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """What decides a run; two runs with the same settings and data give the same losses."""
-
-    cell: str = "lstm"
-    hidden_dim: int = 512
-    wordvec_dim: int = 256
-    epochs: int = 15
-    batch_size: int = 128
-    learning_rate: float = 1e-3
-    decay: float = 1.0  # the learning rate's factor from one epoch to the next
-    dropout: float = 0.5
-    weight_decay: float = 0.0
-    clip_norm: float = 5.0  # of all gradients together; 0: not clipped
-    label_smoothing: float = 0.0
-    precision: str = "float32"
-    max_train: int | None = None
-    patience: int = 5  # epochs without improvement; 0: never stops early
-    seed: int = 0
-
-
-@dataclasses.dataclass
-class TrainState:
-    """Where a run is."""
-
-    step: int = 0  # steps done in all
-    epoch: int = 0
-    batch: int = 0  # batches done of this epoch
-    best: float | None = None
-    best_epoch: int = 0
-    losses: list[float] = dataclasses.field(default_factory=list)  # one a step
-    history: list[dict[str, float]] = dataclasses.field(default_factory=list)  # one an epoch
-
-
-READING_ERRORS = tf.errors.InvalidArgumentError, tf.errors.UnknownError
+Batch = tuple[Any, Any]  # features (n, D), captions (n, L)
+SCORED_IMAGES = 1000  # of the validation set, after each epoch
+VALIDATION_BATCH = 256
+MOMENTS_IMAGES = 10_000  # for the features' mean and standard deviation
 
 
 class DivergedError(ValueError):
-    """The loss is no number any more."""
+    """The loss or the weights became NaN or infinite."""
 
 
 class Trainer:
-    """Trains a captioner on the captions of `data`, a dictionary as `load_coco_data` gives it.
+    """Trains a captioner; its folder then holds the best captioner and the state to go on from.
+
+    The random generators of the caller (Python's, NumPy's, TensorFlow's, Keras's) are left as they are.
 
     Args:
-        settings: what decides the run.
-        data: training captions and features.
-        out: where the state goes.
+        config: the settings.
+        data: as `load_coco_data` returns it. Without "val_captions", the training loss decides which
+            epoch is the best.
+        folder: where the captioner and the state are written; made if missing.
         strategy: a ``tf.distribute.Strategy``; by default one device.
-        save_every: seconds between savings of the state; 0 saves after every step.
+        references: image -> its captions, for the CIDEr that then decides which epoch is the best; see
+            `validation_references`.
+        save_every: seconds between saved states within an epoch; 0 saves one after every step.
 
-    Raises ValueError where settings do not fit.
+    Attributes:
+        model: the captioner.
+        state: how far the run has come.
+        is_chief: whether this process is the one that writes.
+
+    Raises:
+        ValueError: a setting is out of range.
+        OSError: the folder cannot be written to.
+
+    Example:
+        >>> import tempfile
+        >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "<UNK>": 3, "dog": 4}
+        >>> data = {"word_to_idx": words, "train_features": np.ones((2, 3), np.float32)}
+        >>> data["train_captions"] = np.array([[1, 4, 2], [1, 4, 2]], np.int32)
+        >>> data["train_image_idxs"] = np.array([0, 1])
+        >>> config = TrainConfig(hidden_dim=4, wordvec_dim=4, epochs=2)
+        >>> trainer = Trainer(config, data, tempfile.mkdtemp())
+        >>> [results["epoch"] for results in trainer.epochs()]
+        [1, 2]
     """
 
     def __init__(
         self,
-        settings: TrainConfig,
+        config: TrainConfig,
         data: Mapping[str, Any],
-        out: OutputFolder,
+        folder: str | os.PathLike[str],
+        *,
         strategy: Any = None,
+        references: Mapping[int, list[str]] | None = None,
         save_every: float = 60,
     ) -> None:
-        self.settings, self.data, self.out = settings, data, out
+        self.config, self.data, self.folder = config, data, make_folder(folder)
         self.strategy = strategy or tf.distribute.get_strategy()
-        self.save_every = save_every
-        self.progress = TrainState()
-        keras.utils.set_random_seed(settings.seed)
-        with self.strategy.scope():
+        self.references, self.save_every = references, save_every
+        self.is_chief = is_chief(self.strategy)
+        self.state = TrainState()
+        with self.strategy.scope(), _seeded(config.seed):
             self.model = self._model()
-            self.model.compile(self._optimizer())
+            self.model.compile(
+                keras.optimizers.Adam(
+                    config.learning_rate,
+                    weight_decay=config.weight_decay or None,
+                    global_clipnorm=config.clip_norm or None,
+                )
+            )
             self.model.optimizer.build(self.model.trainable_variables)
-
-    @property
-    def is_chief(self) -> bool:
-        return is_chief(self.strategy)
+        ids = self.strategy.experimental_distribute_values_from_function(
+            lambda context: context.replica_id_in_sync_group
+        )
+        # The replicas of this process; each reads a part, a shard, of every batch.
+        self._replicas = tuple(map(int, self.strategy.experimental_local_results(ids)))
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """That of the data."""
+        """The `fingerprint` of the data."""
         return fingerprint(self.data)
 
+    @functools.cached_property
     def steps_per_epoch(self) -> int:
-        return len(self._dataset(epoch=0, start=0, shard=0))
+        return len(caption_dataset(self.data, **self._reading(0)))
 
-    def train_epoch(self, show: Callable[[int, float, float], None]) -> float:
-        """Does what is left of the epoch, and returns its mean loss over the batches.
+    def epochs(
+        self, report: Callable[[float, float], None] = lambda loss, speed: None
+    ) -> Iterator[dict[str, float]]:
+        """Trains the epochs that are left, until the results stop improving.
 
-        `show(batch, loss, words a second)` is called after each step. Raises DivergedError, with
-        the step and the likely cause; the state is then that of the last saving, and weights that
-        are no numbers are never saved.
+        Args:
+            report: called after each step with its loss and the words a second of this epoch.
+
+        Yields:
+            After each epoch, once its state is saved: "epoch", "loss" (the mean over its batches),
+            "seconds", and in the chief, where there is a validation set, "val_loss" and "CIDEr".
+
+        Raises:
+            DivergedError: with the step and the likely cause. The state remains that of the last
+                save; weights that are NaN or infinite are never saved.
+            ValueError, OSError: the data cannot be read any more.
         """
-        settings, progress = self.settings, self.progress
-        rate = settings.learning_rate * settings.decay**progress.epoch
-        self.model.optimizer.learning_rate = rate
-        saved = time.monotonic()
-        words, started = 0, time.monotonic()
-        for batch in self._batches():
-            loss, real = (float(value) for value in self._compiled(*batch))
-            progress.step += 1
-            if not math.isfinite(loss):
-                raise self._diverged("the loss is no number", batch)
-            progress.batch += 1
-            progress.losses.append(loss)
-            words += int(real)
-            show(progress.batch, loss, words / (time.monotonic() - started))
-            if time.monotonic() - saved >= self.save_every and self._has_finite_weights():
-                self.save()
-                saved = time.monotonic()
-        if not self._has_finite_weights():  # the last step's loss is that before it
-            raise self._diverged("weights are no numbers")
-        return float(np.mean(progress.losses[-progress.batch :]))
-
-    def validation_loss(self) -> float:
-        """The mean loss of the validation set's captions."""
-        total, count = 0.0, 0
-        for features, captions in caption_dataset(self.data, "val", 256, shuffle=False):
-            total += float(self._summed(features, captions))
-            count += len(captions)
-        return total / count
-
-    def check(self, results: Mapping[str, float]) -> None:
-        """Raises DivergedError in every process if one of the chief's results is no number."""
-        if self.agree(not all(map(math.isfinite, results.values()))):
-            raise self._diverged("the validation loss is no number")
-
-    def end_epoch(self, results: dict[str, float]) -> None:
-        """Saves the state at the end of an epoch that gave these results."""
-        self.progress.history.append(results)
-        self.progress.epoch += 1
-        self.progress.batch = 0
-        self.save()
-
-    def agree(self, stop: bool) -> bool:
-        return agree(self.strategy, stop)
-
-    # ---- the state
+        while self.state.epoch < self.config.epochs and not agree(
+            self.strategy, self._has_stalled()
+        ):
+            begun = time.monotonic()
+            results = {"epoch": self.state.epoch + 1, "loss": self._train_epoch(report)}
+            if self.is_chief:
+                results |= self._validate()
+            if agree(self.strategy, not all(map(math.isfinite, results.values()))):
+                raise self._diverged("the validation loss is NaN or infinite")
+            if self.is_chief:
+                self._keep_if_best(results)
+            results["seconds"] = time.monotonic() - begun
+            self.state.history.append(results)
+            self.state.epoch += 1
+            self.state.batch = 0
+            self.save()
+            yield results
 
     def save(self) -> None:
-        """Writes weights, optimizer, random state and place, so that `load` goes on exactly."""
-        if not self.is_chief:
-            return
-        about = {
-            "settings": dataclasses.asdict(self.settings),
-            "progress": dataclasses.asdict(self.progress),
-            "data": self.fingerprint,
-        }
-        arrays = {f"variable {k}": np.asarray(v) for k, v in enumerate(self._variables())}
-        buffer = io.BytesIO()
-        np.savez(buffer, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
-        self.out.write(STATE, buffer.getvalue())
+        """Writes weights, optimizer, random state and progress, from which `load` goes on exactly."""
+        if self.is_chief:
+            arrays = [np.asarray(variable) for variable in self._variables()]
+            SavedState.write(self.folder, self.config, self.state, self.fingerprint, arrays)
 
-    def load(self, state: State) -> None:
-        """Goes on from a state; raises ValueError if it is of other data or another network."""
-        if state.data != self.fingerprint:
+    def load(self, saved: SavedState) -> None:
+        """Goes on from a saved state; raises ValueError if its data or its network are others."""
+        if saved.data != self.fingerprint:
             raise ValueError(
-                f"{state.path} is of a run on other data: give --data the folder of that run"
+                f"{saved.path} belongs to a run on other data: name the data folder of that run"
             )
-        arrays = state.arrays([tuple(variable.shape) for variable in self._variables()])
-        for variable, array in zip(self._variables(), arrays, strict=True):
+        variables = self._variables()
+        arrays = saved.arrays([tuple(variable.shape) for variable in variables])
+        for variable, array in zip(variables, arrays, strict=True):
             variable.assign(array)
-        self.progress = TrainState(**state.progress)
+        self.state = saved.state
 
     def _variables(self) -> list[Any]:
         """All that steps change: weights, dropout's random state, the optimizer's variables."""
         model = [v for v in self.model.variables if v.path.split("/")[0] != "loss"]
         return [*model, *self.model.optimizer.variables]
 
-    # ---- a step
-
     def _model(self) -> CaptioningRNN:
-        settings = self.settings
-        width = self.data["train_features"].shape[1]
-        mean, std = _moments(self.data["train_features"])
+        features = self.data["train_features"]
+        some = np.asarray(evenly_spread(features, MOMENTS_IMAGES), np.float64)
         return CaptioningRNN(
             self.data["word_to_idx"],
-            width,
-            settings.wordvec_dim,
-            settings.hidden_dim,
-            settings.cell,
-            dropout=settings.dropout,
-            label_smoothing=settings.label_smoothing,
-            feature_mean=mean,
-            feature_std=std,
+            features.shape[1],
+            self.config.wordvec_dim,
+            self.config.hidden_dim,
+            self.config.cell,
+            dropout=self.config.dropout,
+            label_smoothing=self.config.label_smoothing,
+            feature_mean=some.mean(0),  # (D,)
+            feature_std=np.maximum(some.std(0), 1e-3),  # (D,)
             encoder=self.data.get("encoder"),
-            dtype=settings.precision,
+            dtype=self.config.precision,
         )
 
-    def _optimizer(self) -> keras.optimizers.Optimizer:
-        return keras.optimizers.Adam(
-            self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay or None,
-            global_clipnorm=self.settings.clip_norm or None,
-        )
+    # ---- an epoch
+
+    def _train_epoch(self, report: Callable[[float, float], None]) -> float:
+        """Does what is left of the epoch; returns its mean loss over the batches."""
+        state = self.state
+        self.model.optimizer.learning_rate = self._learning_rate()
+        started = saved = time.monotonic()
+        words = 0.0
+        order = {"epoch": state.epoch, "start": state.batch}
+        for batches in _batches(self.data, [self._reading(k) | order for k in self._replicas]):
+            loss, count = (float(value) for value in self.train_step(batches))
+            state.step += 1
+            if not math.isfinite(loss):
+                raise self._diverged("the loss is NaN or infinite", batches)
+            state.batch += 1
+            state.losses.append(loss)
+            words += count
+            report(loss, words / (time.monotonic() - started))
+            if time.monotonic() - saved >= self.save_every and self._has_finite_weights():
+                self.save()
+                saved = time.monotonic()
+        if not self._has_finite_weights():  # the last step's loss is that before it
+            raise self._diverged("weights are NaN or infinite")
+        return float(np.mean(state.losses[-state.batch :]))
+
+    def _reading(self, replica: int) -> dict[str, Any]:
+        """How `caption_dataset` reads the batches of one replica."""
+        return {
+            "batch_size": self.config.batch_size,
+            "seed": self.config.seed,
+            "shard": (replica, self.strategy.num_replicas_in_sync),
+        }
+
+    def _learning_rate(self) -> float:
+        return self.config.learning_rate * self.config.decay**self.state.epoch
+
+    def _validate(self) -> dict[str, float]:
+        """The mean loss of the validation captions, and the CIDEr of greedy sentences."""
+        if "val_captions" not in self.data:
+            return {}
+        total, count = 0.0, 0
+        reading = {"split": "val", "batch_size": VALIDATION_BATCH, "shuffle": False}
+        for ((features, captions),) in _batches(self.data, [reading]):
+            total += float(self._summed_loss(features, captions))
+            count += len(captions)
+        results = {"val_loss": total / count}
+        if self.references:
+            images = list(self.references)
+            tokens = self.model.sample(self.data["val_features"][images])
+            sentences = decode_captions(tokens, self.model.idx_to_word)
+            predictions = dict(zip(images, sentences, strict=True))
+            results |= score_captions(predictions, self.references, metrics=("CIDEr",))
+        return results
+
+    def _keep_if_best(self, results: Mapping[str, float]) -> None:
+        """Keeps the weights of the highest CIDEr, or where there is none, of the lowest loss."""
+        score = results.get("CIDEr", -results.get("val_loss", results["loss"]))
+        if self.state.best is None or score > self.state.best:
+            if self.state.best is None:
+                self.save()  # no run could go on from a captioner alone
+            self.state.best, self.state.best_epoch = score, int(results["epoch"])
+            self.model.save_pretrained(self.folder)
+
+    def _has_stalled(self) -> bool:
+        patience = self.config.patience
+        return bool(patience) and self.state.epoch - self.state.best_epoch >= patience
+
+    # ---- a step
 
     @functools.cached_property
-    def _summed(self) -> Any:
-        return tf.function(self.model.summed_loss, reduce_retracing=True, autograph=False)
+    def train_step(self) -> Any:
+        """One step on a batch, compiled: the parts of this process's replicas -> loss, words."""
+        parts = (self._signature(),) * len(self._replicas)
+        return tf.function(self._replicated, input_signature=[parts], autograph=False)
 
     @functools.cached_property
-    def _compiled(self) -> Any:
-        return tf.function(self._replicated, reduce_retracing=True, autograph=False)
+    def _summed_loss(self) -> Any:
+        function = self.model.summed_loss
+        return tf.function(function, input_signature=self._signature(), autograph=False)
 
-    def _replicated(self, features: Any, captions: Any) -> tuple[Any, Any]:
-        """One step on every replica's rows: the batch's loss, and the words it had."""
+    def _signature(self) -> Batch:
+        """Any number of rows and any length, so that TensorFlow traces a function only once."""
+        width = self.data["train_features"].shape[1]
+        return tf.TensorSpec((None, width), tf.float32), tf.TensorSpec((None, None), tf.int32)
 
-        def step(features: Any, captions: Any) -> tuple[Any, Any]:
-            replicas = tf.distribute.get_replica_context()
+    def _replicated(self, batches: tuple[Batch, ...]) -> Batch:
+        def step(features: Any, captions: Any) -> Batch:
+            context = tf.distribute.get_replica_context()
             loss, _ = self.model.optimize(features, captions)
-            real = tf.reduce_sum(tf.cast(captions[:, 1:] != self.model.ids.null, tf.float32))
-            return replicas.all_reduce("SUM", loss), replicas.all_reduce("SUM", real)
+            words = tf.reduce_sum(tf.cast(captions[:, 1:] != self.model.ids.null, tf.float32))
+            return context.all_reduce("SUM", loss), context.all_reduce("SUM", words)
 
-        results = self.strategy.run(step, args=(features, captions))
-        loss, real = (self.strategy.experimental_local_results(result)[0] for result in results)
-        return loss, real
-
-    def _dataset(self, epoch: int, start: int, shard: int) -> Any:
-        return caption_dataset(
-            self.data,
-            "train",
-            self.settings.batch_size,
-            seed=self.settings.seed,
-            epoch=epoch,
-            start=start,
-            shard=(shard, self.strategy.num_replicas_in_sync),
-        )
-
-    def _batches(self) -> Iterator[tuple[Any, Any]]:
-        """The batches that are left of this epoch; of several replicas, each has its own rows."""
-        place = {"epoch": self.progress.epoch, "start": self.progress.batch}
-        if self.strategy.num_replicas_in_sync == 1:
-            yield from self._dataset(**place, shard=0)
-            return
-        shards: dict[int, Iterator] = {}
-
-        def rows(context: Any) -> tuple[Any, Any]:
-            shard = context.replica_id_in_sync_group
-            if shard not in shards:
-                shards[shard] = iter(self._dataset(**place, shard=shard))
-            return next(shards[shard])
-
-        for _ in range(self.steps_per_epoch() - self.progress.batch):
-            yield self.strategy.experimental_distribute_values_from_function(rows)
+        parts = iter(batches)
+        distribute = self.strategy.experimental_distribute_values_from_function
+        loss, words = self.strategy.run(step, args=distribute(lambda context: next(parts)))
+        first = self.strategy.experimental_local_results
+        return first(loss)[0], first(words)[0]
 
     def _has_finite_weights(self) -> bool:
         return all(np.isfinite(w.numpy()).all() for w in self.model.trainable_variables)
 
-    def _diverged(self, what: str, batch: tuple[Any, Any] | None = None) -> DivergedError:
-        """The error for a run that came to this, after its last step or in it, on this batch."""
-        what = f"step {self.progress.step}: {what}"
-        features = self.strategy.experimental_local_results(batch[0]) if batch else ()
-        if not all(np.isfinite(rows).all() for rows in features):
-            return DivergedError(f"{what}, nor are its features: build them again")
-        rate = self.settings.learning_rate * self.settings.decay**self.progress.epoch
+    def _diverged(self, what: str, batches: tuple[Batch, ...] = ()) -> DivergedError:
+        """The error for a run to which `what` happened after its last step, or on these batches."""
+        what = f"step {self.state.step}: {what}"
+        if not all(np.isfinite(features).all() for features, _ in batches):
+            return DivergedError(f"{what}, and so are its features: build them again")
         return DivergedError(
-            f"{what}, most likely because steps are too long: begin again with a --learning-rate "
-            f"below {rate:g}" + ("" if self.settings.clip_norm else " or with --clip-norm 5")
+            f"{what}, most likely because the steps are too large: start again with a learning rate "
+            f"below {self._learning_rate():g}"
+            + ("" if self.config.clip_norm else " or with gradients clipped to a norm of 5")
         )
 
 
-@dataclasses.dataclass(frozen=True)
-class State:
-    """What `Trainer.save` wrote, read without running anything of it."""
+def validation_references(
+    data: Mapping[str, Any], most: int = SCORED_IMAGES
+) -> dict[int, list[str]]:
+    """The captions of at most `most` validation images, evenly spread, for `Trainer`.
 
-    path: Path
-    settings: dict[str, Any]
-    progress: dict[str, Any]
-    data: str
+    Raises:
+        ImportError: the scorer of CIDEr is not installed.
+        ValueError: there is no validation set.
 
-    @classmethod
-    def read(cls, folder: Path) -> Self:
-        """Raises OSError if the folder holds no run, ValueError if its state is damaged."""
-        path = folder / STATE
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{folder}: holds no training run ({STATE} is missing): name the run's --out folder"
-            )
-        damaged = ValueError(f"{path} is damaged or not a training run's: begin again")
-        try:
-            if path.stat().st_size > LARGEST_STATE:
-                raise damaged
-            with np.load(path, allow_pickle=False) as file:
-                about = json.loads(str(file["about"]))
-            state = cls(path, about["settings"], about["progress"], about["data"])
-            TrainConfig(**state.settings), TrainState(**state.progress)
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-            raise damaged from error
-        return state
-
-    def arrays(self, shapes: list[tuple[int, ...]]) -> list[np.ndarray]:
-        """The variables, which must have these shapes."""
-        try:
-            with np.load(self.path, allow_pickle=False) as file:
-                arrays = [file[f"variable {k}"] for k in range(len(file.files) - 1)]
-        except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{self.path} is damaged: begin again") from error
-        if [array.shape for array in arrays] != shapes:
-            raise ValueError(f"{self.path} is of another network or another version: begin again")
-        return arrays
+    Example:
+        >>> data = {"val_captions": np.array([[1, 4, 2], [1, 5, 2]]), "val_image_idxs": [1, 0]}
+        >>> data |= {"val_features": np.ones((2, 3)), "val_urls": ["a.jpg", "b.jpg"]}
+        >>> data["idx_to_word"] = ["<NULL>", "<START>", "<END>", "<UNK>", "dog", "cat"]
+        >>> validation_references(data)
+        {0: ['cat'], 1: ['dog']}
+    """
+    check_installed()
+    references = references_by_image(data, "val")
+    images = sorted(references)[:: max(1, len(references) // most)][:most]
+    return {image: references[image] for image in images}
 
 
 def is_chief(strategy: Any) -> bool:
-    """Whether this process is the one of a strategy's that writes and reports."""
+    """Whether this process is the one among a strategy's that writes and reports.
+
+    Example:
+        >>> is_chief(tf.distribute.get_strategy())
+        True
+    """
     resolver: Any = getattr(strategy, "cluster_resolver", None)
     jobs = resolver.cluster_spec().jobs if resolver else []
     first = "chief" if "chief" in jobs else "worker"
@@ -335,7 +334,12 @@ def is_chief(strategy: Any) -> bool:
 
 
 def agree(strategy: Any, yes: bool) -> bool:
-    """What the chief says, for every process; each waits until all have asked."""
+    """What the chief says, in every process; each waits until all have asked.
+
+    Example:
+        >>> agree(tf.distribute.get_strategy(), True)
+        True
+    """
     if strategy.num_replicas_in_sync == 1:
         return yes
     vote = tf.constant(int(yes and is_chief(strategy)))
@@ -348,28 +352,24 @@ def agree(strategy: Any, yes: bool) -> bool:
     return bool(total() > 0)
 
 
-def fingerprint(data: Mapping[str, Any]) -> str:
-    """Tells data sets apart by vocabulary, encoder, training captions and some of the features."""
-    captions, features = data["train_captions"], data["train_features"]
-    told = [
-        sorted(data["word_to_idx"].items(), key=lambda item: item[1]),
-        str(data.get("encoder")),
-        [list(captions.shape), list(features.shape)],
-    ]
-    hashed = hashlib.sha256(json.dumps(told).encode())
-    for stored in (captions, data["train_image_idxs"]):
-        for block in blocks(stored):
-            hashed.update(np.ascontiguousarray(block, np.int32).data)
-    hashed.update(np.ascontiguousarray(_some(features, 100), np.float32).data)
-    return hashed.hexdigest()
+def _batches(
+    data: Mapping[str, Any], readings: list[dict[str, Any]]
+) -> Iterator[tuple[Batch, ...]]:
+    """The batches of several datasets side by side; errors of reading are those that were raised."""
+    errors: list[Exception] = []
+    datasets = [caption_dataset(data, **reading, on_error=errors.append) for reading in readings]
+    try:
+        yield from zip(*datasets, strict=True)
+    except tf.errors.OpError as error:  # in which TensorFlow has kept only the message of another
+        raise (errors or [error])[0] from None
 
 
-def _some(features: Any, most: int) -> np.ndarray:
-    """The features of at most so many images, evenly spread over all."""
-    return features[np.linspace(0, len(features) - 1, min(len(features), most)).astype(int)]
-
-
-def _moments(features: Any, most: int = 10_000) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each feature, over at most `most` images, both (D,)."""
-    rows = np.asarray(_some(features, most), np.float64)
-    return rows.mean(0), np.maximum(rows.std(0), 1e-3)
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Layers that are made meanwhile depend on the seed: Keras takes theirs from Python's generator."""
+    before = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(before)

@@ -1,7 +1,8 @@
-"""Class visualisation: an image that a network takes for a class, drawn from noise, and the command.
+"""CS231n's class visualisation: gradient ascent from noise on a class's score.
 
-The loop is CS231n's, after Simonyan et al. (2014), arXiv:1312.6034, section 2, and Yosinski et al.
-(2015), arXiv:1506.06579. The command draws in frequency space unless told otherwise: see `painting`.
+Simonyan, Vedaldi, Zisserman (2014), "Deep inside convolutional networks: visualising image
+classification models and saliency maps", arXiv:1312.6034, section 2; jitter and blur after Yosinski et
+al. (2015), "Understanding neural networks through deep visualization", arXiv:1506.06579.
 """
 
 from collections.abc import Callable
@@ -15,14 +16,20 @@ from visualization.gradients import (
     compiled,
     image_gradients,
     l2_norm,
-    scores_and_ascent,
+    logits_and_ascent,
 )
 from visualization.images.pixel_scaling import PixelScaling
-from visualization.images.preprocessing import preprocess_image
 from visualization.images.transforms import blur_image, jitter
-from visualization.input_checks import check_images, check_labels
+from visualization.input_checks import check_counts, check_images, check_labels, check_positive
 
-BATCH_SIZE = 8
+__all__ = [
+    "check_targets",
+    "class_visualization_update_step",
+    "create_class_visualization",
+    "draw_in_batches",
+]
+
+_CLASSES_AT_A_TIME = 8
 
 
 def create_class_visualization(
@@ -34,6 +41,7 @@ def create_class_visualization(
     blur_every: int = 10,
     max_jitter: int = 16,
     show_every: int = 25,
+    *,
     normalize: bool = False,
     seed: int = 0,
     preprocess: Callable[[Any], Any] | None = None,
@@ -43,16 +51,16 @@ def create_class_visualization(
 ) -> np.ndarray:
     """CS231n's class visualisation: gradient ascent on score - l2_reg |X|^2 from uniform noise.
 
-    Each iteration shifts the image by up to `max_jitter` - 1 pixels each way, takes one step, shifts
-    back and clips to valid pixels; every `blur_every` iterations the image is blurred (sigma 0.5).
-    The whole is compiled; no Python runs between the iterations. For other preprocessing than
-    SqueezeNet's, steps and regularisation are taken in proportion to the input's range. While the
-    class's score has no gradient (SqueezeNet's last ReLU can hold it at exactly 0, where the course's
-    loop stays for ever), the highest other score is lowered instead.
+    Each iteration shifts the image by up to `max_jitter` - 1 pixels in each direction, takes one step,
+    shifts back and clips to valid pixels; every `blur_every` iterations the image is blurred (sigma
+    0.5). The whole loop is compiled. For other preprocessing than SqueezeNet's, steps and
+    regularisation are scaled with the input's range. While the class's score has no gradient
+    (SqueezeNet's last ReLU can keep it at exactly 0, where the course's loop would stay forever), the
+    highest other score is lowered instead.
 
     Args:
-        target_y: a class, or several for a batch that is worked on together.
-        model: any Keras model with one output of shape (N, K).
+        target_y: a class, or several for a batch of images.
+        model: any Keras model with one output of shape (N, K), logits or a softmax.
         l2_reg: weight of the L2 regularisation.
         learning_rate: factor of the step.
         num_iterations: how many steps.
@@ -60,53 +68,50 @@ def create_class_visualization(
         max_jitter: shifts are drawn from 0 .. max_jitter - 1.
         show_every: how often `on_frame` is called.
         normalize: divide each step by its L2 norm, so that `learning_rate` is its length. The
-            pictures are clearer; the course does without.
+            pictures are clearer; the course does not do it.
         seed: of the noise and the shifts; every class of a batch has the same.
         preprocess: pixels to the model's input; by default SqueezeNet's `preprocess_image`.
         bounds: the pixel values that `preprocess` expects for black and white.
         image_shape: (H, W, C), for a model that takes images of any size.
         on_frame: called with the number of iterations done and the images so far, as they are
-            returned, after the first iteration, every `show_every` and the last; for more than
-            `BATCH_SIZE` classes, with those being worked on.
+            returned, after the first iteration, every `show_every`, and the last. More than eight
+            classes are drawn eight at a time, and it is given those being drawn.
 
     Returns:
-        The images as the model's input, float32 (N, H, W, C), one for each class; for pixels use
-        `deprocess_image`.
+        The images as the model's input, float32 (N, H, W, C), one for each class; `deprocess_image`
+        makes pixels of SqueezeNet's.
 
     Raises:
         ValueError: a class that does not exist, or a number out of its range.
         TypeError: target_y is not of integers.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> settings = {"num_iterations": 2, "preprocess": lambda pixels: pixels / 255}
+        >>> create_class_visualization([0, 2], model, **settings).shape
+        (2, 4, 4, 3)
     """
-    check_positive(
-        learning_rate=learning_rate, num_iterations=num_iterations, max_jitter=max_jitter
-    )
-    if l2_reg < 0 or blur_every < 0 or show_every < 1:
+    check_positive(learning_rate=learning_rate)
+    check_counts(num_iterations=num_iterations, max_jitter=max_jitter, show_every=show_every)
+    if l2_reg < 0 or blur_every < 0:
         raise ValueError(
-            f"l2_reg is {l2_reg}, blur_every {blur_every} and show_every {show_every}, expected "
-            "at least 0, 0 and 1"
+            f"l2_reg is {l2_reg} and blur_every {blur_every}, expected numbers of at least 0"
         )
-    targets, shape = target_classes(target_y, model, image_shape)
-    scale = PixelScaling(preprocess or preprocess_image, bounds, shape[2])
+    targets, shape = check_targets(target_y, model, image_shape)
+    scaling = PixelScaling(preprocess, bounds, shape[2])
     generator = np.random.default_rng(seed)
-    start = scale.to_input(255 * generator.random((1, *shape)))
+    noise = scaling.to_input(255 * generator.random((1, *shape)))
     shifts = generator.integers(0, max_jitter, (num_iterations, 2), dtype=np.int32)
     steps = compiled(model, _build_steps, normalize)
     settings = np.float32(l2_reg), np.float32(learning_rate), np.int32(blur_every)
-    range_of_input = np.float32(scale.width), scale.low, scale.high
+    input_range = np.float32(scaling.relative_range), scaling.lower, scaling.upper
 
-    parts = []
-    for first in range(0, len(targets), BATCH_SIZE):
-        chosen = targets[first : first + BATCH_SIZE]
-        X: Any = np.repeat(start, len(chosen), axis=0)
-        done = 0
-        for until in frame_times(num_iterations, show_every, on_frame is not None):
-            progress = np.int32(done), np.int32(until)
-            X = steps(X, chosen, shifts, *progress, *settings, *range_of_input)
-            done = until
-            if on_frame:
-                on_frame(done, X.numpy())
-        parts.append(X.numpy())
-    return np.concatenate(parts)
+    def advance(X: Any, chosen: np.ndarray, done: np.int32, until: np.int32) -> tuple[Any, Any]:
+        X = steps(X, chosen, shifts, done, until, *settings, *input_range)
+        return X, X
+
+    start = lambda count: np.repeat(noise, count, axis=0)  # noqa: E731
+    return draw_in_batches(targets, start, advance, num_iterations, show_every, on_frame)
 
 
 def class_visualization_update_step(
@@ -116,7 +121,7 @@ def class_visualization_update_step(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        model: any Keras model with one output of shape (N, K).
+        model: any Keras model with one output of shape (N, K), logits or a softmax.
         target_y: the class, or one for each image.
         l2_reg: weight of the L2 regularisation.
         learning_rate: factor of the step.
@@ -127,6 +132,11 @@ def class_visualization_update_step(
     Raises:
         ValueError: X or target_y do not fit the model.
         TypeError: target_y is not of integers.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((1, 1, 3)), keras.layers.Flatten()])
+        >>> class_visualization_update_step(np.ones((1, 1, 1, 3)), model, 2, 0.25, 1.0).tolist()
+        [[[[0.5, 0.5, 1.5]]]]
     """
     gradients, _ = image_gradients(X, target_y, model)
     changed = X + learning_rate * (gradients - 2 * l2_reg * X)
@@ -146,52 +156,83 @@ def _build_steps(get_model: Callable[[], keras.Model], normalize: bool) -> Calla
         l2_reg: tf.Tensor,
         learning_rate: tf.Tensor,
         blur_every: tf.Tensor,
-        width: tf.Tensor,  # of the input's range, beside SqueezeNet's
-        low: tf.Tensor,  # (C,)
-        high: tf.Tensor,  # (C,)
+        relative_range: tf.Tensor,
+        lower: tf.Tensor,  # (C,), the input for black
+        upper: tf.Tensor,  # (C,), and for white
     ) -> tf.Tensor:
+        # Broadcasting three numbers along the last axis takes longer than the rest of a step.
+        lower, upper = (tf.broadcast_to(bound, tf.shape(X)[1:]) for bound in (lower, upper))
+
         def step(t: tf.Tensor, X: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             ox, oy = shifts[t, 0], shifts[t, 1]
             X = jitter(X, ox, oy)
-            _, gradient = scores_and_ascent(get_model(), X, targets)
-            gradient = width**2 * gradient - 2 * l2_reg * X  # as for an input of SqueezeNet's width
+            _, ascent = logits_and_ascent(get_model(), X, targets)
+            ascent = relative_range**2 * ascent - 2 * l2_reg * X  # as for SqueezeNet's input
             if normalize:
-                gradient = width * tf.math.divide_no_nan(gradient, l2_norm(gradient))
-            X = jitter(X + learning_rate * gradient, -ox, -oy)
-            X = tf.minimum(tf.maximum(X, lowest), highest)
+                ascent = relative_range * tf.math.divide_no_nan(ascent, l2_norm(ascent))
+            X = jitter(X + learning_rate * ascent, -ox, -oy)
+            X = tf.minimum(tf.maximum(X, lower), upper)
             blurs = (blur_every > 0) & (tf.math.floormod(t, tf.maximum(blur_every, 1)) == 0)
             return t + 1, tf.cond(blurs, lambda: blur_image(X, sigma=0.5), lambda: X)
 
-        # Broadcasting three numbers along the last axis takes longer than the rest of a step.
-        lowest, highest = (tf.broadcast_to(bound, tf.shape(X)[1:]) for bound in (low, high))
         return tf.while_loop(lambda t, X: t < until, step, (done, X))[1]
 
     return steps
 
 
-def target_classes(
+# ------------------------------------------------------------ shared with `painting`
+
+
+def check_targets(
     target_y: Any, model: keras.Model, image_shape: tuple[int, int, int] | None
 ) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """The classes, int32 (N,), and the shape of the images (H, W, C)."""
-    taken = getattr(model, "input_shape", None)
-    shape = image_shape or (taken[1:] if isinstance(taken, tuple) else ())
+    """Returns the classes to draw, int32 (N,), and the images' shape (H, W, C).
+
+    Raises:
+        ValueError: there is no such class, or the shape is unknown or not what the model takes.
+        TypeError: target_y is not of integers.
+    """
+    expected = getattr(model, "input_shape", None)
+    shape = image_shape or (expected[1:] if isinstance(expected, tuple) else ())
     if len(shape) != 3 or None in shape:
         raise ValueError(
-            f"model {model.name!r} takes images of shape {taken}: say which with image_shape=(H, W, C)"
+            f"model {model.name!r} takes images of shape {expected}: give one with "
+            "image_shape=(H, W, C)"
         )
     targets = np.atleast_1d(np.asarray(target_y))
     blank = check_images(model, np.zeros((1, *shape), np.float32))
     return check_labels(targets, len(targets), class_count(model, blank)), shape
 
 
-def check_positive(**numbers: float) -> None:
-    for name, value in numbers.items():
-        if not 0 < value < float("inf"):
-            raise ValueError(f"{name} is {value}, expected a positive number")
+def draw_in_batches(
+    targets: np.ndarray,
+    start: Callable[[int], Any],
+    advance: Callable[[Any, np.ndarray, np.int32, np.int32], tuple[Any, Any]],
+    num_iterations: int,
+    show_every: int,
+    on_frame: Callable[[int, np.ndarray], object] | None,
+) -> np.ndarray:
+    """Runs an iteration that draws classes, eight classes at a time, and shows frames of it.
 
+    Args:
+        targets: int32 (N,).
+        start: the number of classes -> the state before the first iteration.
+        advance: the state, the classes, the iterations done and to be done -> the state after them
+            and the images then, (n, H, W, C).
+        num_iterations, show_every, on_frame: as for `create_class_visualization`.
 
-def frame_times(num_iterations: int, show_every: int, wanted: bool) -> list[int]:
-    """After how many iterations the images are looked at; the last is after all of them."""
-    if not wanted:
-        return [num_iterations]
-    return sorted({1, *range(show_every, num_iterations, show_every), num_iterations})
+    Returns:
+        The images after the last iteration, (N, H, W, C).
+    """
+    frames = sorted({1, *range(show_every, num_iterations, show_every), num_iterations})
+    drawn = []
+    for first in range(0, len(targets), _CLASSES_AT_A_TIME):
+        chosen = targets[first : first + _CLASSES_AT_A_TIME]
+        state, images, done = start(len(chosen)), None, 0
+        for until in frames if on_frame else [num_iterations]:
+            state, images = advance(state, chosen, np.int32(done), np.int32(until))
+            done = until
+            if on_frame:
+                on_frame(done, np.asarray(images))
+        drawn.append(np.asarray(images))
+    return np.concatenate(drawn)

@@ -1,4 +1,4 @@
-"""``python -m visualization.class_viz``: draws what a network takes for a class, starting from noise."""
+"""``python -m visualization.class_viz``: draws what a network takes for a class."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from visualization.cli.arguments import Parser, number
 from visualization.cli.network import Network
 from visualization.cli.output import OutputFolder, file_stem, unused
-from visualization.cli.running import progress, run
+from visualization.cli.running import progress, run, start_tensorflow
 from visualization.networks.imagenet import short_name
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 # The command's methods, and what each one uses where the arguments say nothing.
-SETTINGS: dict[str, dict[str, Any]] = {
+_SETTINGS: dict[str, dict[str, Any]] = {
     "fourier": {"num_iterations": 200, "learning_rate": 0.05},
     "course": {"num_iterations": 100, "learning_rate": 25.0},
     "course-normalized": {"num_iterations": 100, "learning_rate": 25.0, "normalize": True},
@@ -26,7 +26,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """``python -m visualization.class_viz``: returns 1 if a saved picture is not seen as its class."""
+    """Runs the command; returns 1 if a saved picture is not seen as its class."""
     parser = Parser(
         prog="python -m visualization.class_viz",
         description="Draws what a network takes for a class, starting from noise.",
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--method",
-        choices=tuple(SETTINGS),
+        choices=tuple(_SETTINGS),
         default="fourier",
         help="in frequency space, CS231n's loop, or that with normalised steps (default: %(default)s)",
     )
@@ -73,13 +73,14 @@ def _draw(arguments: argparse.Namespace) -> int:
         for text in arguments.target:
             network.find_class(text)
     out = OutputFolder(arguments.out)
+    start_tensorflow(arguments.seed, arguments.quiet)
     network.load()
     import numpy as np
 
     from visualization import plotting
 
     targets = [network.find_class(text) for text in arguments.target]
-    settings = SETTINGS[arguments.method] | {"seed": arguments.seed}
+    settings = _SETTINGS[arguments.method] | {"seed": arguments.seed}
     if arguments.iterations:
         settings["num_iterations"] = arguments.iterations
     if arguments.learning_rate:
@@ -136,19 +137,18 @@ def _draw_one(
     from visualization.class_visualization import create_class_visualization
     from visualization.gradients import predict_scores, softmax
     from visualization.images.pixel_scaling import PixelScaling
-    from visualization.images.preprocessing import preprocess_image
     from visualization.images.reading import load_image
     from visualization.painting import paint_class
 
     draw = paint_class if arguments.method == "fourier" else create_class_visualization
-    scale = PixelScaling(network.preprocess or preprocess_image, network.bounds)
+    scale = PixelScaling(network.preprocess, network.bounds)
     name, steps = network.names[target], settings["num_iterations"]
     frames = []
     with progress(f"drawing {short_name(name)} ...", arguments.quiet) as show:
 
         def on_frame(done: int, X: np.ndarray) -> None:
             show(f"drawing {short_name(name)}: {done} of {steps} iterations")
-            frames.append(scale.to_levels(X)[0])
+            frames.append(scale.to_pixels(X)[0])
 
         draw(
             target,

@@ -1,8 +1,8 @@
 """Whether a map tells the truth: deletion and insertion curves, and the randomisation check.
 
-- Petsiuk, Das, Saenko (2018), "RISE", arXiv:1806.07421: take away (or put back) the pixels that a map
-  calls important first, and watch the probability of the class.
-- Adebayo et al. (2018), "Sanity checks for saliency maps", arXiv:1810.03292: a map that stays as it is
+- Petsiuk, Das, Saenko (2018), "RISE", arXiv:1806.07421: remove (or restore) the pixels that a map marks
+  as most important first, and watch the probability of the class.
+- Adebayo et al. (2018), "Sanity checks for saliency maps", arXiv:1810.03292: a map that stays the same
   when the network's weights are replaced by noise does not show what the network has learned.
 """
 
@@ -15,123 +15,102 @@ import numpy as np
 from visualization.backend import keras
 from visualization.gradients import BATCH_SIZE, class_count, predict_scores, softmax
 from visualization.images.transforms import blur_image
-from visualization.input_checks import check_batch_size, check_images, check_labels
+from visualization.input_checks import check_counts, check_images, check_labels
 
-BLUR = 10.0  # standard deviation, in pixels, of what takes the place of a pixel
+__all__ = [
+    "Faithfulness",
+    "auc",
+    "cascading_randomization",
+    "compare_with_random",
+    "deletion_curve",
+    "insertion_curve",
+]
+
+_BLUR = 10.0  # standard deviation, in pixels, of what replaces a pixel
 
 
 def deletion_curve(
-    X: Any,
-    y: Any,
-    model: keras.Model,
-    maps: Any,
-    steps: int = 20,
-    batch_size: int = BATCH_SIZE,
+    X: Any, y: Any, model: keras.Model, maps: Any, *, steps: int = 20, batch_size: int = BATCH_SIZE
 ) -> np.ndarray:
-    """The class's probability while the most important pixels are blurred away, step by step.
+    """The class's probability while the most important pixels are blurred, step by step.
 
     The sooner it falls, the better the map: a good one has a small `auc`.
 
     Args:
         X: floating point (N, H, W, C), the model's input.
         y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K).
+        model: any Keras model with one output of shape (N, K), logits or a softmax.
         maps: (N, H, W): the larger, the more important.
-        steps: in how many equal steps all pixels go.
-        batch_size: how many images are worked on at a time; it bounds the memory.
+        steps: in how many equal steps all pixels are blurred.
+        batch_size: how many images are processed at a time; it bounds the memory.
 
     Returns:
-        Softmax probabilities (N, steps + 1): of the whole image first, of the wholly blurred one last.
+        Softmax probabilities (N, steps + 1): first of the whole image, last of the blurred one.
 
     Raises:
         ValueError: shapes that do not fit, NaN, a class that does not exist, steps < 1.
         TypeError: y is not of integers.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> X = np.random.default_rng(0).random((1, 8, 8, 3))
+        >>> deletion_curve(X, 0, model, X.max(axis=-1), steps=4).shape
+        (1, 5)
     """
-    X, y, maps = _checked(X, y, model, maps, steps, batch_size)
+    X, y, maps = _check_arguments(X, y, model, maps, steps, batch_size)
     return np.stack(
         [
-            _curve(image, _blurred(image), label, model, found, steps, batch_size)
-            for image, label, found in zip(X, y, maps, strict=True)
+            _curve(image, _blurred(image), label, model, one, steps, batch_size)
+            for image, label, one in zip(X, y, maps, strict=True)
         ]
     )
 
 
 def insertion_curve(
-    X: Any,
-    y: Any,
-    model: keras.Model,
-    maps: Any,
-    steps: int = 20,
-    batch_size: int = BATCH_SIZE,
+    X: Any, y: Any, model: keras.Model, maps: Any, *, steps: int = 20, batch_size: int = BATCH_SIZE
 ) -> np.ndarray:
-    """The class's probability while the most important pixels come back into a blurred image.
+    """The class's probability while the most important pixels return into a blurred image.
 
-    The sooner it rises, the better the map: a good one has a large `auc`. Arguments and errors as
-    for `deletion_curve`; the first of the probabilities is the wholly blurred image's.
+    The sooner it rises, the better the map: a good one has a large `auc`. Arguments and errors as for
+    `deletion_curve`; the first of the probabilities is the blurred image's.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> X = np.random.default_rng(0).random((1, 8, 8, 3))
+        >>> insertion_curve(X, 0, model, X.max(axis=-1), steps=4).shape
+        (1, 5)
     """
-    X, y, maps = _checked(X, y, model, maps, steps, batch_size)
+    X, y, maps = _check_arguments(X, y, model, maps, steps, batch_size)
     return np.stack(
         [
-            _curve(_blurred(image), image, label, model, found, steps, batch_size)
-            for image, label, found in zip(X, y, maps, strict=True)
+            _curve(_blurred(image), image, label, model, one, steps, batch_size)
+            for image, label, one in zip(X, y, maps, strict=True)
         ]
     )
 
 
-def _checked(
-    X: Any, y: Any, model: keras.Model, maps: Any, steps: int, batch_size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    X = check_images(model, X)
-    y = check_labels(y, len(X), class_count(model, X))
-    maps = np.asarray(maps)
-    if maps.shape != X.shape[:3] or not np.isfinite(maps).all():
-        raise ValueError(
-            f"the maps have shape {maps.shape}, expected {X.shape[:3]} without NaN or infinity"
-        )
-    if steps < 1:
-        raise ValueError(f"steps is {steps}, expected a positive integer")
-    check_batch_size(batch_size)
-    return X, y, maps
-
-
-def _blurred(image: np.ndarray) -> np.ndarray:
-    return blur_image(image[None], BLUR)[0]
-
-
-def _curve(
-    start: np.ndarray,
-    end: np.ndarray,
-    label: int,
-    model: keras.Model,
-    found: np.ndarray,
-    steps: int,
-    batch_size: int,
-) -> np.ndarray:
-    """Probabilities while the pixels of one image turn into those of another, by falling importance."""
-    rank = np.empty(found.size)
-    rank[np.argsort(-found, axis=None, kind="stable")] = np.arange(found.size)
-    rank = rank.reshape(found.shape)[..., None]  # (H, W, 1), 0 the most important
-    limits = found.size * np.arange(steps + 1) / steps
-    curve = np.empty(steps + 1)
-    for i in range(0, steps + 1, batch_size):
-        part = limits[i : i + batch_size, None, None, None]
-        scores = predict_scores(model, np.where(rank < part, end, start), batch_size)
-        curve[i : i + batch_size] = softmax(scores)[:, label]
-    return curve
-
-
 def auc(curve: np.ndarray) -> np.ndarray:
-    """The area under curves (..., steps + 1), by the trapezoid rule over 0 to 1."""
+    """The area under curves (..., steps + 1), by the trapezoid rule over 0 to 1.
+
+    Example:
+        >>> float(auc(np.array([1.0, 0.5, 0.0])))
+        0.5
+    """
     return np.trapezoid(curve, dx=1 / (curve.shape[-1] - 1), axis=-1)
 
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """How one method does, beside random maps on the same images.
+    """How faithful one method's maps are.
 
     Attributes:
         deletion, insertion: the mean curves, (steps + 1,).
         deletion_auc, insertion_auc: the areas under them.
+
+    Example:
+        >>> sharp = Faithfulness(np.array([1, 0.1, 0]), np.array([0, 0.9, 1]))
+        >>> sharp.beats(Faithfulness(np.array([1, 0.5, 0]), np.array([0, 0.5, 1])))
+        True
     """
 
     deletion: np.ndarray
@@ -146,7 +125,7 @@ class Faithfulness:
         return float(auc(self.insertion))
 
     def beats(self, other: Self) -> bool:
-        """True if the class goes sooner when deleting, and comes back sooner when inserting."""
+        """True if the probability falls sooner when deleting, and rises sooner when inserting."""
         return self.deletion_auc < other.deletion_auc and self.insertion_auc > other.insertion_auc
 
 
@@ -155,6 +134,7 @@ def compare_with_random(
     y: Any,
     model: keras.Model,
     maps: Mapping[str, Any],
+    *,
     steps: int = 20,
     seed: int = 0,
     batch_size: int = BATCH_SIZE,
@@ -168,17 +148,23 @@ def compare_with_random(
 
     Returns:
         The method's name -> its `Faithfulness`, averaged over the images; "random" is the last.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> X = np.random.default_rng(0).random((1, 8, 8, 3))
+        >>> list(compare_with_random(X, 0, model, {"red": X[..., 0]}, steps=2))
+        ['red', 'random']
     """
     X = check_images(model, X)
     random = np.random.default_rng(seed).random(X.shape[:3])
     checked = {}
-    for name, found in [*maps.items(), ("random", random)]:
-        X, y, checked[name] = _checked(X, y, model, found, steps, batch_size)
+    for name, values in [*maps.items(), ("random", random)]:
+        X, y, checked[name] = _check_arguments(X, y, model, values, steps, batch_size)
     curves = {name: np.zeros((2, steps + 1)) for name in checked}
     for n, (image, label) in enumerate(zip(X, y, strict=True)):
         blurred = _blurred(image)
-        for name, found in checked.items():
-            rest = label, model, found[n], steps, batch_size
+        for name, values in checked.items():
+            rest = label, model, values[n], steps, batch_size
             curves[name][0] += _curve(image, blurred, *rest)
             curves[name][1] += _curve(blurred, image, *rest)
     return {name: Faithfulness(*(total / len(X))) for name, total in curves.items()}
@@ -189,32 +175,41 @@ def cascading_randomization(
     y: Any,
     model: keras.Model,
     method: Callable[..., Any],
+    *,
     seed: int = 0,
     **keywords: Any,
 ) -> dict[str, float]:
     """How alike a method's maps stay while the weights become noise, from the last layer to the first.
 
-    The weights of each layer are replaced by Gaussian noise of the same mean and spread, in turn, and
-    stay replaced; when all is done, or fails, the model has its own weights again.
+    The weights of each layer in turn are replaced by Gaussian noise of the same mean and spread, and
+    stay replaced; afterwards, also after an error, the model has its own weights again.
 
     Args:
         X: floating point (N, H, W, C), the model's input.
         y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K).
+        model: any Keras model with one output of shape (N, K), logits or a softmax.
         method: a function of (X, y, model, **keywords) that returns maps (N, H, W).
         seed: of the noise.
 
     Returns:
         The name of each layer that has weights, from the last to the first -> the mean rank
-        correlation (Spearman) of the maps with the original ones, -1 to 1. An honest method falls
-        towards 0.
+        correlation (Spearman) of the maps with the original ones, -1 to 1. That of a method which
+        depends on the weights falls towards 0.
+
+    Example:
+        >>> layers = [keras.layers.Flatten(), keras.layers.Dense(2, name="head")]
+        >>> model = keras.Sequential([keras.Input((4, 4, 3)), *layers], name="small")
+        >>> brightness = lambda X, y, model: X.mean(axis=-1)  # depends on no weight
+        >>> X = np.random.default_rng(0).random((1, 4, 4, 3))
+        >>> cascading_randomization(X, 0, model, brightness)["small/head"] > 0.999
+        True
     """
     X = check_images(model, X)
     original = _maps(method(X, y, model, **keywords))
     generator = np.random.default_rng(seed)
     leaves = [layer for layer in dict.fromkeys(_leaves(model)) if layer.weights]
     saved = [(variable, variable.numpy()) for variable in model.weights]
-    alike = {}
+    correlations = {}
     try:
         for layer in reversed(leaves):
             for variable in layer.weights:
@@ -222,24 +217,65 @@ def cascading_randomization(
                 if np.issubdtype(value.dtype, np.floating):
                     noise = generator.normal(value.mean(), value.std(), value.shape)
                     variable.assign(np.abs(noise) if value.min() >= 0 else noise)
-            randomised = _maps(method(X, y, model, **keywords))
-            pairs = zip(original, randomised, strict=True)
+            randomized = _maps(method(X, y, model, **keywords))
+            pairs = zip(original, randomized, strict=True)
             name = getattr(layer, "path", None) or layer.name
-            alike[name] = float(np.mean([_rank_correlation(a, b) for a, b in pairs]))
+            correlations[name] = float(np.mean([_rank_correlation(a, b) for a, b in pairs]))
     finally:
         for variable, value in saved:
             variable.assign(value)
-    return alike
+    return correlations
+
+
+def _check_arguments(
+    X: Any, y: Any, model: keras.Model, maps: Any, steps: int, batch_size: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    check_counts(steps=steps, batch_size=batch_size)
+    X = check_images(model, X)
+    y = check_labels(y, len(X), class_count(model, X))
+    maps = np.asarray(maps)
+    if maps.shape != X.shape[:3] or not np.isfinite(maps).all():
+        raise ValueError(
+            f"the maps have shape {maps.shape}, expected {X.shape[:3]} without NaN or infinity"
+        )
+    return X, y, maps
+
+
+def _blurred(image: np.ndarray) -> np.ndarray:
+    return blur_image(image[None], _BLUR)[0]
+
+
+def _curve(
+    start: np.ndarray,
+    end: np.ndarray,
+    label: int,
+    model: keras.Model,
+    importance: np.ndarray,
+    steps: int,
+    batch_size: int,
+) -> np.ndarray:
+    """Probabilities while the pixels of one image become those of another, by falling importance."""
+    rank = np.empty(importance.size)
+    rank[np.argsort(-importance, axis=None, kind="stable")] = np.arange(importance.size)
+    rank = rank.reshape(importance.shape)[..., None]  # (H, W, 1), 0 the most important
+    limits = importance.size * np.arange(steps + 1) / steps
+    curve = np.empty(steps + 1)
+    for i in range(0, steps + 1, batch_size):
+        part = limits[i : i + batch_size, None, None, None]
+        mixed = np.where(rank < part, end, start)
+        scores = predict_scores(model, mixed, batch_size=batch_size)
+        curve[i : i + batch_size] = softmax(scores)[:, label]
+    return curve
 
 
 def _leaves(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """The layers without layers in them, in order; `_flatten_layers` turns that of inner ones."""
+    """The layers without layers in them, in order; `_flatten_layers` reverses nested ones."""
     for inner in layer._layers:
         yield from _leaves(inner) if inner._layers else [inner]
 
 
-def _maps(found: Any) -> np.ndarray:
-    return np.asarray(found[0] if isinstance(found, tuple) else found)
+def _maps(result: Any) -> np.ndarray:
+    return np.asarray(result[0] if isinstance(result, tuple) else result)
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:

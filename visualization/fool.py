@@ -1,4 +1,4 @@
-"""``python -m visualization.fool``: changes photographs until a network takes them for another class."""
+"""``python -m visualization.fool``: changes photographs until a network sees another class in them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from visualization.cli.arguments import Parser, number
 from visualization.cli.network import Network
 from visualization.cli.output import OutputFolder, file_stem
-from visualization.cli.photographs import Images, image_sources
-from visualization.cli.running import run
+from visualization.cli.photographs import Photographs, image_sources
+from visualization.cli.running import run, start_tensorflow
 from visualization.networks.imagenet import short_name
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """``python -m visualization.fool``: returns 0 if the saved picture fools, 1 if it does not."""
+    """Runs the command; returns 0 if the saved pictures fool, 1 if one does not."""
     parser = Parser(
         prog="python -m visualization.fool",
         description="Changes a photograph a little, until the network takes it for another class.",
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
         help="give up after this many steps (default: %(default)s)",
     )
     parser.add_argument(
-        "--minimal", action="store_true", help="go back to the smallest change that still fools"
+        "--minimal", action="store_true", help="then look for the smallest change that still fools"
     )
     parser.add_network_arguments()
     parser.add_common_arguments()
@@ -61,15 +61,15 @@ def _fool(arguments: argparse.Namespace) -> int:
     network = Network(arguments)
     if network.names:
         network.find_class(arguments.target)
-    sources = image_sources(arguments.image)
-    images = Images(sources, network.size, arguments.quiet)
+    photographs = Photographs(image_sources(arguments.image), network.size, arguments.quiet)
     out = OutputFolder(arguments.out)
+    start_tensorflow(arguments.seed, arguments.quiet)
     network.load()
-    images.size = network.size
+    photographs.size = network.size
 
     target = network.find_class(arguments.target)
     failed = []
-    for stem, image, source in images:
+    for stem, image, source in photographs:
         name = f"{stem}-{file_stem(short_name(network.names[target]))}"
         if not _fool_one(arguments, network, out, name, image, source, target):
             failed.append(source["source"])
@@ -79,7 +79,7 @@ def _fool(arguments: argparse.Namespace) -> int:
             "try more steps with --max-iter, or longer ones with --learning-rate",
             file=sys.stderr,
         )
-    return max(images.status(), int(bool(failed)))
+    return max(photographs.status(), int(bool(failed)))
 
 
 def _fool_one(
@@ -91,7 +91,7 @@ def _fool_one(
     source: dict[str, str],
     target: int,
 ) -> bool:
-    """Fools with one photograph and writes the results; returns whether the saved picture fools."""
+    """Changes one photograph and writes the results; returns whether the saved picture fools."""
     from visualization import plotting
     from visualization.fooling import make_fooling_images
     from visualization.images.reading import load_image
@@ -100,11 +100,11 @@ def _fool_one(
         image[None],
         target,
         network.model,
-        arguments.learning_rate,
-        arguments.max_iter,
-        arguments.minimal,
-        network.preprocess,
-        network.bounds,
+        learning_rate=arguments.learning_rate,
+        max_iterations=arguments.max_iter,
+        minimal=arguments.minimal,
+        preprocess=network.preprocess,
+        bounds=network.bounds,
     )
     before = _seen(result.probabilities_before[0], target, network.names)
     after = _seen(result.probabilities_after[0], target, network.names)
@@ -143,7 +143,7 @@ def _fool_one(
         print(f"after    {_sentence(after)}")
         print(
             f"steps    {steps}"
-            + (" (it was taken for the target as it is)" * bool(result.already[0]))
+            + (" (it was already taken for the target)" * bool(result.already[0]))
         )
         print(f"change   L2 {l2:.1f}, largest pixel change {linf} (levels of 0 to 255)")
         print(f"written  {picture}\n         {figure}\n         {record}", flush=True)

@@ -4,7 +4,6 @@ Szegedy et al. (2014), "Intriguing properties of neural networks", arXiv:1312.61
 CS231n's: normalised gradient ascent on the target's score until the target has the highest one.
 """
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,41 +12,50 @@ import numpy as np
 
 from visualization.backend import keras, tf
 from visualization.gradients import (
+    BATCH_SIZE,
     class_count,
     compiled,
     l2_norm,
+    logits_and_ascent,
+    logits_and_gradients,
     predict_scores,
     score_and_margin,
-    scores_and_ascent,
-    scores_and_gradients,
     softmax,
 )
 from visualization.images.pixel_scaling import PixelScaling
-from visualization.images.preprocessing import preprocess_image
-from visualization.input_checks import check_batch_size, check_images, check_labels, check_levels
+from visualization.input_checks import (
+    check_counts,
+    check_images,
+    check_labels,
+    check_pixels,
+    check_positive,
+)
+
+__all__ = ["FoolingResult", "make_fooling_image", "make_fooling_images"]
 
 
 def make_fooling_image(
     X: Any,
     target_y: int,
     model: keras.Model,
+    *,
     learning_rate: float = 1.0,
     max_iterations: int = 100,
 ) -> Any:
-    """Changes an image until the model takes it for `target_y`.
+    """Changes an image until the model takes it for `target_y`: CS231n's algorithm.
 
-    CS231n's algorithm: while another class has the highest score, X += learning_rate * g / |g|_2,
-    where g is the gradient of the target's score. The result may leave the range of valid pixels, and
-    rounding it to 8 bits may undo it: `make_fooling_images` makes images that survive being saved.
+    While another class has the highest score, X += learning_rate * g / |g|_2, where g is the gradient
+    of the target's score. The result may leave the range of valid pixels, and rounding it to 8 bits
+    may undo it: `make_fooling_images` makes images that still fool once they are saved.
 
     Where the target's score has no gradient at all (SqueezeNet ends in a ReLU, so a score can be
-    exactly 0), the step goes down the gradient of the highest other score instead; where that has
-    none either, the image stays as it is. No step is ever NaN.
+    exactly 0), the step lowers the highest other score instead; where that has no gradient either, the
+    image stays as it is. No step is ever NaN.
 
     Args:
         X: floating point (1, H, W, C), the model's preprocessed input.
         target_y: the class to reach, 0 <= target_y < number of classes.
-        model: a Keras model with one output of shape (N, classes).
+        model: any Keras model with one output of shape (N, K), logits or a softmax.
         learning_rate: L2 length of a step, in the units of the model's input.
         max_iterations: the largest number of steps.
 
@@ -56,64 +64,68 @@ def make_fooling_image(
         `max_iterations` steps it is returned even if it does not fool yet.
 
     Raises:
-        ValueError: X has another shape or holds NaN, the target is not a class of the model, or a
+        ValueError: X has another shape or contains NaN, the target is not a class of the model, or a
             number is not positive.
+        TypeError: the target is not an integer.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> grey = np.full((1, 2, 2, 3), 0.5, np.float32)  # the classes are red, green and blue
+        >>> make_fooling_image(grey, 2, model)[0, 0, 0].round(2).tolist()
+        [0.5, 0.5, 1.0]
     """
+    check_positive(learning_rate=learning_rate)
+    check_counts(max_iterations=max_iterations)
     image = check_images(model, X)
     if len(image) != 1:
-        raise ValueError(f"X holds {len(image)} images, expected one, (1, H, W, C)")
+        raise ValueError(f"X contains {len(image)} images, expected one, (1, H, W, C)")
     target = check_labels(target_y, 1, class_count(model, image))
-    _check_steps(learning_rate, max_iterations)
-    loop = compiled(model, _build_course_loop)
+    ascend = compiled(model, _build_course_loop)
     settings = np.float32(learning_rate), np.int32(max_iterations)
-    fooling = loop(np.float32(image), target[0], *settings)
-    fooling = tf.cast(fooling, image.dtype)
+    fooling = tf.cast(ascend(np.float32(image), target, *settings), image.dtype)
     return fooling if tf.is_tensor(X) else fooling.numpy()
 
 
 def _build_course_loop(get_model: Callable[[], keras.Model]) -> Callable[..., tf.Tensor]:
-    """The ascent of one image as one graph."""
-
     @tf.function(reduce_retracing=True, autograph=False)
     def ascend(
         x: tf.Tensor,  # (1, H, W, C)
-        target: tf.Tensor,
+        target: tf.Tensor,  # (1,)
         learning_rate: tf.Tensor,
         max_iterations: tf.Tensor,
     ) -> tf.Tensor:
-        x = tf.ensure_shape(x, (1, *x.shape[1:]))
+        def goes_on(t: tf.Tensor, x: tf.Tensor, fooled: tf.Tensor) -> tf.Tensor:
+            return ~fooled & (t < max_iterations)
 
-        def step(t, x, fooled):  # type: ignore[no-untyped-def]
-            scores, ascent = scores_and_ascent(get_model(), x, target[None])
+        def step(t: tf.Tensor, x: tf.Tensor, fooled: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            scores, ascent = logits_and_ascent(get_model(), x, target)
+            fooled = _seen_as(scores, target)[0]
             unit = tf.math.divide_no_nan(ascent, l2_norm(ascent))
-            fooled = tf.argmax(scores[0], output_type=tf.int32) == target
             return t + 1, tf.where(fooled, x, x + learning_rate * unit), fooled
 
-        _, x, _ = tf.while_loop(
-            lambda t, x, fooled: ~fooled & (t < max_iterations), step, (0, x, False)
-        )
-        return x
+        x = tf.ensure_shape(x, (1, *x.shape[1:]))
+        return tf.while_loop(goes_on, step, (0, x, False))[1]
 
     return ascend
 
 
 @dataclass(frozen=True)
 class FoolingResult:
-    """What `make_fooling_images` made of N images. Arrays with one entry for each image.
+    """What `make_fooling_images` made of N images: arrays with one entry for each image.
 
     Attributes:
         images: uint8 (N, H, W, C): the fooling images, as they are to be saved.
         success: bool (N,): the model takes the image above for the target (or, without targets, for
             another class than before).
-        already: bool (N,): the image was taken for the target as it came, so nothing was changed.
+        already: bool (N,): the original was taken for the target, so nothing was changed.
         iterations: int (N,): steps taken.
         targets: int (N,): the class to reach; without targets, the class to leave.
         predicted_before, predicted_after: int (N,): the class with the highest score.
-        probabilities_before, probabilities_after: float (N, K): the softmax of the scores.
-        l2: float (N,): Euclidean length of the change, in levels of 0..255.
+        probabilities_before, probabilities_after: float (N, K): the softmax of the logits.
+        l2: float (N,): Euclidean norm of the change, in levels of 0..255.
         linf: int (N,): the largest change of any one value, in levels of 0..255.
-        trace: float (N, T + 1): the raw score of `targets` before each of T steps and after; NaN once
-            an image has left the batch.
+        trace: float (N, T + 1): the logit of `targets` before each of T steps and after the last; NaN
+            once an image has left the batch.
     """
 
     images: np.ndarray
@@ -134,46 +146,58 @@ def make_fooling_images(
     images: Any,
     targets: Any,
     model: keras.Model,
+    *,
     learning_rate: float = 1.0,
     max_iterations: int = 100,
     minimal: bool = False,
     preprocess: Callable[[Any], Any] | None = None,
     bounds: tuple[float, float] = (0, 255),
-    batch_size: int = 25,
+    batch_size: int = BATCH_SIZE,
 ) -> FoolingResult:
-    """Changes images until the model takes each for its target, once it has been saved with 8 bits.
+    """Changes images so that the model takes each for its target, once it is saved with 8 bits.
 
     As `make_fooling_image`, with two changes. Every score and gradient is taken at the image as it
     would be saved, clipped to valid pixels and rounded, while the steps add up unrounded (a
-    straight-through estimator). And what each step raises is the target's score and its lead over the
+    straight-through estimator). And each step raises the target's score plus its margin over the
     highest other score, so that a class much like the target does not rise with it. An image that
-    fools leaves the batch, so that the work shrinks.
+    fools leaves the batch.
 
     Args:
         images: uint8 (N, H, W, C), 0..255.
         targets: integers (N,), or one for all: the classes to reach; or None, to reach any class but
             the one that the model sees now.
-        model: any Keras model with one output of shape (N, K).
+        model: any Keras model with one output of shape (N, K), logits or a softmax.
         learning_rate: length of a step. 1 is CS231n's: an L2 length of 1 in SqueezeNet's input; for
-            other preprocessing it is taken in proportion to the input's range.
+            other preprocessing it is scaled with the input's range.
         max_iterations: the largest number of steps for each image.
-        minimal: then go back towards the original, by bisection, to the smallest change on that line
-            that still fools.
+        minimal: then bisect the straight line to the original for the smallest change on it that
+            still fools.
         preprocess: pixels to the model's input; by default SqueezeNet's `preprocess_image`. It may
             only scale and shift the channels, or reorder them.
         bounds: the pixel values that `preprocess` expects for black and white.
-        batch_size: how many images are worked on at a time; it bounds the memory.
+        batch_size: how many images are processed at a time; it bounds the memory.
 
     Raises:
         ValueError: images or targets that do not fit the model, a preprocessing that does more than
             is said above, or a number that is not positive.
         TypeError: targets are not integers.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> grey = np.full((1, 2, 2, 3), 100, np.uint8)  # the classes are red, green and blue
+        >>> found = make_fooling_images(grey, 2, model, preprocess=lambda pixels: pixels / 255)
+        >>> found.success.tolist(), found.predicted_after.tolist()
+        ([True], [2])
     """
-    images = check_levels(images)
-    check_batch_size(batch_size)
-    scale = PixelScaling(preprocess or preprocess_image, bounds, images.shape[3])
-    inputs = scale.to_input(images)
-    scores_before = predict_scores(model, inputs, batch_size)
+    check_positive(learning_rate=learning_rate)
+    check_counts(max_iterations=max_iterations, batch_size=batch_size)
+    images = check_pixels(images)
+    scaling = PixelScaling(preprocess, bounds, images.shape[3])
+
+    def scores_of(pixels: np.ndarray) -> np.ndarray:
+        return predict_scores(model, scaling.to_input(pixels), batch_size=batch_size)
+
+    scores_before = scores_of(images)
     predicted = scores_before.argmax(axis=1)
     away = targets is None
     targets = predicted if away else check_labels(targets, len(images), scores_before.shape[1])
@@ -181,30 +205,25 @@ def make_fooling_images(
     def fools(scores: np.ndarray) -> np.ndarray:
         return (scores.argmax(axis=1) == targets) != away
 
-    step = learning_rate * scale.width
-    chunks = []
+    ascend = compiled(model, _build_loop, away)
+    step_length = np.float32(learning_rate * scaling.relative_range)
+    batches = []
     for start in range(0, len(images), batch_size):
-        chunk = slice(start, start + batch_size)
-        goals = targets[chunk].astype(np.int32)
-        found = _ascend(model, inputs[chunk], goals, step, max_iterations, away, scale)
-        chunks.append([tensor.numpy() for tensor in found])
-    changed, iterations = (np.concatenate([chunk[i] for chunk in chunks]) for i in (0, 1))
-    steps = iterations.max()
+        batch = slice(start, start + batch_size)
+        inputs, goals = scaling.to_input(images[batch]), targets[batch].astype(np.int32)
+        settings = step_length, np.int32(max_iterations), scaling.lower, scaling.upper
+        batches.append([tensor.numpy() for tensor in ascend(inputs, goals, *settings)])
+    changed, iterations = (np.concatenate([batch[i] for batch in batches]) for i in (0, 1))
+    longest = 1 + iterations.max()
     traces = [
-        np.pad(trace, ((0, 0), (0, 1 + steps - trace.shape[1])), constant_values=np.nan)
-        for _, _, trace in chunks
+        np.pad(trace, ((0, 0), (0, longest - trace.shape[1])), constant_values=np.nan)
+        for _, _, trace in batches
     ]
 
-    fooling = scale.to_levels(changed)
+    fooling = scaling.to_pixels(changed)
     if minimal:
-        near, far = np.zeros(len(images)), np.ones(len(images))
-        for _ in range(10):
-            middle = (near + far) / 2
-            tried = _between(images, fooling, middle)
-            enough = fools(predict_scores(model, scale.to_input(tried), batch_size))
-            near, far = np.where(enough, near, middle), np.where(enough, middle, far)
-        fooling = _between(images, fooling, far)
-    scores_after = predict_scores(model, scale.to_input(fooling), batch_size)
+        fooling = _bisected(images, fooling, lambda pixels: fools(scores_of(pixels)))
+    scores_after = scores_of(fooling)
     change = fooling.astype(np.int64) - images
     return FoolingResult(
         images=fooling,
@@ -222,96 +241,84 @@ def make_fooling_images(
     )
 
 
-def _between(images: np.ndarray, fooling: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Part of the way from one image to the other, uint8; `share` (N,) of 0 to 1."""
-    change = fooling.astype(np.float64) - images
-    return (images + share[:, None, None, None] * change).round().astype(np.uint8)
-
-
-def _ascend(
-    model: keras.Model,
-    images: np.ndarray,
-    targets: np.ndarray,
-    learning_rate: float,
-    max_iterations: int,
-    away: bool,
-    scale: PixelScaling,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Runs the model's compiled loop: images (N, H, W, C), iterations (N,), trace (N, T + 1)."""
-    _check_steps(learning_rate, max_iterations)
-    loop = compiled(model, _build_loop, away)
-    settings = np.float32(learning_rate), np.int32(max_iterations)
-    return loop(np.float32(images), targets, *settings, scale.low, scale.high)
-
-
-def _check_steps(learning_rate: float, max_iterations: int) -> None:
-    if not (math.isfinite(learning_rate) and learning_rate > 0):
-        raise ValueError(f"learning_rate is {learning_rate}, expected a positive number")
-    if max_iterations < 1:
-        raise ValueError(f"max_iterations is {max_iterations}, expected a positive integer")
-
-
 def _build_loop(
     get_model: Callable[[], keras.Model], away: bool
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """The ascent of a batch as one graph.
+    """The ascent of a batch: images (N, H, W, C), iterations (N,), trace (N, T + 1).
 
-    Scores and gradients are taken at the image that 8 bits can hold; what is raised, or with `away`
-    lowered, is the target's score and its lead.
+    With `away`, the score and margin of the target are lowered.
     """
 
     @tf.function(reduce_retracing=True, autograph=False)
     def ascend(
         x: tf.Tensor,  # (N, H, W, C)
         targets: tf.Tensor,  # (N,)
-        learning_rate: tf.Tensor,
+        step_length: tf.Tensor,
         max_iterations: tf.Tensor,
-        low: tf.Tensor,  # (C,): what the darkest pixel becomes in the model's input
-        high: tf.Tensor,  # (C,): and the brightest
+        lower: tf.Tensor,  # (C,), the input for black
+        upper: tf.Tensor,  # (C,), and for white
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        count = tf.shape(x)[0]
+        N = tf.shape(x)[0]
         # Broadcasting three numbers along the last axis takes longer than the rest of a step.
-        low, high = (tf.broadcast_to(bound, tf.shape(x)[1:]) for bound in (low, high))
-        level = (high - low) / 255
+        lower, upper = (tf.broadcast_to(bound, tf.shape(x)[1:]) for bound in (lower, upper))
+        level = (upper - lower) / 255
 
-        def saved(x: tf.Tensor) -> tf.Tensor:
-            return low + level * tf.clip_by_value(tf.round((x - low) / level), 0, 255)
+        def as_saved(x: tf.Tensor) -> tf.Tensor:
+            return lower + level * tf.clip_by_value(tf.round((x - lower) / level), 0, 255)
 
         def step(t, x, rows, images, iterations, trace):  # type: ignore[no-untyped-def]
-            view = saved(x)
-            goal = tf.gather(targets, rows)
-            scores, gradient = scores_and_gradients(get_model(), view, score_and_margin(goal))
-            unit = tf.math.divide_no_nan(-gradient if away else gradient, l2_norm(gradient))
-            reached = tf.gather(scores, goal, batch_dims=1)
-            blank = tf.fill([count], float("nan"))
-            trace = trace.write(t, tf.tensor_scatter_nd_update(blank, rows[:, None], reached))
+            """x (n, H, W, C) are the images still in the batch, rows (n,) their places in it."""
+            saved, goals = as_saved(x), tf.gather(targets, rows)
+            scores, gradients = logits_and_gradients(get_model(), saved, score_and_margin(goals))
+            reached = tf.gather(scores, goals, batch_dims=1)  # (n,)
+            not_a_number = tf.fill([N], float("nan"))
+            trace = trace.write(
+                t, tf.tensor_scatter_nd_update(not_a_number, rows[:, None], reached)
+            )
 
-            fooled = (tf.argmax(scores, axis=1, output_type=tf.int32) == goal) != away  # (n,)
-            leaves = fooled | (t == max_iterations)
-            at = rows[leaves][:, None]
-            images = tf.tensor_scatter_nd_update(images, at, view[leaves])
-            taken = tf.fill([tf.shape(at)[0]], t)
-            iterations = tf.tensor_scatter_nd_update(iterations, at, taken)
+            leaves = (_seen_as(scores, goals) != away) | (t == max_iterations)  # (n,)
+            left = rows[leaves][:, None]
+            images = tf.tensor_scatter_nd_update(images, left, saved[leaves])
+            iterations = tf.tensor_scatter_nd_update(
+                iterations, left, tf.fill([tf.shape(left)[0]], t)
+            )
 
-            x = (x + learning_rate * unit)[~leaves]
-            x = tf.minimum(tf.maximum(x, low), high)
+            unit = tf.math.divide_no_nan(-gradients if away else gradients, l2_norm(gradients))
+            x = (x + step_length * unit)[~leaves]
+            x = tf.minimum(tf.maximum(x, lower), upper)
             return t + 1, x, rows[~leaves], images, iterations, trace
 
         trace = tf.TensorArray(x.dtype, 1, dynamic_size=True, element_shape=[None])
-        start = (0, x, tf.range(count), tf.zeros_like(x), tf.zeros([count], tf.int32), trace)
+        start = (0, x, tf.range(N), tf.zeros_like(x), tf.zeros([N], tf.int32), trace)
+        shapes: tuple[Any, ...] = ([], [None, *x.shape[1:]], [None], x.shape, [None], None)
         _, _, _, images, iterations, trace = tf.while_loop(
             lambda t, x, rows, *_: tf.size(rows) > 0,
             step,
             start,
-            shape_invariants=(
-                tf.TensorShape([]),
-                tf.TensorShape([None, *x.shape[1:]]),
-                tf.TensorShape([None]),
-                x.shape,
-                tf.TensorShape([None]),
-                tf.TensorShape(None),
-            ),
+            shape_invariants=tuple(map(tf.TensorShape, shapes)),
         )
         return images, iterations, tf.transpose(trace.stack())
 
     return ascend
+
+
+def _seen_as(scores: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    """Whether each image's class has the highest score: (N, K), (N,) -> bool (N,)."""
+    return tf.argmax(scores, axis=1, output_type=tf.int32) == classes
+
+
+def _bisected(
+    images: np.ndarray, fooling: np.ndarray, fools: Callable[[np.ndarray], np.ndarray]
+) -> np.ndarray:
+    """The images nearest to the originals, on the straight lines to them, that still fool."""
+
+    def between(fraction: np.ndarray) -> np.ndarray:  # (N,), 0 the original, 1 the fooling image
+        change = fooling.astype(np.float64) - images
+        return (images + fraction[:, None, None, None] * change).round().astype(np.uint8)
+
+    near, far = np.zeros(len(images)), np.ones(len(images))
+    for _ in range(10):
+        middle = (near + far) / 2
+        enough = fools(between(middle))
+        near, far = np.where(enough, near, middle), np.where(enough, middle, far)
+    return between(far)

@@ -1,6 +1,7 @@
-"""d(score)/d(image) of any Keras model, compiled once per model and kept as long as the model lives.
+"""The gradient of a class's score with respect to the image, for any Keras model.
 
-Everything in this package that looks at a network through its gradient stands on these functions.
+Everything in this package that looks at a network through its gradient stands on these functions. What
+they compute is compiled once for each model and kept as long as the model lives.
 """
 
 import weakref
@@ -10,21 +11,97 @@ from typing import Any
 import numpy as np
 
 from visualization.backend import keras, tf
-from visualization.input_checks import check_batch_size, check_images, check_labels
+from visualization.input_checks import check_counts, check_images, check_labels
 
-BATCH_SIZE = 25
+__all__ = [
+    "BATCH_SIZE",
+    "class_count",
+    "class_score",
+    "compiled",
+    "image_gradients",
+    "in_batches",
+    "l2_norm",
+    "logits",
+    "logits_and_ascent",
+    "logits_and_gradients",
+    "predict_scores",
+    "score_and_margin",
+    "softmax",
+]
 
-_compiled: weakref.WeakKeyDictionary[keras.Model, dict[Any, Any]] = weakref.WeakKeyDictionary()
+BATCH_SIZE = 25  # images at a time, unless a caller says otherwise
+
+GetModel = Callable[[], keras.Model]
+Objective = Callable[[tf.Tensor], tf.Tensor]  # logits (N, K) -> one number for each image (N,)
+
+
+def predict_scores(model: keras.Model, images: Any, *, batch_size: int = BATCH_SIZE) -> np.ndarray:
+    """The model's logits, in inference mode; see `logits`.
+
+    Args:
+        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        images: floating point (N, H, W, C), the model's input.
+        batch_size: how many images are processed at a time; it bounds the memory.
+
+    Returns:
+        floating point (N, K).
+
+    Raises:
+        ValueError: the images or the model's output have another shape, or an image contains NaN.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> predict_scores(model, np.full((2, 8, 8, 3), 0.5)).tolist()
+        [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
+    """
+    images = check_images(model, images)
+    return in_batches(compiled(model, _build_logits), batch_size, images)[0]
+
+
+def image_gradients(
+    X: Any, y: Any, model: keras.Model, *, batch_size: int = BATCH_SIZE
+) -> tuple[np.ndarray, np.ndarray]:
+    """The gradient of each image's score for its class with respect to the image.
+
+    Args:
+        X: floating point (N, H, W, C), the model's input.
+        y: integers (N,), or one for all: the classes.
+        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        batch_size: how many images are processed at a time; it bounds the memory.
+
+    Returns:
+        d(logit of y)/dX, (N, H, W, C), and the logits, (N, K).
+
+    Raises:
+        ValueError: shapes that do not fit, NaN in X, or a class that does not exist.
+        TypeError: y is not of integers.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> gradients, _ = image_gradients(np.zeros((1, 2, 2, 3)), 1, model)
+        >>> gradients[0, 0, 0].tolist()
+        [0.0, 0.25, 0.0]
+    """
+    X = check_images(model, X)
+    y = check_labels(y, len(X), class_count(model, X))
+    gradients, scores = in_batches(compiled(model, _build_gradients), batch_size, X, y)
+    return gradients, scores
 
 
 def compiled(
     model: keras.Model, build: Callable[..., Callable[..., Any]], *settings: Any
 ) -> Callable[..., Any]:
-    """The `tf.function` that `build(get_model, *settings)` returns, made once per model.
+    """Returns the `tf.function` that `build(get_model, *settings)` makes, made once for each model.
 
-    `get_model()` gives the model while it is alive: the kept function must not hold it, so that a
-    model which its user deletes is freed together with all that was compiled for it. Weights that
+    `get_model()` returns the model while it is alive: the compiled function must not hold it, so that a
+    model which its user deletes is freed together with everything compiled for it. Weights that
     change later are seen; layers that are exchanged later are not.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+        >>> build = lambda get_model: tf.function(lambda x: get_model()(x))
+        >>> compiled(model, build) is compiled(model, build)
+        True
     """
     functions = _compiled.setdefault(model, {})
     key = (build, *settings)
@@ -33,12 +110,56 @@ def compiled(
     return functions[key]
 
 
-def logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
-    """The model's scores in inference mode, (N, K); inside a `tf.function` only.
+_compiled: weakref.WeakKeyDictionary[keras.Model, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
-    Where the last operation is a softmax, these are its inputs, the logits: a probability near 1 has
-    no gradient to speak of. This holds for any model whose softmax is in the traced graph, however it
-    was built. Half-precision scores come as float32.
+
+def in_batches(
+    function: Callable[..., Any], batch_size: int, *arrays: np.ndarray
+) -> tuple[np.ndarray, ...]:
+    """Calls `function` on `batch_size` rows of the arrays at a time and joins what it returns.
+
+    The memory that is needed thus does not grow with the number of rows.
+
+    Example:
+        >>> in_batches(lambda x: (tf.constant(2 * x),), 2, np.arange(3))[0].tolist()
+        [0, 2, 4]
+    """
+    check_counts(batch_size=batch_size)
+    batches = []
+    for start in range(0, len(arrays[0]), batch_size):
+        results = function(*(array[start : start + batch_size] for array in arrays))
+        batches.append([tensor.numpy() for tensor in results])
+    return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
+
+
+def class_count(model: keras.Model, images: np.ndarray) -> int:
+    """The number of classes K; a model that does not state it is asked about the first image."""
+    shape = getattr(model, "output_shape", None)
+    if isinstance(shape, tuple) and len(shape) == 2 and shape[1] is not None:
+        return shape[1]
+    return predict_scores(model, images[:1]).shape[1]
+
+
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """Probabilities of the classes from logits, along the last axis.
+
+    Example:
+        >>> softmax(np.log([[1.0, 3.0]])).round(3).tolist()
+        [[0.25, 0.75]]
+    """
+    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+# ------------------------------------------------------------ the parts of compiled functions
+
+
+def logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
+    """The model's logits in inference mode, (N, K); to be called inside a `tf.function`.
+
+    Where the last operation is a softmax, these are its inputs: a probability near 1 has almost no
+    gradient. This works for any model whose softmax is in the traced graph, however the model was
+    built. Half-precision logits are returned as float32.
 
     Raises:
         ValueError: the model's output is not one tensor of shape (N, K).
@@ -56,109 +177,64 @@ def logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
     return scores if scores.dtype == tf.float64 else tf.cast(scores, tf.float32)
 
 
-def scores_and_gradients(
-    model: keras.Model,
-    images: tf.Tensor,
-    objective: Callable[[tf.Tensor], tf.Tensor],
+def logits_and_gradients(
+    model: keras.Model, images: tf.Tensor, objective: Objective
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Raw scores, and the gradient of `objective(scores)`; inside a `tf.function` only.
+    """The logits (N, K), and d(objective)/d(images) (N, H, W, C); inside a `tf.function`.
 
     Args:
         images: (N, H, W, C), the model's input.
-        objective: scores (N, K) -> (N,), one number for each image.
-
-    Returns:
-        scores (N, K) and d(objective)/d(images), (N, H, W, C).
+        objective: logits (N, K) -> (N,), one number for each image.
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
         scores = logits(model, images)
         value = objective(scores)
-    gradient = tape.gradient(value, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return scores, gradient
+    gradients = tape.gradient(value, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    return scores, gradients
 
 
-def class_score(labels: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The objective that is the score of each image's own label; labels (N,) integer."""
+def class_score(labels: tf.Tensor) -> Objective:
+    """The objective that is the logit of each image's own label; labels (N,) integer."""
     return lambda scores: tf.gather(scores, labels, batch_dims=1)
 
 
-def score_and_margin(targets: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The objective that is the target's score and its lead over the highest other score."""
+def score_and_margin(targets: tf.Tensor) -> Objective:
+    """The objective that is the target's logit plus its margin over the highest other logit."""
 
-    def lead(scores: tf.Tensor) -> tf.Tensor:
+    def objective(scores: tf.Tensor) -> tf.Tensor:
         is_target = tf.one_hot(targets, scores.shape[1], on_value=True, off_value=False)
         others = tf.where(is_target, scores.dtype.min, scores)
         score = class_score(targets)(scores)
         return score + (score - tf.reduce_max(others, axis=1))
 
-    return lead
+    return objective
 
 
-def scores_and_ascent(
+def logits_and_ascent(
     model: keras.Model, images: tf.Tensor, targets: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Raw scores, and the way up for each image's target; inside a `tf.function` only.
+    """The logits, and an ascent direction for each image's target; inside a `tf.function`.
 
-    That is the gradient of the target's score. Where it is zero, as that of a score which a final ReLU
-    keeps at 0, it is the way down for the highest other score: a second pass, taken only then.
+    That is the gradient of the target's logit. Where it is zero, as for a logit that a final ReLU
+    keeps at 0, it is the gradient that lowers the highest other logit: a second pass, made only then.
     """
-    scores, gradient = scores_and_gradients(model, images, class_score(targets))
-    flat = l2_norm(gradient) == 0  # (N, 1, 1, 1)
+    scores, gradients = logits_and_gradients(model, images, class_score(targets))
+    flat = l2_norm(gradients) == 0  # (N, 1, 1, 1)
 
-    def downhill() -> tf.Tensor:
-        return tf.where(
-            flat, scores_and_gradients(model, images, score_and_margin(targets))[1], gradient
-        )
+    def with_margin() -> tf.Tensor:
+        lowering = logits_and_gradients(model, images, score_and_margin(targets))[1]
+        return tf.where(flat, lowering, gradients)
 
-    return scores, tf.cond(tf.reduce_any(flat), downhill, lambda: gradient)
+    return scores, tf.cond(tf.reduce_any(flat), with_margin, lambda: gradients)
 
 
 def l2_norm(gradients: tf.Tensor) -> tf.Tensor:
-    """The Euclidean length of each image's gradient: (N, H, W, C) -> (N, 1, 1, 1)."""
+    """The Euclidean norm of each image's gradient: (N, H, W, C) -> (N, 1, 1, 1)."""
     return tf.sqrt(tf.reduce_sum(tf.square(gradients), axis=(1, 2, 3), keepdims=True))
 
 
-def softmax(scores: np.ndarray) -> np.ndarray:
-    """Probabilities of the classes from raw scores, along the last axis."""
-    exponentials = np.exp(scores - scores.max(axis=-1, keepdims=True))
-    return exponentials / exponentials.sum(axis=-1, keepdims=True)
-
-
-def in_chunks(
-    function: Callable[..., Any], batch_size: int, *arrays: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Calls `function` on `batch_size` rows of the arrays at a time and joins what it returns.
-
-    So the memory that is needed does not grow with the number of images.
-    """
-    check_batch_size(batch_size)
-    chunks = []
-    for start in range(0, len(arrays[0]), batch_size):
-        result = function(*(array[start : start + batch_size] for array in arrays))
-        chunks.append([tensor.numpy() for tensor in result])
-    return tuple(np.concatenate(parts) for parts in zip(*chunks, strict=True))
-
-
-def predict_scores(model: keras.Model, images: Any, batch_size: int = BATCH_SIZE) -> np.ndarray:
-    """The model's raw scores, see `logits`.
-
-    Args:
-        model: a Keras model with one output of shape (N, K).
-        images: floating point (N, H, W, C), the model's input.
-        batch_size: how many images are worked on at a time; it bounds the memory.
-
-    Returns:
-        floating point (N, K).
-
-    Raises:
-        ValueError: the images or the model's output have another shape, or an image holds NaN.
-    """
-    images = check_images(model, images)
-    return in_chunks(compiled(model, _build_scores), batch_size, images)[0]
-
-
-def _build_scores(get_model: Callable[[], keras.Model]) -> Callable[..., Any]:
+def _build_logits(get_model: GetModel) -> Callable[..., Any]:
     @tf.function(reduce_retracing=True, autograph=False)
     def scores(images: tf.Tensor) -> tuple[tf.Tensor]:
         return (logits(get_model(), images),)
@@ -166,42 +242,10 @@ def _build_scores(get_model: Callable[[], keras.Model]) -> Callable[..., Any]:
     return scores
 
 
-def image_gradients(
-    X: Any, y: Any, model: keras.Model, batch_size: int = BATCH_SIZE
-) -> tuple[np.ndarray, np.ndarray]:
-    """The gradient of each image's score for its class with respect to the image.
-
-    Args:
-        X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K), raw scores or a softmax.
-        batch_size: how many images are worked on at a time; it bounds the memory.
-
-    Returns:
-        d(raw score of y)/dX, (N, H, W, C), and the raw scores, (N, K).
-
-    Raises:
-        ValueError: shapes that do not fit, NaN in X, or a class that does not exist.
-        TypeError: y is not of integers.
-    """
-    X = check_images(model, X)
-    y = check_labels(y, len(X), class_count(model, X))
-    gradients, scores = in_chunks(compiled(model, _build_gradients), batch_size, X, y)
-    return gradients, scores
-
-
-def _build_gradients(get_model: Callable[[], keras.Model]) -> Callable[..., Any]:
+def _build_gradients(get_model: GetModel) -> Callable[..., Any]:
     @tf.function(reduce_retracing=True, autograph=False)
     def gradients(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        scores, gradient = scores_and_gradients(get_model(), images, class_score(labels))
+        scores, gradient = logits_and_gradients(get_model(), images, class_score(labels))
         return gradient, scores
 
     return gradients
-
-
-def class_count(model: keras.Model, images: np.ndarray) -> int:
-    """How many scores the model gives for each of `images`."""
-    shape = getattr(model, "output_shape", None)
-    if isinstance(shape, tuple) and len(shape) == 2 and shape[1] is not None:
-        return shape[1]
-    return predict_scores(model, images[:1]).shape[1]

@@ -1,5 +1,6 @@
-"""What every function of this package asks of images and labels, in one sentence each."""
+"""Input checks that this package's functions share: images, pixels, labels and numbers."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -7,15 +8,23 @@ import numpy as np
 from visualization.backend import keras
 from visualization.networks.squeezenet import Fire
 
-# SqueezeNet's preprocessed pixels lie between -2.2 and 2.7; steps along the gradient lead outside.
+__all__ = ["check_counts", "check_images", "check_labels", "check_pixels", "check_positive"]
+
+# SqueezeNet's preprocessed pixels lie between -2.2 and 2.7, but steps along the gradient leave that.
 _LARGEST_SQUEEZENET_INPUT = 30
 
 
 def check_images(model: keras.Model, images: Any) -> np.ndarray:
-    """The images as float32 or float64 (N, H, W, C).
+    """Returns preprocessed images as float32, or float64 if they are, (N, H, W, C).
 
     Raises:
-        ValueError: they are not preprocessed images that the model takes.
+        ValueError: they are not floating point or not finite, or the model takes another shape.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()], name="small")
+        >>> check_images(model, np.zeros((2, 9, 8, 3)))
+        Traceback (most recent call last):
+        ValueError: the images have shape (2, 9, 8, 3), but model 'small' takes (None, 8, 8, 3)
     """
     images = np.asarray(images)
     if images.ndim != 4 or 0 in images.shape:
@@ -25,7 +34,7 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
             f"the images are {images.dtype}, expected floating point: preprocess them first"
         )
     if not np.isfinite(images).all():
-        raise ValueError("the images hold NaN or infinity")
+        raise ValueError("the images contain NaN or infinity")
     expected = getattr(model, "input_shape", None)
     if isinstance(expected, tuple) and not _fits(images.shape, expected):
         raise ValueError(
@@ -33,36 +42,22 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
         )
     if _is_our_squeezenet(model) and np.abs(images).max() > _LARGEST_SQUEEZENET_INPUT:
         raise ValueError(
-            f"the images hold values up to {np.abs(images).max():g}, as pixels of 0 to 255 do, but "
-            "SqueezeNet takes about -2 to 3: use preprocess_image first"
+            f"the images contain values up to {np.abs(images).max():g}, like pixels of 0 to 255, but "
+            "SqueezeNet takes about -2 to 3: call preprocess_image first"
         )
     return images.astype(np.float64 if images.dtype == np.float64 else np.float32, copy=False)
 
 
-def _is_our_squeezenet(model: keras.Model) -> bool:
-    """A model of the user's may bear the name too, and take pixels of 0 to 255."""
-    first = getattr(model, "layers", [])[:4]
-    names = [layer.name for layer in first]
-    return names == ["image", "conv1", "pool1", "fire2"] and isinstance(first[-1], Fire)
-
-
-def check_batch_size(batch_size: int) -> None:
-    """Raises ValueError unless it is a number that a loop can go by."""
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected a positive integer")
-
-
-def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
-    return len(shape) == len(expected) and all(
-        theirs is None or ours == theirs for ours, theirs in zip(shape, expected, strict=True)
-    )
-
-
-def check_levels(images: Any) -> np.ndarray:
-    """The images as uint8 (N, H, W, C).
+def check_pixels(images: Any) -> np.ndarray:
+    """Returns 8-bit images as uint8 (N, H, W, C).
 
     Raises:
         ValueError: they have another shape or type.
+
+    Example:
+        >>> check_pixels(np.zeros((1, 8, 8, 3)))
+        Traceback (most recent call last):
+        ValueError: the images are float64 (1, 8, 8, 3), expected uint8 (N, H, W, C) with N > 0, ...
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
@@ -74,18 +69,70 @@ def check_levels(images: Any) -> np.ndarray:
 
 
 def check_labels(labels: Any, count: int, classes: int) -> np.ndarray:
-    """One label for each of `count` images, int32 (count,).
+    """Returns one label for each of `count` images, int32 (count,).
+
+    Args:
+        labels: integers (count,), or one for all.
+        count: the number of images.
+        classes: the number of classes.
 
     Raises:
         TypeError: they are not integers.
-        ValueError: their number does not fit, or there is no such class.
+        ValueError: there are too few or too many, or there is no such class.
+
+    Example:
+        >>> check_labels(6, count=3, classes=1000).tolist()
+        [6, 6, 6]
     """
     labels = np.asarray(labels)
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"the labels are {labels.dtype}, expected integers")
     if labels.shape not in ((), (1,), (count,)):
-        raise ValueError(f"the labels have shape {labels.shape}, expected ({count},), one an image")
-    if labels.size and not (labels.min() >= 0 and labels.max() < classes):
-        wrong = labels[(labels < 0) | (labels >= classes)].flat[0]
-        raise ValueError(f"there is no class {wrong}: the model has classes 0 to {classes - 1}")
+        raise ValueError(
+            f"the labels have shape {labels.shape}, expected ({count},), one for each image"
+        )
+    wrong = labels[(labels < 0) | (labels >= classes)]
+    if wrong.size:
+        raise ValueError(
+            f"there is no class {wrong.flat[0]}: the model has classes 0 to {classes - 1}"
+        )
     return np.broadcast_to(labels, (count,)).astype(np.int32)
+
+
+def check_positive(**numbers: float) -> None:
+    """Raises ValueError unless every number, given by its name, is finite and above 0.
+
+    Example:
+        >>> check_positive(learning_rate=-1.0)
+        Traceback (most recent call last):
+        ValueError: learning_rate is -1.0, expected a positive number
+    """
+    for name, value in numbers.items():
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} is {value}, expected a positive number")
+
+
+def check_counts(**numbers: int) -> None:
+    """Raises ValueError unless every number, given by its name, is a whole number of at least 1.
+
+    Example:
+        >>> check_counts(steps=50, batch_size=0)
+        Traceback (most recent call last):
+        ValueError: batch_size is 0, expected a positive integer
+    """
+    for name, value in numbers.items():
+        if not isinstance(value, int | np.integer) or value < 1:
+            raise ValueError(f"{name} is {value}, expected a positive integer")
+
+
+def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    return len(shape) == len(expected) and all(
+        theirs in (None, ours) for ours, theirs in zip(shape, expected, strict=True)
+    )
+
+
+def _is_our_squeezenet(model: keras.Model) -> bool:
+    """By its layers, because another model may bear the same name and take pixels of 0 to 255."""
+    first = getattr(model, "layers", [])[:4]
+    names = [layer.name for layer in first]
+    return names == ["image", "conv1", "pool1", "fire2"] and isinstance(first[-1], Fire)

@@ -1,5 +1,7 @@
-"""Class visualisation in frequency space, after Olah, Mordvintsev, Schubert (2017), "Feature
-visualization", Distill, https://distill.pub/2017/feature-visualization.
+"""Class visualisation in frequency space: pictures in which one recognises the class.
+
+After Olah, Mordvintsev, Schubert (2017), "Feature visualization", Distill,
+https://distill.pub/2017/feature-visualization.
 """
 
 from collections.abc import Callable
@@ -8,27 +10,25 @@ from typing import Any
 import numpy as np
 
 from visualization.backend import keras, tf
-from visualization.class_visualization import (
-    BATCH_SIZE,
-    check_positive,
-    frame_times,
-    target_classes,
-)
-from visualization.gradients import compiled, scores_and_ascent
+from visualization.class_visualization import check_targets, draw_in_batches
+from visualization.gradients import compiled, logits_and_ascent
 from visualization.images.pixel_scaling import PixelScaling
-from visualization.images.preprocessing import preprocess_image
 from visualization.images.transforms import jitter
+from visualization.input_checks import check_counts, check_positive
 
-CONTRAST = 10  # of the first steps; judged by eye, from 1 to 10
+__all__ = ["paint_class"]
+
+_CONTRAST = 10  # of the first steps; chosen by eye, from 1 to 10
 
 # The square root of the covariance of red, green and blue in photographs (CS231n's 25 images of
 # ImageNet), scaled to 1: brightness varies most, then blue against red, then green.
-COLOURS = ((0.57, -0.12, 0.08), (0.57, -0.05, -0.10), (0.59, 0.16, 0.03))
+_COLOURS = ((0.57, -0.12, 0.08), (0.57, -0.05, -0.10), (0.59, 0.16, 0.03))
 
 
 def paint_class(
     target_y: Any,
     model: keras.Model,
+    *,
     num_iterations: int = 200,
     learning_rate: float = 0.05,
     max_jitter: int = 16,
@@ -39,12 +39,12 @@ def paint_class(
     image_shape: tuple[int, int, int] | None = None,
     on_frame: Callable[[int, np.ndarray], object] | None = None,
 ) -> np.ndarray:
-    """Class visualisation in frequency space: pictures in which one recognises the class.
+    """Draws what the model takes for a class, by Adam on an image's Fourier coefficients.
 
-    The image is a sigmoid of an inverse Fourier transform whose coefficients weigh as much as they do
-    in photographs, 1/f, with colours that vary as in photographs. Adam climbs the class's score, and
-    each step sees the image shifted by up to `max_jitter` - 1 pixels. Pixels are valid at every step,
-    so what is saved is what was optimised. While the class's score has no gradient, the highest other
+    The image is a sigmoid of an inverse Fourier transform whose coefficients have the magnitudes of
+    photographs, 1/f, with colours that vary as in photographs. Adam climbs the class's score, and each
+    step sees the image shifted by up to `max_jitter` - 1 pixels. Pixels are valid at every step, so
+    what is saved is what was optimised. While the class's score has no gradient, the highest other
     score is lowered instead.
 
     Args:
@@ -57,64 +57,62 @@ def paint_class(
         The images as the model's input, float32 (N, H, W, C), one for each class.
 
     Raises:
-        as `create_class_visualization`.
+        ValueError: a class that does not exist, or a number out of its range.
+        TypeError: target_y is not of integers.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> settings = {"num_iterations": 2, "preprocess": lambda pixels: pixels / 255}
+        >>> paint_class([0, 2], model, **settings).shape
+        (2, 4, 4, 3)
     """
-    check_positive(
-        learning_rate=learning_rate, num_iterations=num_iterations, max_jitter=max_jitter
-    )
-    check_positive(show_every=show_every)
-    targets, shape = target_classes(target_y, model, image_shape)
-    scale = PixelScaling(preprocess or preprocess_image, bounds, shape[2])
+    check_positive(learning_rate=learning_rate)
+    check_counts(num_iterations=num_iterations, max_jitter=max_jitter, show_every=show_every)
+    targets, shape = check_targets(target_y, model, image_shape)
+    scaling = PixelScaling(preprocess, bounds, shape[2])
     height, width, channels = shape
     generator = np.random.default_rng(seed)
-    spectrum = (1, 2, channels, height, width // 2 + 1)  # real and imaginary parts
-    start = 0.01 * generator.standard_normal(spectrum, dtype=np.float32)
+    real_and_imaginary = (1, 2, channels, height, width // 2 + 1)
+    noise = 0.01 * generator.standard_normal(real_and_imaginary, dtype=np.float32)
     shifts = generator.integers(0, max_jitter, (num_iterations, 2), dtype=np.int32)
     colours = np.eye(channels, dtype=np.float32)
     if channels == 3:
-        colours = np.array(COLOURS, np.float32)[list(scale.order)]
-    steps = compiled(model, _build_painting, shape)
+        colours = np.array(_COLOURS, np.float32)[list(scaling.channel_order)]
+    steps = compiled(model, _build_steps, shape)
+    settings = np.float32(learning_rate), colours, scaling.lower, scaling.upper
 
-    parts = []
-    for first in range(0, len(targets), BATCH_SIZE):
-        chosen = targets[first : first + BATCH_SIZE]
-        parameters = np.repeat(start, len(chosen), axis=0)
-        state = parameters, np.zeros_like(parameters), np.zeros_like(parameters)
-        done = 0
-        for until in frame_times(num_iterations, show_every, on_frame is not None):
-            progress = np.int32(done), np.int32(until)
-            X, *state = steps(
-                *state, chosen, shifts, *progress, np.float32(learning_rate),
-                colours, scale.low, scale.high,
-            )  # fmt: skip
-            done = until
-            if on_frame:
-                on_frame(done, X.numpy())
-        parts.append(X.numpy())
-    return np.concatenate(parts)
+    def start(count: int) -> tuple[np.ndarray, ...]:
+        spectrum = np.repeat(noise, count, axis=0)
+        return spectrum, np.zeros_like(spectrum), np.zeros_like(spectrum)
+
+    def advance(
+        state: tuple, chosen: np.ndarray, done: np.int32, until: np.int32
+    ) -> tuple[tuple, Any]:
+        images, *state_after = steps(*state, chosen, shifts, done, until, *settings)
+        return tuple(state_after), images
+
+    return draw_in_batches(targets, start, advance, num_iterations, show_every, on_frame)
 
 
-def _build_painting(
+def _build_steps(
     get_model: Callable[[], keras.Model], shape: tuple[int, int, int]
 ) -> Callable[..., tuple[tf.Tensor, ...]]:
     """Steps of Adam (Kingma, Ba 2015, algorithm 1) on the spectrum, as one graph."""
     height, width, _ = shape
     rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
     frequency = np.maximum(np.hypot(rows, columns), 1 / max(height, width))
-    weight = CONTRAST * np.sqrt(height * width) / frequency / max(height, width)  # (H, W // 2 + 1)
+    weight = _CONTRAST * np.sqrt(height * width) / frequency / max(height, width)  # (H, W // 2 + 1)
 
-    def image(
-        spectrum: tf.Tensor, colours: tf.Tensor, low: tf.Tensor, high: tf.Tensor
-    ) -> tf.Tensor:
+    def image(spectrum: tf.Tensor, colours: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor) -> Any:
         weighted = spectrum * tf.constant(weight, tf.float32)  # (N, 2, C, H, W // 2 + 1)
         planes = tf.signal.irfft2d(
             tf.complex(weighted[:, 0], weighted[:, 1]), fft_length=[height, width]
         )  # (N, C, H, W)
         pixels = tf.sigmoid(tf.einsum("nchw,dc->nhwd", planes, colours))
-        return low + (high - low) * pixels
+        return lower + (upper - lower) * pixels
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def paint(
+    def steps(
         spectrum: tf.Tensor,  # (N, 2, C, H, W // 2 + 1)
         mean: tf.Tensor,  # Adam's first moment
         square: tf.Tensor,  # Adam's second moment
@@ -124,27 +122,27 @@ def _build_painting(
         until: tf.Tensor,
         learning_rate: tf.Tensor,
         colours: tf.Tensor,  # (C, C)
-        low: tf.Tensor,  # (C,)
-        high: tf.Tensor,  # (C,)
+        lower: tf.Tensor,  # (C,), the input for black
+        upper: tf.Tensor,  # (C,), and for white
     ) -> tuple[tf.Tensor, ...]:
         def step(
             t: tf.Tensor, spectrum: tf.Tensor, mean: tf.Tensor, square: tf.Tensor
         ) -> tuple[tf.Tensor, ...]:
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(spectrum)
-                seen = jitter(image(spectrum, colours, low, high), shifts[t, 0], shifts[t, 1])
-            _, ascent = scores_and_ascent(get_model(), seen, targets)
+                seen = jitter(image(spectrum, colours, lower, upper), shifts[t, 0], shifts[t, 1])
+            _, ascent = logits_and_ascent(get_model(), seen, targets)
             gradient = tape.gradient(seen, spectrum, output_gradients=ascent)
             mean = 0.9 * mean + 0.1 * gradient
             square = 0.999 * square + 0.001 * tf.square(gradient)
-            steps = tf.cast(t + 1, tf.float32)
-            unbiased = mean / (1 - 0.9**steps)
-            spread = tf.sqrt(square / (1 - 0.999**steps))
+            taken = tf.cast(t + 1, tf.float32)
+            unbiased = mean / (1 - 0.9**taken)
+            spread = tf.sqrt(square / (1 - 0.999**taken))
             return t + 1, spectrum + learning_rate * unbiased / (spread + 1e-8), mean, square
 
         _, spectrum, mean, square = tf.while_loop(
             lambda t, *_: t < until, step, (done, spectrum, mean, square)
         )
-        return image(spectrum, colours, low, high), spectrum, mean, square
+        return image(spectrum, colours, lower, upper), spectrum, mean, square
 
-    return paint
+    return steps

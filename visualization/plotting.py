@@ -1,4 +1,4 @@
-"""Figures, returned and never shown: write one with `figure.savefig`, or with `png`."""
+"""Figures of what this package computes. They are returned, never shown: write one with `png`."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -10,9 +10,17 @@ from PIL import Image
 
 from visualization.faithfulness import Faithfulness
 
-# Both keep their order for every kind of colour vision and in grey.
-POSITIVE = "inferno"  # from nothing to much
-SIGNED = "PuOr_r"  # against the class: purple; for it: orange
+__all__ = [
+    "TITLE",
+    "attribution_figure",
+    "class_figure",
+    "faithfulness_figure",
+    "fooling_figure",
+    "gif",
+    "overlay",
+    "png",
+]
+
 TITLE = 15  # points, readable on a slide
 
 
@@ -26,6 +34,11 @@ def fooling_figure(
         fooling: uint8 (H, W, 3).
         title_before: what the network sees in the original.
         title_after: what it sees in the fooling image.
+
+    Example:
+        >>> grey = np.full((8, 8, 3), 100, np.uint8)
+        >>> len(fooling_figure(grey, grey + 2, "bow tie 74%", "stingray 47%").axes)
+        4
     """
     change = fooling.astype(np.int64) - original
     visible = np.quantile(np.abs(change), 0.999)  # a few values may be cut off
@@ -44,32 +57,48 @@ def fooling_figure(
     return figure
 
 
+# Both colour maps keep their order for every kind of colour vision and in grey.
+_POSITIVE = "inferno"  # from nothing to much
+_SIGNED = "PuOr_r"  # against the class: purple; for it: orange
+
+
 def overlay(image: np.ndarray, attribution: np.ndarray) -> np.ndarray:
     """A map in colour over its photograph in grey: the stronger the map, the less of the photograph.
 
     Args:
         image: uint8 (H, W, 3).
-        attribution: (H, W); where it has negative values, colours tell the sign.
+        attribution: (H, W); if it has negative values, colours show the sign.
 
     Returns:
         uint8 (H, W, 3). The map's 99.5th percentile, by absolute value, has the full colour.
+
+    Example:
+        >>> overlay(np.full((1, 2, 3), 100, np.uint8), np.array([[0.0, 1.0]])).tolist()
+        [[[60, 60, 60], [252, 255, 164]]]
     """
     largest = np.quantile(np.abs(attribution), 0.995) or np.abs(attribution).max() or 1
     strength = np.clip(attribution / largest, -1, 1)
     signed = strength.min() < 0
-    colours = colormaps[SIGNED if signed else POSITIVE]((strength + 1) / 2 if signed else strength)
+    colours = colormaps[_SIGNED if signed else _POSITIVE](
+        (strength + 1) / 2 if signed else strength
+    )
     weight = np.sqrt(np.abs(strength))[..., None]  # (H, W, 1)
     grey = 0.6 * image.mean(axis=-1, keepdims=True)
     return ((1 - weight) * grey + weight * 255 * colours[..., :3]).round().astype(np.uint8)
 
 
 def attribution_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], title: str) -> Figure:
-    """The photograph, and beside it each method's map laid over it.
+    """The photograph, and beside it each method's map over it.
 
     Args:
         image: uint8 (H, W, 3).
         maps: the method's name -> its map, (H, W).
         title: what the network sees, for the photograph.
+
+    Example:
+        >>> image = np.zeros((8, 8, 3), np.uint8)
+        >>> len(attribution_figure(image, {"saliency": np.ones((8, 8))}, "cat 90%").axes)
+        2
     """
     figure = Figure(figsize=(3.6 * (1 + len(maps)), 4.3), layout="compressed")
     axes = figure.subplots(1, 1 + len(maps))
@@ -84,15 +113,21 @@ def attribution_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], title:
 
 
 def faithfulness_figure(
-    results: Mapping[str, Faithfulness], alike: Mapping[str, Mapping[str, float]]
+    results: Mapping[str, Faithfulness], correlations: Mapping[str, Mapping[str, float]]
 ) -> Figure:
-    """Deletion and insertion curves with their areas, and how maps change as weights turn to noise.
+    """Deletion and insertion curves with their areas, and how maps change as weights become noise.
 
     A method that does not beat the random map in both areas is named in the title.
 
     Args:
         results: what `compare_with_random` returns.
-        alike: the method's name -> what `cascading_randomization` returns.
+        correlations: the method's name -> what `cascading_randomization` returns.
+
+    Example:
+        >>> curves = Faithfulness(np.array([1, 0.5, 0]), np.array([0, 0.5, 1]))
+        >>> results = {"saliency": curves, "random": curves}
+        >>> len(faithfulness_figure(results, {"saliency": {"head": 0.3, "conv1": 0.0}}).axes)
+        3
     """
     figure = Figure(figsize=(16, 5.4), layout="constrained")
     deletion, insertion, cascade = figure.subplots(1, 3)
@@ -103,37 +138,49 @@ def faithfulness_figure(
         share = np.linspace(0, 1, len(result.deletion))
         deletion.plot(share, result.deletion, label=f"{name} {result.deletion_auc:.3f}", **style)
         insertion.plot(share, result.insertion, label=f"{name} {result.insertion_auc:.3f}", **style)
-    for number, (name, values) in enumerate(alike.items()):
-        cascade.plot(list(values.values()), marker="o", label=name, color=f"C{number}")
-    layers = list(next(iter(alike.values()))) if alike else []
-    shown = range(0, len(layers), max(1, len(layers) // 12))
-    cascade.set_xticks(shown, [layers[i] for i in shown], rotation=60, ha="right", fontsize=8)
-    cascade.axhline(0, color="black", linewidth=0.8)
-    deletion.set(title="deletion (smaller is better)", xlabel="share of pixels blurred away")
-    insertion.set(title="insertion (larger is better)", xlabel="share of pixels put back")
-    cascade.set(
-        title="weights turned to noise, last layer first", ylabel="rank correlation of maps"
+    deletion.set(
+        title="deletion (smaller is better)",
+        xlabel="fraction of pixels blurred",
+        ylabel="probability of the class",
     )
-    deletion.set_ylabel("probability of the class")
-    for axis in (deletion, insertion, cascade):
-        axis.title.set_fontsize(TITLE)
+    insertion.set(title="insertion (larger is better)", xlabel="fraction of pixels restored")
     for axis in (deletion, insertion):
         axis.legend(title="area", loc="upper center", bbox_to_anchor=(0.5, -0.15), ncols=2)
-    if alike:
+
+    for number, (name, values) in enumerate(correlations.items()):
+        cascade.plot(list(values.values()), marker="o", label=name, color=f"C{number}")
+    if correlations:
+        layers = list(next(iter(correlations.values())))
+        ticks = range(0, len(layers), max(1, len(layers) // 12))
+        cascade.set_xticks(ticks, [layers[i] for i in ticks], rotation=60, ha="right", fontsize=8)
         cascade.legend(ncols=2)
-    cascade.set_ylim(-0.5, 1.3)
-    beaten = [
+    cascade.axhline(0, color="black", linewidth=0.8)
+    cascade.set(
+        title="weights replaced by noise, last layer first",
+        ylabel="rank correlation of maps",
+        ylim=(-0.5, 1.3),
+    )
+    for axis in (deletion, insertion, cascade):
+        axis.title.set_fontsize(TITLE)
+    worse = [
         name for name in results if name != "random" and not results[name].beats(results["random"])
     ]
-    verdict = (
-        f"not better than a random map: {', '.join(beaten)}" if beaten else "all beat a random map"
-    )
-    figure.suptitle(verdict, fontsize=TITLE)
+    verdict = f"not better than a random map: {', '.join(worse)}"
+    figure.suptitle(verdict if worse else "all beat a random map", fontsize=TITLE)
     return figure
 
 
 def class_figure(images: np.ndarray, titles: Sequence[str]) -> Figure:
-    """Class visualisations side by side; images uint8 (N, H, W, 3)."""
+    """Class visualisations side by side.
+
+    Args:
+        images: uint8 (N, H, W, 3).
+        titles: N of them.
+
+    Example:
+        >>> len(class_figure(np.zeros((2, 8, 8, 3), np.uint8), ["cat 90%", "dog 80%"]).axes)
+        2
+    """
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(4 * columns, 4.5 * rows), layout="compressed")
@@ -152,6 +199,10 @@ def gif(frames: Sequence[np.ndarray], milliseconds: int = 150) -> bytes:
     Args:
         frames: uint8 (H, W, 3) each.
         milliseconds: how long a frame stays.
+
+    Example:
+        >>> gif([np.zeros((8, 8, 3), np.uint8), np.ones((8, 8, 3), np.uint8)])[:6]
+        b'GIF89a'
     """
     pictures = [Image.fromarray(frame) for frame in frames]
     durations = [milliseconds] * (len(pictures) - 1) + [2000]
@@ -163,7 +214,12 @@ def gif(frames: Sequence[np.ndarray], milliseconds: int = 150) -> bytes:
 
 
 def png(figure: Figure, dpi: int = 120) -> bytes:
-    """The figure as the content of a PNG file, the same bytes for the same figure."""
+    """The figure as the content of a PNG file, the same bytes for the same figure.
+
+    Example:
+        >>> png(Figure())[1:4]
+        b'PNG'
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()

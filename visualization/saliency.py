@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from visualization.cli.arguments import Parser
 from visualization.cli.network import Network
 from visualization.cli.output import OutputFolder
-from visualization.cli.photographs import Images, image_sources
-from visualization.cli.running import run
+from visualization.cli.photographs import Photographs, image_sources
+from visualization.cli.running import run, start_tensorflow
 from visualization.networks.imagenet import short_name
 
 if TYPE_CHECKING:
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
     from visualization.faithfulness import Faithfulness
 
-# The command's methods, and what each one is given.
-METHODS: dict[str, dict[str, Any]] = {
+# The methods, and the settings that each one is given.
+_METHODS: dict[str, dict[str, Any]] = {
     "saliency": {},
     "smoothgrad": {"samples": 20, "noise": 0.15},
     "integrated-gradients": {"steps": 50},
@@ -32,7 +32,7 @@ METHODS: dict[str, dict[str, Any]] = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """``python -m visualization.saliency``: returns 1 if photographs were skipped."""
+    """Runs the command; returns 1 if photographs were skipped."""
     parser = Parser(
         prog="python -m visualization.saliency",
         description="Draws where a network looks when it decides for a class.",
@@ -47,9 +47,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--method",
         nargs="+",
-        choices=tuple(METHODS),
-        default=list(METHODS),
-        help=f"default: all of them, {' '.join(METHODS)}",
+        choices=tuple(_METHODS),
+        default=list(_METHODS),
+        help=f"default: all of them, {' '.join(_METHODS)}",
     )
     parser.add_argument(
         "--class", dest="label", metavar="CLASS", help="a number or a name (default: what it sees)"
@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--evaluate",
         action="store_true",
-        help="also test the maps: deletion, insertion, and weights turned to noise",
+        help="also test the maps: deletion, insertion, and weights replaced by noise",
     )
     parser.add_network_arguments()
     parser.add_common_arguments()
@@ -68,20 +68,20 @@ def _show(arguments: argparse.Namespace) -> int:
     network = Network(arguments)
     if network.names and arguments.label is not None:
         network.find_class(arguments.label)
-    sources = image_sources(arguments.image)
-    images = Images(sources, network.size, arguments.quiet)
+    photographs = Photographs(image_sources(arguments.image), network.size, arguments.quiet)
     out = OutputFolder(arguments.out)
+    start_tensorflow(arguments.seed, arguments.quiet)
     network.load()
-    images.size = network.size
+    photographs.size = network.size
     label = None if arguments.label is None else network.find_class(arguments.label)
-    evaluation = _Evaluation(arguments.seed) if arguments.evaluate else None
-    for stem, image, source in images:
+    evaluation = _Evaluation(network, arguments.seed) if arguments.evaluate else None
+    for stem, image, source in photographs:
         _show_one(arguments, network, out, stem, image, source, label, evaluation)
-    status = images.status()
+    status = photographs.status()
     if evaluation:
-        figure, record = evaluation.write(out, network)
+        figure, record = evaluation.write(out)
         if not arguments.quiet:
-            print(f"{evaluation}\nwritten  {figure}\n         {record}")
+            print(f"{evaluation.table()}\nwritten  {figure}\n         {record}")
     return status
 
 
@@ -96,25 +96,24 @@ def _show_one(
     evaluation: _Evaluation | None,
 ) -> None:
     """Writes one photograph's figure and record."""
-    from visualization import plotting
     from visualization.gradients import predict_scores, softmax
     from visualization.images.pixel_scaling import PixelScaling
-    from visualization.images.preprocessing import preprocess_image
+    from visualization.plotting import attribution_figure, png
 
-    X = PixelScaling(network.preprocess or preprocess_image, network.bounds).to_input(image[None])
+    X = PixelScaling(network.preprocess, network.bounds).to_input(image[None])
     probabilities = softmax(predict_scores(network.model, X))[0]
     seen = int(probabilities.argmax())
     label = seen if label is None else label
     methods = {name: _method(name, arguments.seed) for name in arguments.method}
-    found = {name: method(X, label, network.model) for name, method in methods.items()}
-    maps = {name: (m[0] if isinstance(m, tuple) else m)[0] for name, m in found.items()}
-    gaps = {name: float(m.convergence_delta[0]) for name, m in found.items() if hasattr(m, "convergence_delta")}
+    results = {name: method(X, label, network.model) for name, method in methods.items()}
+    maps = {name: (r[0] if isinstance(r, tuple) else r)[0] for name, r in results.items()}
+    deltas = {name: r.convergence_delta for name, r in results.items() if hasattr(r, "maps")}
+
     name = short_name(network.names[label])
     title = f"{name} {probabilities[label]:.0%}"
     if label != seen:
         title += f"\n(seen: {short_name(network.names[seen])} {probabilities[seen]:.0%})"
-    drawn = plotting.attribution_figure(image, maps, title)
-    figure = out.write(f"{stem}-saliency.png", plotting.png(drawn))
+    figure = out.write(f"{stem}-saliency.png", png(attribution_figure(image, maps, title)))
     out.write_json(
         f"{stem}-saliency.json",
         {
@@ -125,8 +124,8 @@ def _show_one(
             "probability": float(probabilities[label]),
             "seen_as": {"class": seen, "name": network.names[seen]},
             "methods": list(methods),
-            "settings": {name: METHODS[name] for name in methods if METHODS[name]},
-            "completeness_gap": gaps,
+            "settings": {name: _METHODS[name] for name in methods if _METHODS[name]},
+            "convergence_delta": {name: float(delta[0]) for name, delta in deltas.items()},
             "seed": arguments.seed,
             "figure": figure.name,
         },
@@ -134,83 +133,79 @@ def _show_one(
     if not arguments.quiet:
         print(f"{figure}: {name} ({label}) at {probabilities[label]:.1%}", flush=True)
     if evaluation:
-        evaluation.add(X, label, network, maps, methods)
+        evaluation.add(X, label, maps, methods)
 
 
 def _method(name: str, seed: int) -> Callable[..., Any]:
-    from visualization.attribution import (
-        compute_saliency_maps,
-        grad_cam,
-        integrated_gradients,
-        smoothed,
-    )
+    from visualization import attribution
 
-    methods: dict[str, Callable[..., Any]] = {
-        "saliency": compute_saliency_maps,
-        "smoothgrad": smoothed(compute_saliency_maps, seed=seed, **METHODS["smoothgrad"]),
-        "integrated-gradients": functools.partial(
-            integrated_gradients, **METHODS["integrated-gradients"]
+    saliency, settings = attribution.compute_saliency_maps, _METHODS[name]
+    methods: dict[str, Callable[[], Callable[..., Any]]] = {
+        "saliency": lambda: saliency,
+        "smoothgrad": lambda: attribution.smoothed(saliency, seed=seed, **settings),
+        "integrated-gradients": lambda: functools.partial(
+            attribution.integrated_gradients, **settings
         ),
-        "grad-cam": grad_cam,
+        "grad-cam": lambda: attribution.grad_cam,
     }
-    return methods[name]
+    return methods[name]()
 
 
 class _Evaluation:
-    """Gathers how faithful the maps of many photographs are, one photograph at a time."""
+    """How faithful the maps of many photographs are, gathered one photograph at a time."""
 
-    SANITY_IMAGES = 2  # the randomisation check takes a map a layer, so few are looked at
+    RANDOMIZED_IMAGES = 2  # the randomisation check makes a map for each layer, so few must do
 
-    def __init__(self, seed: int) -> None:
-        self.seed, self.count = seed, 0
-        self.curves: dict[str, Any] = {}
-        self.alike: dict[str, list[dict[str, float]]] = {}
+    def __init__(self, network: Network, seed: int) -> None:
+        self.network, self.seed, self.count = network, seed, 0
+        self.sums: dict[str, tuple[Any, Any]] = {}  # of the deletion and insertion curves
+        self.correlations: dict[str, list[dict[str, float]]] = {}  # one a photograph
 
     def add(
         self,
         X: np.ndarray,
         label: int,
-        network: Network,
         maps: dict[str, np.ndarray],
         methods: dict[str, Callable[..., Any]],
     ) -> None:
         from visualization.faithfulness import cascading_randomization, compare_with_random
 
-        single = {name: found[None] for name, found in maps.items()}
-        seed = self.seed + self.count
-        for name, result in compare_with_random(X, label, network.model, single, seed=seed).items():
-            deletion, insertion = self.curves.get(name, (0, 0))
-            self.curves[name] = deletion + result.deletion, insertion + result.insertion
+        model = self.network.model
+        batched = {name: one[None] for name, one in maps.items()}
+        compared = compare_with_random(X, label, model, batched, seed=self.seed + self.count)
+        for name, result in compared.items():
+            deletion, insertion = self.sums.get(name, (0, 0))
+            self.sums[name] = deletion + result.deletion, insertion + result.insertion
         self.count += 1
-        if self.count <= self.SANITY_IMAGES:
+        if self.count <= self.RANDOMIZED_IMAGES:
             for name, method in methods.items():
-                alike = cascading_randomization(X, label, network.model, method, seed=self.seed)
-                self.alike.setdefault(name, []).append(alike)
+                found = cascading_randomization(X, label, model, method, seed=self.seed)
+                self.correlations.setdefault(name, []).append(found)
 
     def results(self) -> dict[str, Faithfulness]:
         from visualization.faithfulness import Faithfulness
 
         return {
             name: Faithfulness(deletion / self.count, insertion / self.count)
-            for name, (deletion, insertion) in self.curves.items()
+            for name, (deletion, insertion) in self.sums.items()
         }
 
-    def write(self, out: OutputFolder, network: Network) -> tuple[Path, Path]:
-        from visualization import plotting
+    def write(self, out: OutputFolder) -> tuple[Path, Path]:
+        """Writes the figure and the record of all photographs."""
+        from visualization.plotting import faithfulness_figure, png
 
         results = self.results()
-        alike = {
+        correlations = {
             name: {layer: sum(one[layer] for one in found) / len(found) for layer in found[0]}
-            for name, found in self.alike.items()
+            for name, found in self.correlations.items()
         }
-        drawn = plotting.faithfulness_figure(results, alike)
-        figure = out.write("evaluation.png", plotting.png(drawn))
+        figure = out.write("evaluation.png", png(faithfulness_figure(results, correlations)))
         record = {
             "command": "visualization.saliency --evaluate",
             "images": self.count,
-            "network": network.record,
+            "network": self.network.record,
             "seed": self.seed,
-            "areas": {
+            "auc": {
                 name: {
                     "deletion": result.deletion_auc,
                     "insertion": result.insertion_auc,
@@ -218,13 +213,12 @@ class _Evaluation:
                 }
                 for name, result in results.items()
             },
-            "rank_correlation_as_weights_turn_to_noise": alike,
+            "rank_correlations": correlations,
             "figure": figure.name,
         }
         return figure, out.write_json("evaluation.json", record)
 
-    def __str__(self) -> str:
-        """The areas as a table."""
+    def table(self) -> str:
         results = self.results()
         lines = [f"{'area under the curve':24}{'deletion':>10}{'insertion':>11}"]
         for name, result in results.items():

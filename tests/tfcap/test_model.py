@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tfcap import functional, ops
-from tfcap.data.coco import caption_dataset
+from tfcap.data.batches import caption_dataset
 from tfcap.model import CaptioningRNN
 from visualization.backend import keras, tf
 

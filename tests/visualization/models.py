@@ -1,5 +1,7 @@
 """Keras models in the styles that people write them, small, with random weights."""
 
+import functools
+
 import numpy as np
 
 from visualization.backend import keras, tf
@@ -59,8 +61,14 @@ STYLES = {
 }
 
 
+@functools.cache
+def shared(style):
+    """What `make` returns, made and traced once for all tests that leave it unchanged."""
+    return make(style)
+
+
 def make(style):
-    """The model, three images of its, and their classes."""
+    """A model of one's own, three images for it, and their classes."""
     keras.utils.set_random_seed(1)
     build, size, largest = STYLES[style]
     model = build()

@@ -11,7 +11,7 @@ from visualization import (
 )
 from visualization.backend import keras, tf
 
-from .models import STYLES, make
+from .models import STYLES, make, shared
 
 
 def linear_model(weights):
@@ -43,7 +43,7 @@ def test_the_completeness_gap_closes_with_more_steps(squeezenet, grace_hopper):
 
 
 def test_the_baseline_has_no_attribution_to_itself():
-    model, X, y = make("nested in another")
+    model, X, y = shared("nested in another")
     result = integrated_gradients(X, y, model, baseline=X, steps=4)
     np.testing.assert_array_equal(result.maps, 0)
     np.testing.assert_array_equal(result.convergence_delta, 0)
@@ -52,7 +52,7 @@ def test_the_baseline_has_no_attribution_to_itself():
 @pytest.mark.parametrize("style", STYLES)
 @pytest.mark.parametrize("method", [compute_saliency_maps, integrated_gradients, grad_cam])
 def test_every_method_works_on_every_style_and_in_chunks(method, style):
-    model, X, y = make(style)
+    model, X, y = shared(style)
     many, few = (method(X, y, model, batch_size=size) for size in (25, 2))
     if method is integrated_gradients:
         many, few = many.maps, few.maps
@@ -81,12 +81,12 @@ def test_grad_cam_is_the_papers(layer, squeezenet, grace_hopper):
     )
     if layer == "conv10":
         np.testing.assert_array_equal(
-            grad_cam(X, 457, squeezenet), grad_cam(X, 457, squeezenet, layer)
+            grad_cam(X, 457, squeezenet), grad_cam(X, 457, squeezenet, layer=layer)
         )
 
 
 def test_grad_cam_is_never_negative_and_leaves_the_model_as_it_was(squeezenet, grace_hopper):
-    model, X, y = make("nested in another")
+    model, X, y = shared("nested in another")
     calls = [layer.call.__func__ for layer in model._flatten_layers()]
     assert grad_cam(X, y, model).min() >= 0
     assert [layer.call.__func__ for layer in model._flatten_layers()] == calls
@@ -104,13 +104,13 @@ def test_a_model_without_convolution_and_a_layer_that_is_not_there_are_told():
     X = np.ones((1, 4, 4, 3), np.float32)
     with pytest.raises(ValueError, match=r"^model '.*' computes no convolution"):
         grad_cam(X, 0, model)
-    nested, X, y = make("nested in another")
+    nested, X, y = shared("nested in another")
     with pytest.raises(ValueError, match=r"^model 'nested' computes no layer 'nowhere'"):
         grad_cam(X, y, nested, layer="nowhere")
 
 
 def test_smoothing_without_noise_changes_nothing():
-    model, X, y = make("nested in another")
+    model, X, y = shared("nested in another")
     plain = compute_saliency_maps(X, y, model)
     smooth = smoothed(compute_saliency_maps, samples=3, noise=0)(X, y, model)
     np.testing.assert_allclose(smooth, plain, atol=1e-6 * plain.max())
@@ -134,7 +134,7 @@ def test_smoothing_is_the_mean_over_noise_of_the_images_own_range():
 
 
 def test_a_method_of_ones_own_needs_not_take_a_batch_size():
-    model, X, y = make("nested in another")
+    model, X, y = shared("nested in another")
     smooth = smoothed(lambda X, y, model: X.mean(axis=-1), samples=3, noise=0)
     np.testing.assert_allclose(smooth(X, y, model, batch_size=2), X.mean(axis=-1), rtol=1e-5)
     sizes = smoothed(lambda X, *_, **given: np.full(X.shape[:3], given["batch_size"]), samples=3)
@@ -143,7 +143,7 @@ def test_a_method_of_ones_own_needs_not_take_a_batch_size():
 
 @pytest.mark.parametrize("method", [compute_saliency_maps, integrated_gradients, grad_cam])
 def test_smoothing_any_method_is_repeatable_and_follows_its_seed(method):
-    model, X, y = make("nested in another")
+    model, X, y = shared("nested in another")
     first = smoothed(method, samples=5, seed=1)(X, y, model)
     np.testing.assert_array_equal(first, smoothed(method, samples=5, seed=1)(X, y, model))
     assert not np.array_equal(first, smoothed(method, samples=5, seed=2)(X, y, model))
@@ -163,6 +163,6 @@ def test_smoothing_any_method_is_repeatable_and_follows_its_seed(method):
     ],
 )
 def test_wrong_settings_are_refused(call, sentence):
-    model, X, y = make("nested in another")
+    model, X, y = shared("nested in another")
     with pytest.raises(ValueError, match=sentence):
         call(X, y, model)

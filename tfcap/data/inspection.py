@@ -1,29 +1,28 @@
-"""What a folder of captions and features holds, in numbers and as a figure."""
+"""What a folder of captions and features holds, in numbers and as examples."""
 
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from tfcap.data.coco import SPLITS, decode_captions
-from tfcap.data.features import SIZE
 from tfcap.data.vocabulary import UNK
-from visualization import load_image
-from visualization.plotting import TITLE
 
-_COLUMNS = 4
-_SHOWN_CAPTIONS = 3
-_WRAP = 40  # characters in a line under a picture
+__all__ = ["as_text", "describe", "draw_examples"]
 
 
 def describe(data: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """The figures of each split of what `load_coco_data` gave.
+    """The numbers of each split of what `load_coco_data` returned.
 
     Returns:
         split -> images, captions, distinct_captions, images_without_caption, captions_per_image (mean),
         words_per_caption (mean and most), share_unknown (of all words), feature_width.
+
+    Example:
+        >>> data = {"val_captions": np.array([[1, 4, 2], [1, 3, 2]]), "encoder": "squeezenet"}
+        >>> data |= {"val_image_idxs": np.array([0, 0]), "val_features": np.zeros((1, 512))}
+        >>> describe(data)["val"]["captions_per_image"]
+        2.0
     """
     return {split: _describe(data, split) for split in SPLITS if f"{split}_captions" in data}
 
@@ -46,84 +45,62 @@ def _describe(data: Mapping[str, Any], split: str) -> dict[str, Any]:
 
 
 def as_text(data: Mapping[str, Any], splits: Mapping[str, Mapping[str, Any]]) -> str:
-    """What `describe` found, as a table."""
-    rows: dict[str, list[str]] = {
-        "": list(splits),
-        "images": [f"{one['images']:,}" for one in splits.values()],
-        "images without caption": [f"{one['images_without_caption']:,}" for one in splits.values()],
-        "captions": [f"{one['captions']:,}" for one in splits.values()],
-        "captions, distinct": [f"{one['distinct_captions']:,}" for one in splits.values()],
-        "captions per image": [f"{one['captions_per_image']:.2f}" for one in splits.values()],
-        "words per caption": [f"{one['words_per_caption']['mean']:.1f}" for one in splits.values()],
-        "words, at most": [f"{one['words_per_caption']['most']}" for one in splits.values()],
-        "words that are <UNK>": [f"{one['share_unknown']:.1%}" for one in splits.values()],
-        "feature width": [f"{one['feature_width']:,}" for one in splits.values()],
+    """The numbers as a table.
+
+    Args:
+        data: what `load_coco_data` returned.
+        splits: what `describe` returned.
+
+    Example:
+        >>> data = {"val_captions": np.array([[1, 4, 2], [1, 3, 2]]), "encoder": "squeezenet"}
+        >>> data |= {"val_image_idxs": np.array([0, 0]), "val_features": np.zeros((1, 512))}
+        >>> data["idx_to_word"] = ["<NULL>", "<START>", "<END>", "<UNK>", "dog"]
+        >>> print(as_text(data, describe(data)))
+                                         val
+        images                             1
+        images without caption             0
+        captions                           2
+        ...
+    """
+    formats = {
+        "images": "{images:,}",
+        "images without caption": "{images_without_caption:,}",
+        "captions": "{captions:,}",
+        "captions, distinct": "{distinct_captions:,}",
+        "captions per image": "{captions_per_image:.2f}",
+        "words per caption": "{words_per_caption[mean]:.1f}",
+        "words, at most": "{words_per_caption[most]}",
+        "words that are <UNK>": "{share_unknown:.1%}",
+        "feature width": "{feature_width:,}",
     }
-    lines = [
-        f"{name:24}" + "".join(f"{cell:>12}" for cell in cells) for name, cells in rows.items()
-    ]
+    lines = [f"{'':24}" + "".join(f"{split:>12}" for split in splits)]
+    for name, cell in formats.items():
+        cells = (cell.format(**numbers) for numbers in splits.values())
+        lines.append(f"{name:24}" + "".join(f"{text:>12}" for text in cells))
     words = data["idx_to_word"]
-    return "\n".join(
-        [
-            *lines,
-            f"{'encoder':24}{data['encoder']:>12}",
-            f"{'vocabulary':24}{len(words):>12,}  {' '.join(words[4:16])} ...",
-        ]
-    )
+    lines.append(f"{'encoder':24}{data['encoder']:>12}")
+    lines.append(f"{'vocabulary':24}{len(words):>12,}  {' '.join(words[4:16])} ...")
+    return "\n".join(lines)
 
 
 def draw_examples(
     data: Mapping[str, Any], split: str, count: int, seed: int
 ) -> tuple[list[int], list[list[str]]]:
-    """Some images of a split, by their rows, and the captions of each."""
+    """Draws images of a split that have captions.
+
+    Returns:
+        Their rows among the split's images, rising, and the captions of each.
+
+    Example:
+        >>> data = {"val_captions": np.array([[1, 4, 2], [1, 3, 2]]), "encoder": "squeezenet"}
+        >>> data |= {"val_image_idxs": np.array([0, 0]), "val_features": np.zeros((1, 512))}
+        >>> data["idx_to_word"] = ["<NULL>", "<START>", "<END>", "<UNK>", "dog"]
+        >>> draw_examples(data, "val", 1, seed=0)
+        ([0], [['dog', '<UNK>']])
+    """
     image_idxs = np.asarray(data[f"{split}_image_idxs"])
     images = np.unique(image_idxs)
     drawn = np.sort(np.random.default_rng(seed).permutation(images)[:count]).tolist()
-    captions = data[f"{split}_captions"]
-    words = data["idx_to_word"]
+    captions, words = data[f"{split}_captions"], data["idx_to_word"]
     rows = [np.flatnonzero(image_idxs == image) for image in drawn]
-    return drawn, [[str(decode_captions(captions[row], words)) for row in many] for many in rows]
-
-
-def caption_figure(sources: Sequence[str], captions: Sequence[Sequence[str]], title: str) -> Figure:
-    """Images with their captions below them, as a model gets them: cut, and with <UNK>.
-
-    Args:
-        sources: paths; in the place of a URL, and of an image that cannot be read, stands why.
-        captions: those of each image.
-    """
-    columns = min(_COLUMNS, len(sources))
-    rows = -(-len(sources) // columns)
-    height = 5.6 * rows + 0.5  # inches, with the title
-    figure = Figure(figsize=(3.8 * columns, height))
-    figure.suptitle(title, x=0.01, y=1 - 0.08 / height, ha="left", fontsize=TITLE)
-    axes = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=[3.7, 1.9] * rows)
-    figure.subplots_adjust(0.01, 0, 0.99, 1 - 0.5 / height, wspace=0.05, hspace=0.03)
-    pictures, below = axes[::2].ravel(), axes[1::2].ravel()
-    for axis in axes.ravel():
-        axis.set_axis_off()
-    for picture, words, source, texts in zip(pictures, below, sources, captions, strict=False):
-        pixels, reason = _pixels(source)
-        picture.imshow(pixels)
-        picture.text(SIZE / 2, SIZE / 2, reason, ha="center", va="center", fontsize=12)
-        shown = [_wrapped(text) for text in texts[:_SHOWN_CAPTIONS]]
-        if len(texts) > _SHOWN_CAPTIONS:
-            shown.append(f"(and {len(texts) - _SHOWN_CAPTIONS} more)")
-        style = {"va": "top", "fontsize": 12, "parse_math": False}
-        words.text(0, 1, "\n".join(shown), transform=words.transAxes, **style)
-    return figure
-
-
-def _wrapped(text: str) -> str:
-    return textwrap.fill(text, _WRAP, initial_indent="\u2022 ", subsequent_indent="   ")
-
-
-def _pixels(source: str) -> tuple[np.ndarray, str]:
-    if "://" not in source:
-        try:
-            return load_image(source, SIZE), ""
-        except (OSError, ValueError):
-            reason = "the image\ncannot be read"
-    else:
-        reason = "a URL: not fetched"
-    return np.full((SIZE, SIZE, 3), 225, np.uint8), reason
+    return drawn, [list(decode_captions(captions[some], words)) for some in rows]

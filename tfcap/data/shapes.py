@@ -1,7 +1,7 @@
-"""Pictures of coloured shapes with captions that say which: a set that needs no download.
+"""Draws pictures of coloured shapes, and captions of them: a data set that needs no download.
 
-As in the synthetic worlds with which captioners are tested (Kuhnle and Copestake, 2017,
-"ShapeWorld", arXiv:1704.04517), everything a caption says can be checked against the picture.
+As in the synthetic worlds on which captioners are tested (Kuhnle and Copestake, 2017, "ShapeWorld",
+arXiv:1704.04517), everything a caption says can be checked against the picture.
 """
 
 import colorsys
@@ -11,7 +11,21 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-SIZE = 224
+__all__ = [
+    "AROUND",
+    "COLOURS",
+    "RELATIONS",
+    "SHAPES",
+    "SIZE",
+    "SIZES",
+    "Scene",
+    "Shape",
+    "draw",
+    "held_out_pairs",
+    "random_scene",
+]
+
+SIZE = 224  # pixels
 COLOURS = {
     "red": (205, 25, 30),
     "green": (30, 150, 45),
@@ -27,9 +41,63 @@ SIZES = ("small", "large")
 AROUND = ("circle", "square")  # shapes with room for another inside
 RELATIONS = ("above", "left", "inside")
 
-_OVERSAMPLING = 4
-_DIAMETERS = {"small": (42, 54), "large": (88, 100)}  # pixels, of shapes beside one another
-_ALONE = {"small": (45, 65), "large": (105, 140)}
+
+@dataclass(frozen=True)
+class Shape:
+    """One shape of a picture.
+
+    Attributes:
+        size, colour, shape: of SIZES, COLOURS and SHAPES.
+        diameter: of its bounding box, pixels.
+        centre: (x, y), pixels from the picture's upper left corner.
+
+    Example:
+        >>> str(Shape("small", "red", "circle", 50, (112, 112)))
+        'small red circle'
+    """
+
+    size: str
+    colour: str
+    shape: str
+    diameter: int
+    centre: tuple[float, float]
+
+    def __str__(self) -> str:
+        return f"{self.size} {self.colour} {self.shape}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a picture shows.
+
+    Attributes:
+        shapes: one, or two.
+        relation: of RELATIONS: where the first of two is, seen from the second.
+
+    Example:
+        >>> circle = Shape("small", "red", "circle", 50, (112, 112))
+        >>> Scene((circle,)).captions(np.random.default_rng(0), 1)
+        ['the circle is red and small']
+    """
+
+    shapes: tuple[Shape, ...]
+    relation: str | None = None
+
+    def captions(self, rng: np.random.Generator, count: int) -> list[str]:
+        """At most six true sentences about the scene, no two from one template."""
+        templates: tuple[str, ...]
+        if self.relation is None:
+            (one,) = self.shapes
+            templates = _ONE
+            words = {"size": one.size, "colour": one.colour, "shape": one.shape}
+        else:
+            a, b = self.shapes
+            templates = _TWO[self.relation]
+            words = {"a": str(a), "b": str(b)}
+            words |= {"a2": f"{a.colour} {a.shape}", "b2": f"{b.colour} {b.shape}"}
+        chosen = rng.permutation(len(templates))[:count]
+        return [templates[i].format(**words) for i in chosen]
+
 
 _ONE = (
     "a {size} {colour} {shape}",
@@ -74,58 +142,14 @@ _TWO = {
 }
 
 
-@dataclass(frozen=True)
-class Shape:
-    """One shape of a picture.
-
-    Attributes:
-        size, colour, shape: one of SIZES, COLOURS, SHAPES.
-        diameter: of its bounding box, pixels.
-        centre: (x, y), pixels from the picture's left upper corner.
-    """
-
-    size: str
-    colour: str
-    shape: str
-    diameter: int
-    centre: tuple[float, float]
-
-    def __str__(self) -> str:
-        return f"{self.size} {self.colour} {self.shape}"
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What a picture shows.
-
-    Attributes:
-        shapes: one, or two.
-        relation: one of RELATIONS: how the first of two lies to the second.
-    """
-
-    shapes: tuple[Shape, ...]
-    relation: str | None = None
-
-    def captions(self, rng: np.random.Generator, count: int) -> list[str]:
-        """`count` true sentences about the scene, each in other words (at most six)."""
-        templates: tuple[str, ...]
-        if self.relation is None:
-            (one,) = self.shapes
-            templates = _ONE
-            words = {"size": one.size, "colour": one.colour, "shape": one.shape}
-        else:
-            a, b = self.shapes
-            templates = _TWO[self.relation]
-            words = {"a": str(a), "b": str(b)}
-            words |= {"a2": f"{a.colour} {a.shape}", "b2": f"{b.colour} {b.shape}"}
-        chosen = rng.permutation(len(templates))[:count]
-        return [templates[i].format(**words) for i in chosen]
-
-
 def held_out_pairs(seed: int) -> frozenset[tuple[str, str]]:
     """Eight pairs (colour, shape) that no picture of the training split shows.
 
-    Each colour and each shape is in one of them, so that training shows all in other pairs.
+    Each colour and each shape is in one of them, so training shows all of them, in other pairs.
+
+    Example:
+        >>> len(held_out_pairs(seed=0))
+        8
     """
     shapes = np.random.default_rng([seed, 0]).permutation(SHAPES)
     return frozenset(zip(COLOURS, map(str, shapes), strict=True))
@@ -134,12 +158,22 @@ def held_out_pairs(seed: int) -> frozenset[tuple[str, str]]:
 def random_scene(
     rng: np.random.Generator, held_out: frozenset[tuple[str, str]], show: bool
 ) -> Scene:
-    """A scene without the pairs in `held_out`, or with one of them at least if `show` is true."""
+    """Draws a scene without the pairs in `held_out`, or if `show` is true with at least one of them.
+
+    Example:
+        >>> scene = random_scene(np.random.default_rng(0), held_out_pairs(0), show=False)
+        >>> 1 <= len(scene.shapes) <= 2
+        True
+    """
     while True:
         scene = _one_shape(rng) if rng.random() < 0.2 else _two_shapes(rng)
         shown = any((shape.colour, shape.shape) in held_out for shape in scene.shapes)
         if shown == show:
             return scene
+
+
+_DIAMETERS = {"small": (42, 54), "large": (88, 100)}  # pixels, of shapes beside one another
+_ALONE = {"small": (45, 65), "large": (105, 140)}
 
 
 def _one_shape(rng: np.random.Generator) -> Scene:
@@ -179,7 +213,13 @@ def _choose(rng: np.random.Generator, names: list[str] | tuple[str, ...] | dict)
 
 
 def draw(scene: Scene, rng: np.random.Generator) -> Image.Image:
-    """The scene as an RGB picture, 224x224, on a greyish background of two tones and some noise."""
+    """The scene as an RGB picture, 224x224, on a greyish background of two tones and some noise.
+
+    Example:
+        >>> scene = Scene((Shape("small", "red", "circle", 50, (112, 112)),))
+        >>> draw(scene, np.random.default_rng(0)).size
+        (224, 224)
+    """
     picture = _background(rng)
     for shape in reversed(scene.shapes):  # what is inside is drawn last
         colour = np.clip(np.array(COLOURS[shape.colour]) + rng.normal(0, 6, 3), 0, 255)
@@ -201,6 +241,9 @@ def _background(rng: np.random.Generator) -> Image.Image:
     pixels = first + (second - first) * share[..., None]
     pixels += rng.normal(0, rng.uniform(0, 5), (SIZE, SIZE, 1))
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+
+
+_OVERSAMPLING = 4  # of the masks, for smooth edges
 
 
 @cache

@@ -1,4 +1,4 @@
-"""Words and their numbers: sentences into words, words into a vocabulary, words into ids."""
+"""The vocabulary: sentences become words, words get ids, captions become rows of ids."""
 
 import re
 import unicodedata
@@ -8,12 +8,45 @@ from numbers import Integral
 
 import numpy as np
 
+__all__ = [
+    "END",
+    "MAX_WORDS",
+    "MIN_COUNT",
+    "NULL",
+    "SPECIAL",
+    "START",
+    "UNK",
+    "build_vocabulary",
+    "check_vocabulary",
+    "encode_captions",
+    "tokenize",
+]
+
 NULL, START, END, UNK = 0, 1, 2, 3
 SPECIAL = ("<NULL>", "<START>", "<END>", "<UNK>")
 
+# what a data set is built with by default
+MIN_COUNT = 5  # of a word in the training captions
+MAX_WORDS = 20  # of a caption; 98 of 100 captions of Flickr8k have no more
+
+
+def tokenize(sentence: str) -> list[str]:
+    """The words of a sentence, as vocabularies are built from them.
+
+    Everything is lower case. A word is a run of letters and digits; hyphens inside it belong to it
+    ("t-shirt"). The endings n't, 's, 're, 've, 'll, 'd and 'm are words of their own, as in the Penn
+    Treebank, by which captions are scored ("dog", "'s"). All other punctuation is omitted.
+
+    Example:
+        >>> tokenize("The dog's T-shirt!")
+        ['the', 'dog', "'s", 't-shirt']
+    """
+    text = unicodedata.normalize("NFC", sentence).lower()
+    return _WORD.findall(text.translate(_CHARACTERS))
+
 
 class _Characters(dict[int, str]):
-    """For `str.translate`: what belongs to no word becomes a space. Fills itself as it is asked."""
+    """For `str.translate`: a character that belongs to no word becomes a space; filled on demand."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -34,30 +67,23 @@ _WORD = re.compile(
 )
 
 
-def tokenize(sentence: str) -> list[str]:
-    """The words of a sentence, as vocabularies are built from them.
-
-    Everything is lower case. A word is a run of letters and digits; hyphens inside it belong to it
-    ("t-shirt"). The endings n't, 's, 're, 've, 'll, 'd and 'm are words of their own, as in the Penn
-    Treebank, with which captions are scored ("dog", "'s"). All other punctuation is left out.
-    """
-    text = unicodedata.normalize("NFC", sentence).lower()
-    return _WORD.findall(text.translate(_CHARACTERS))
-
-
 def build_vocabulary(captions: Iterable[Sequence[str]], min_count: int = 1) -> dict[str, int]:
     """Numbers every word that occurs at least `min_count` times.
 
-    Ids 0 to 3 are the special words; the others follow by falling frequency, those that are equally
-    frequent in alphabetical order.
+    Ids 0 to 3 are the special words; the others follow by falling frequency, and alphabetically where
+    that is equal.
 
     Args:
-        captions: the words of each caption, as `tokenize` gives them. Special words in them do not
-            count.
+        captions: the words of each caption, as `tokenize` returns them. Special words are not counted.
+        min_count: 1 or more.
 
     Raises:
         ValueError: `min_count` is below 1.
         TypeError: a caption is a string instead of a list of words.
+
+    Example:
+        >>> build_vocabulary([["a", "dog"], ["a", "cat"]], min_count=2)
+        {'<NULL>': 0, '<START>': 1, '<END>': 2, '<UNK>': 3, 'a': 4}
     """
     if min_count < 1:
         raise ValueError(f"min_count is {min_count}, expected 1 or more")
@@ -74,12 +100,16 @@ def encode_captions(
 ) -> np.ndarray:
     """The captions as ids: <START> words <END> <NULL>..., int32 (N, length).
 
-    A word that is not in the vocabulary, or is called as a special one, becomes <UNK>. Of a caption
-    with more than ``length - 2`` words the first are kept.
+    A word that is not in the vocabulary, or has a special word's name, becomes <UNK>. A caption with
+    more than ``length - 2`` words is cut.
 
     Raises:
         ValueError: `length` is below 3, or the vocabulary's ids 0 to 3 are not the special words.
         TypeError: a caption is a string instead of a list of words.
+
+    Example:
+        >>> encode_captions([["a", "dog"]], build_vocabulary([["a"]]), 5)
+        array([[1, 4, 3, 2, 0]], dtype=int32)
     """
     if length < 3:
         raise ValueError(f"length is {length}, expected 3 or more: <START>, a word, <END>")
@@ -93,22 +123,20 @@ def encode_captions(
     return np.array(rows, np.int32).reshape(len(rows), length)
 
 
-def _words(words: Sequence[str]) -> Sequence[str]:
-    if isinstance(words, str):
-        raise TypeError(f"a caption is the string {words!r}, expected a list of words: tokenize it")
-    return words
-
-
 def check_vocabulary(word_to_idx: Mapping[str, int]) -> list[str]:
-    """The words by their ids, after a look at whether each id is there once.
+    """Checks that every id occurs once, and returns the words by their ids.
 
-    A vocabulary has ids 0 to V - 1. Those that hold no <START>, as the tiny ones of the course's
-    checks, may leave ids out and go up to V; <UNK> stands where an id is missing.
+    A vocabulary has ids 0 to V - 1. One without <START>, such as the tiny ones of the course's checks,
+    may skip ids and go up to V; skipped ids become <UNK>.
 
     Raises:
         TypeError: it does not map strings to integers.
         ValueError: two words have one id, an id is missing or too large, or a special word has
             another id than its own (0 to 3).
+
+    Example:
+        >>> check_vocabulary({"<NULL>": 0, "cat": 2, "dog": 3})
+        ['<NULL>', '<UNK>', 'cat', 'dog']
     """
     if not isinstance(word_to_idx, Mapping):
         raise TypeError(
@@ -140,3 +168,9 @@ def check_vocabulary(word_to_idx: Mapping[str, int]) -> list[str]:
     if words[-1] is None:
         words.pop()
     return [SPECIAL[UNK] if word is None else word for word in words]
+
+
+def _words(words: Sequence[str]) -> Sequence[str]:
+    if isinstance(words, str):
+        raise TypeError(f"a caption is the string {words!r}, expected a list of words: tokenize it")
+    return words

@@ -1,1 +1,1 @@
-"""What the commands share."""
+"""What the commands share: arguments, the network, photographs, progress, output files."""

@@ -10,9 +10,17 @@ __all__ = ["Parser", "number"]
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser to which the arguments that several commands take can be added."""
+    """An argument parser that can add the arguments that several commands take.
+
+    Example:
+        >>> parser = Parser(prog="draw")
+        >>> parser.add_common_arguments()
+        >>> parser.parse_args(["--seed", "3", "--out", "drawings"]).seed
+        3
+    """
 
     def add_network_arguments(self) -> None:
+        """Adds ``--weights`` and ``--model``, which `visualization.cli.network.Network` reads."""
         network = self.add_mutually_exclusive_group()
         network.add_argument(
             "--weights",
@@ -28,6 +36,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_common_arguments(self) -> None:
+        """Adds ``--seed``, ``--out`` and ``--quiet``."""
         self.add_argument(
             "--seed", type=number(int, 0, 2**32 - 1), default=0, help="default: %(default)s"
         )
@@ -44,12 +53,19 @@ class Parser(argparse.ArgumentParser):
 def number(
     kind: type, low: float, high: float = math.inf, *, excluding: Collection[float] = ()
 ) -> Callable[[str], Any]:
-    """An argparse type: a finite number from `low` to `high`.
+    """Makes an argparse type: a finite number from `low` to `high`.
 
     Args:
         kind: `int` or `float`.
         low, high: the range, both ends included.
-        excluding: numbers that are not allowed; (0,) with `low` 0 takes what is above 0.
+        excluding: numbers that are not allowed; (0,) with `low` 0 takes only what is above 0.
+
+    Example:
+        >>> number(int, 1, 9)("7")
+        7
+        >>> number(float, 0, 1, excluding=(0, 1))("1")
+        Traceback (most recent call last):
+        argparse.ArgumentTypeError: '1' is not a number above 0 and below 1
     """
     what = "a whole number" if kind is int else "a number"
     where = f"above {low:,}" if low in excluding else f"from {low:,}"
@@ -63,7 +79,7 @@ def number(
             value = kind(text)
         except ValueError:
             value = math.nan
-        if not (math.isfinite(value) and low <= value <= high) or value in excluding:
+        if not (low <= value <= high and value < math.inf) or value in excluding:
             raise argparse.ArgumentTypeError(f"{text!r} is not {what} {where}")
         return value
 

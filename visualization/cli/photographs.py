@@ -14,14 +14,20 @@ from visualization.cli.output import file_stem, unused
 from visualization.cli.running import progress
 from visualization.images.reading import SUFFIXES, decode_image, read_source
 
+__all__ = ["Photographs", "image_sources"]
+
 
 def image_sources(given: list[str]) -> list[str]:
-    """The paths and URLs that the arguments mean: folders become the images in them.
+    """Expands a command's arguments to paths and URLs: a folder stands for the images in it.
 
-    Without any, it is the photograph that ships with matplotlib.
+    Without arguments, it is the photograph that ships with matplotlib.
 
     Raises:
-        OSError: a folder holds no image.
+        OSError: a folder has no images in it.
+
+    Example:
+        >>> [Path(source).name for source in image_sources([])]
+        ['grace_hopper.jpg']
     """
     if not given:
         import matplotlib
@@ -39,53 +45,71 @@ def image_sources(given: list[str]) -> list[str]:
     return sources
 
 
-class Images:
-    """The photographs, read one at a time, so that a folder of any size takes constant memory.
+class Photographs:
+    """Photographs, read one at a time, so that a folder of any size takes constant memory.
 
-    Iterating gives, for each, a name for its files (no two alike), its pixels uint8 (H, W, 3) and a
-    record of its source and sha256. Where there are several, one that cannot be read is reported and
-    skipped; a single one raises, at once.
+    Iterating yields, for each, a name for its files (no two alike), its pixels, uint8 (H, W, 3), and
+    a record of its source and sha256. If there are several, one that cannot be read is reported and
+    skipped; a single one is read at once, and raises.
+
+    Args:
+        sources: paths and URLs, as `image_sources` gives them.
+        size: (height, width) to resize and crop to; None keeps each one's size.
+        quiet: do not show progress.
+
+    Raises:
+        ValueError, OSError: as `visualization.load_image`, for a single photograph.
+
+    Example:
+        >>> photographs = Photographs(image_sources([]), (224, 224), quiet=True)
+        >>> for stem, image, record in photographs:
+        ...     print(stem, image.shape)
+        grace_hopper (224, 224, 3)
+        >>> photographs.status()
+        0
     """
 
     def __init__(self, sources: list[str], size: tuple[int, int] | None, quiet: bool) -> None:
-        self.sources, self.quiet = sources, quiet
-        self.skipped: list[str] = []
-        self.size = size
-        self._contents: dict[str, bytes] = {}
+        self.sources, self.size, self.quiet = sources, size, quiet
+        self._skipped = 0
+        self._single: bytes | None = None
         if len(sources) == 1:
-            self._read(sources[0])
-
-    def _read(self, source: str) -> tuple[np.ndarray, dict[str, str]]:
-
-        content = self._contents.get(source) or read_source(source)
-        if len(self.sources) == 1:
-            self._contents[source] = content
-        record = {"source": source, "sha256": hashlib.sha256(content).hexdigest()}
-        return decode_image(content, source, self.size), record
+            self._single = read_source(sources[0])
+            self._decode(sources[0], self._single)
 
     def __iter__(self) -> Iterator[tuple[str, np.ndarray, dict[str, str]]]:
         taken: set[str] = set()
         start = time.monotonic()
         for done, source in enumerate(self.sources):
             try:
-                image, record = self._read(source)
+                image, record = self._decode(source, self._single or read_source(source))
             except (ValueError, OSError) as error:
-                self.skipped.append(source)
+                self._skipped += 1
                 print(f"skipped: {' '.join(str(error).split())}", file=sys.stderr)
                 continue
             stem = unused(file_stem(Path(source.partition("?")[0]).stem), taken)
-            left = (time.monotonic() - start) / done * (len(self.sources) - done) if done else 0
             note = f"{done + 1} of {len(self.sources)} images"
-            note += f", about {left / 60:.0f} min left" if left >= 60 else f", {left:.0f} s left"
-            with progress(note if done else f"{note.partition(',')[0]} ...", self.quiet):
+            if done:
+                left = (time.monotonic() - start) / done * (len(self.sources) - done)
+                note += (
+                    f", about {left / 60:.0f} min left" if left >= 60 else f", {left:.0f} s left"
+                )
+            with progress(note, self.quiet):
                 yield stem, image, record
 
+    def _decode(self, source: str, content: bytes) -> tuple[np.ndarray, dict[str, str]]:
+        record = {"source": source, "sha256": hashlib.sha256(content).hexdigest()}
+        return decode_image(content, source, self.size), record
+
     def status(self) -> int:
-        """0 if every photograph was read, 1 if some were skipped; raises if all were."""
-        if len(self.skipped) == len(self.sources):
-            raise ValueError(f"none of the {len(self.sources)} images could be read")
-        if self.skipped:
-            print(
-                f"{len(self.skipped)} of {len(self.sources)} images were skipped", file=sys.stderr
-            )
-        return int(bool(self.skipped))
+        """The exit status: 0 if every photograph was read, 1 if some were skipped.
+
+        Raises:
+            ValueError: all were skipped.
+        """
+        total = len(self.sources)
+        if self._skipped == total:
+            raise ValueError(f"none of the {total} images could be read")
+        if self._skipped:
+            print(f"{self._skipped} of {total} images were skipped", file=sys.stderr)
+        return int(self._skipped > 0)

@@ -1,4 +1,4 @@
-"""How a command runs: one-sentence errors and exit statuses, progress, the loading of TensorFlow."""
+"""How a command runs: errors in one sentence and exit statuses, progress, starting TensorFlow."""
 
 import argparse
 import contextlib
@@ -7,19 +7,37 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 
+__all__ = ["loading_tensorflow", "progress", "run", "start_tensorflow"]
+
 
 def run(
     parser: argparse.ArgumentParser,
     argv: list[str] | None,
     job: Callable[[argparse.Namespace], int],
 ) -> int:
-    """Parses the arguments and does the job; wrong input becomes one sentence and status 2."""
+    """Parses the arguments and does the job; wrong input becomes one sentence and status 2.
+
+    Args:
+        parser: the command's.
+        argv: the arguments; by default those of the process.
+        job: does the command's work and returns the exit status.
+
+    Returns:
+        The exit status.
+
+    Example:
+        >>> parser = argparse.ArgumentParser("count")
+        >>> _ = parser.add_argument("--to", type=int)
+        >>> run(parser, ["--to", "3"], lambda arguments: print(*range(arguments.to)) or 0)
+        0 1 2
+        0
+    """
     arguments = parser.parse_args(argv)
     try:
         status = job(arguments)
         sys.stdout.flush()
         return status
-    except BrokenPipeError:  # who reads the output has seen enough, as `| head` does
+    except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, TypeError, OSError, ImportError) as error:
@@ -30,24 +48,48 @@ def run(
         return 130
 
 
+def start_tensorflow(seed: int, quiet: bool) -> None:
+    """Imports TensorFlow quietly, and seeds the generators of Python, NumPy and TensorFlow.
+
+    A command calls this once, at the start of its work; the library never seeds global generators.
+
+    Example:
+        >>> start_tensorflow(seed=0, quiet=True)
+        >>> import random
+        >>> random.random()
+        0.8444218515250481
+    """
+    with loading_tensorflow(quiet):
+        from visualization.backend import keras, tf
+
+        tf.zeros(())  # starts the devices, which write to the standard error too
+    keras.utils.set_random_seed(seed)
+
+
 @contextlib.contextmanager
 def loading_tensorflow(quiet: bool) -> Iterator[None]:
-    """Around the first import of TensorFlow: says so on a terminal, and holds back its chatter.
+    """Surrounds the first import of TensorFlow: says so on a terminal, and holds back its messages.
 
     TensorFlow's libraries write to the standard error before any setting of theirs can stop them.
     What they wrote is shown after all if the import fails.
+
+    Example:
+        >>> with loading_tensorflow(quiet=True):
+        ...     from visualization.backend import tf
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     sys.stderr.flush()
-    with progress("loading TensorFlow ...", quiet), tempfile.TemporaryFile() as chatter:
+    with progress("loading TensorFlow ...", quiet), tempfile.TemporaryFile() as held_back:
         terminal = os.dup(2)
-        os.dup2(chatter.fileno(), 2)
+        os.dup2(held_back.fileno(), 2)
         try:
             yield
+        except (ValueError, OSError):  # about a file that was read in the block
+            raise
         except BaseException:
             os.dup2(terminal, 2)
-            chatter.seek(0)
-            sys.stderr.write(chatter.read().decode(errors="replace"))
+            held_back.seek(0)
+            sys.stderr.write(held_back.read().decode(errors="replace"))
             raise
         finally:
             os.dup2(terminal, 2)
@@ -56,9 +98,14 @@ def loading_tensorflow(quiet: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def progress(text: str, quiet: bool) -> Iterator[Callable[[str], None]]:
-    """Shows `text` on a terminal while the block runs; what it gives shows another text instead.
+    """Shows `text` on a terminal while the block runs; in a pipe, nothing.
 
-    Prints nothing in a pipe.
+    Yields:
+        A function that shows another text instead.
+
+    Example:
+        >>> with progress("working ...", quiet=False) as show:
+        ...     show("50 %")
     """
     shown = sys.stderr.isatty() and not quiet
 

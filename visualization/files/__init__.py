@@ -1,1 +1,1 @@
-"""What every reader and writer of files shares: errors, safe readers, atomic writes, the bundled files."""
+"""Reading and writing files: safe readers, atomic writes, errors in one sentence, bundled files."""

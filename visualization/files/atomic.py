@@ -1,4 +1,4 @@
-"""Writes files whole or not at all: a killed run leaves the old file or the new one."""
+"""Writes files atomically: a killed run leaves the old file or the new one, never a part."""
 
 import contextlib
 import os
@@ -11,10 +11,14 @@ __all__ = ["make_folder", "write_file"]
 
 
 def make_folder(path: str | os.PathLike[str]) -> Path:
-    """Makes a folder if it is missing, and tries it before any long work.
+    """Makes a folder if it is missing, and checks that it can be written to before any long work.
 
     Raises:
         OSError: it cannot be made or written to.
+
+    Example:
+        >>> make_folder("results/today").is_dir()
+        True
     """
     path = Path(path)
     with writing(path, "name another folder"):
@@ -24,10 +28,14 @@ def make_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def write_file(path: str | os.PathLike[str], content: bytes) -> Path:
-    """Writes a file beside its place and then moves it there.
+    """Writes a file under another name in the same folder and then renames it.
 
     Raises:
-        OSError: it cannot be written; an older file of that name is then as it was.
+        OSError: it cannot be written; an older file of that name is then unchanged.
+
+    Example:
+        >>> write_file("numbers.txt", b"1 2 3").read_bytes()
+        b'1 2 3'
     """
     path = Path(path)
     unfinished = None

@@ -1,19 +1,22 @@
-"""The one reader of JSON files: size, encoding and syntax are checked, and errors say where."""
+"""JSON: the one reader, whose errors say where, and the records that say what ran."""
 
+import importlib.metadata
 import json
 import os
-from pathlib import Path
+import platform
 from typing import Any
 
-from visualization.files.system_errors import reading
+from visualization.files.regular_file import read_file
 
-__all__ = ["MAX_BYTES", "parse_json", "read_json"]
+__all__ = ["MAX_BYTES", "parse_json", "read_json", "record_json"]
 
 MAX_BYTES = 2**30
 
+_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "matplotlib")
+
 
 def read_json(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> Any:
-    """The content of a JSON file.
+    """Returns what a JSON file holds.
 
     Args:
         path: the file.
@@ -22,23 +25,26 @@ def read_json(path: str | os.PathLike[str], *, max_bytes: int = MAX_BYTES) -> An
     Raises:
         OSError: it is missing, is not a regular file, or cannot be read.
         ValueError: it is too large, not UTF-8, or not valid JSON; the message says where.
+
+    Example:
+        >>> with open("config.json", "w") as file:
+        ...     _ = file.write('{"layers": 2}')
+        >>> read_json("config.json")
+        {'layers': 2}
     """
-    path = Path(path)
-    with reading(path):
-        if path.exists() and not path.is_file():
-            raise OSError(f"{path}: is not a regular file: name a JSON file")
-        size = path.stat().st_size
-        if size > max_bytes:
-            raise ValueError(f"{path}: has {size:,} bytes, at most {max_bytes:,} are read")
-        content = path.read_bytes()
-    return parse_json(content, str(path))
+    return parse_json(read_file(path, "JSON file", max_bytes=max_bytes), str(path))
 
 
 def parse_json(content: bytes | str, name: str) -> Any:
-    """What JSON text says; `name` is what errors call it.
+    """Returns what JSON text holds; `name` is what errors call it.
 
     Raises:
         ValueError: it is not UTF-8, not valid JSON, or nested too deeply.
+
+    Example:
+        >>> parse_json(b'{"layers": 2,}', "config.json")
+        Traceback (most recent call last):
+        ValueError: config.json: is not valid JSON: line 1, column 14: Expecting property name ...
     """
     try:
         return json.loads(content.decode("utf-8-sig") if isinstance(content, bytes) else content)
@@ -48,5 +54,21 @@ def parse_json(content: bytes | str, name: str) -> Any:
         ) from None
     except UnicodeDecodeError as error:
         raise ValueError(f"{name}: is not UTF-8 text (byte {error.start:,})") from None
-    except (ValueError, RecursionError) as error:  # absurd numbers, absurd depth
+    except (ValueError, RecursionError) as error:  # absurdly long numbers, absurdly deep nesting
         raise ValueError(f"{name}: is not valid JSON: {error}") from None
+
+
+def record_json(record: dict[str, Any]) -> bytes:
+    """A JSON file's content: `record`, which says what ran, and the versions it ran with.
+
+    Raises:
+        ValueError: a number is NaN or infinite, which JSON cannot hold.
+
+    Example:
+        >>> sorted(json.loads(record_json({"seed": 0})))
+        ['seed', 'versions']
+    """
+    versions = {"python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
+    text = json.dumps(record | {"versions": versions}, indent=1, allow_nan=False)
+    return f"{text}\n".encode()

@@ -1,117 +1,64 @@
-"""What a path or a file that gives no weights is instead, in words that say what to do."""
+"""Tells what a file is from how it starts, and what to do if it is not the kind that was wanted."""
 
-import contextlib
-import io
-import tarfile
-import zipfile
-import zlib
-from pathlib import PurePath
+import re
 
-from visualization.files.printable import printable
+__all__ = ["HDF5", "ZIP", "describe"]
 
-LFS = b"version https://git-lfs"
 HDF5 = b"\x89HDF\r\n\x1a\n"
 ZIP = b"PK\x03\x04"
-_UNPACKED = 64 * 2**20  # bytes of a compressed archive that are looked at
-_PICKLES = tuple(b"\x80" + bytes([protocol]) for protocol in range(2, 6))
+
+_PICKLE = "which could run any code when read, so it is never unpickled"
+_SAVE_SAFELY = "where you trust the file, save its arrays as .safetensors or .npz"
+# How a file starts, what it is, what to do. Of a zip archive, byte 30 begins the first member's name.
+_KINDS = [
+    (rb"\Z", "empty (0 bytes)", "its download or copy failed, so download it again"),
+    (rb"\0+\Z", "nothing but zero bytes", "its download or copy stopped, so download it again"),
+    (
+        rb"\s*(?i:<!doctype html|<html|<\?xml)",
+        "a web page (HTML), not {wanted}",
+        "the download got an error or login page, so download the file itself",
+    ),
+    (
+        rb"version https://git-lfs",
+        "a Git LFS pointer, which stands for the file",
+        "fetch the file with 'git lfs pull'",
+    ),
+    (rb"\x80[\x02-\x05]", f"a pickle, {_PICKLE}", _SAVE_SAFELY),
+    (
+        rb"PK\x03\x04.{26}[^/]*/data\.pkl",
+        f"a PyTorch file, a zipped pickle, {_PICKLE}",
+        _SAVE_SAFELY,
+    ),
+    (
+        rb"PK\x03\x04.{26}metadata\.json",
+        "a whole Keras model (.keras), which is never deserialized",
+        "unzip it and name the model.weights.h5 inside",
+    ),
+    (rb"PK\x03\x04", "a zip archive, not {wanted}", "unzip it and name the file inside"),
+    (
+        rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|.{257}ustar",
+        "an archive or compressed file (tar, gzip, bzip2, xz or zstd), not {wanted}",
+        "unpack it and name the file inside",
+    ),
+    (rb"\x89HDF\r\n", "an HDF5 file, not {wanted}", "name another file"),
+]
 
 
-def describe(content: bytes) -> str | None:
-    """What `content` is, why it cannot be used and what to do, or None if it is of no known kind.
+def describe(content: bytes, wanted: str = "weights") -> str | None:
+    """What the content of a file is and what to do, or None if it is of no known kind.
 
-    The answer continues "NAME ": "is a web page ...: download the file itself".
+    Args:
+        content: the whole file, or at least its first 512 bytes.
+        wanted: what the file should have been, such as "an image".
+
+    Returns:
+        the rest of a sentence that starts with the file's name.
+
+    Example:
+        >>> describe(b"<html><title>404 Not Found", "an image")
+        'is a web page (HTML), not an image: the download got an error ... download the file itself'
     """
-    start = content[:512].lstrip().lower()
-    if not content:
-        return "is empty (0 bytes), so its download or copy failed: get it again"
-    if not content.strip(b"\0"):
-        return (
-            f"holds only zero bytes ({len(content):,}), so its download or copy stopped half-way: "
-            "get it again"
-        )
-    if start.startswith((b"<!doctype html", b"<html", b"<?xml")):
-        return (
-            "is a web page (HTML), not weights: the download got an error or login page, so get the "
-            "file itself"
-        )
-    if start.startswith(LFS):
-        return "is a Git LFS pointer, which only names the weights: fetch them with 'git lfs pull'"
-    if content.startswith(_PICKLES):
-        return (
-            "is a pickle, which could run any code when read, so it is never unpickled: save the "
-            "arrays as .safetensors or .npz where you trust the file"
-        )
-    if content.startswith(ZIP):
-        return _zip(content)
-    return _tar(content)
-
-
-def unknown(content: bytes) -> str:
-    """The answer for content of no known kind."""
-    return (
-        f"is of no known format (it starts with {content[:8].hex(' ')}): name a TensorFlow "
-        "checkpoint, a Keras HDF5 weight file, an .npz or a .safetensors file of SqueezeNet 1.1"
-    )
-
-
-def _zip(content: bytes) -> str:
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, EOFError):
-        return (
-            f"is a zip archive or .npz that is damaged or cut off after {len(content):,} bytes "
-            "(its directory, at the end, cannot be read): get it again"
-        )
-    if any(PurePath(name).name == "data.pkl" for name in names):
-        return (
-            "is a PyTorch file, a zip around a pickle, which could run any code when read, so it is "
-            "never unpickled: save its state_dict with safetensors where you trust the file"
-        )
-    if "model.weights.h5" in names:
-        return (
-            "is a whole Keras model (.keras), and no model is deserialised here: unzip it and name "
-            "the model.weights.h5 inside"
-        )
-    return (
-        f"is a zip archive ({_inside(names)}), not a checkpoint: unpack it and name what is inside"
-    )
-
-
-def _tar(content: bytes) -> str | None:
-    packed = content.startswith(b"\x1f\x8b")
-    if packed:
-        try:
-            content = zlib.decompressobj(wbits=31).decompress(content, _UNPACKED)
-        except zlib.error:
-            return "is a gzip file that is damaged: get it again"
-    if content[257:262] == b"ustar":
-        kind = "a tar archive packed with gzip" if packed else "a tar archive"
-        return (
-            f"is {kind} ({_inside(_tar_names(content))}), not a checkpoint: unpack it and name what "
-            "is inside"
-        )
-    if packed:
-        return "is a gzip file, not a checkpoint: unpack it with gunzip and name what is inside"
-    if content.startswith((b"BZh", b"\xfd7zXZ")):
-        return "is a compressed file (bzip2 or xz), not a checkpoint: unpack it and name what is inside"
+    for pattern, name, advice in _KINDS:
+        if re.match(pattern, content, re.DOTALL):
+            return f"is {name.format(wanted=wanted)}: {advice}"
     return None
-
-
-def _tar_names(content: bytes) -> list[str]:
-    names: list[str] = []
-    # An archive that is cut off tells enough by what was found up to there.
-    with (
-        contextlib.suppress(tarfile.TarError, ValueError, OSError),
-        tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive,
-    ):
-        names.extend(member.name for member in archive)
-    return names
-
-
-def _inside(names: list[str]) -> str:
-    files = [name for name in names if not name.endswith("/")]
-    if not files:
-        return "empty"
-    more = f" and {len(files) - 4} more" if len(files) > 4 else ""
-    return f"inside: {', '.join(map(printable, files[:4]))}{more}"

@@ -1,4 +1,4 @@
-"""Text that comes from outside, made safe to print: files and servers can send control characters."""
+"""Makes text from outside safe to print: files and servers can send control characters."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ __all__ = ["printable", "some"]
 
 
 def printable(text: str, longest: int = 120) -> str:
-    """The text, cut to `longest` characters, with anything unprintable escaped.
+    """Returns the text, cut to `longest` characters, quoted and escaped if any is unprintable.
 
     Example:
         >>> printable("conv1\\x1b[2J")
@@ -17,7 +17,7 @@ def printable(text: str, longest: int = 120) -> str:
 
 
 def some(names: Sequence[str], separator: str = ", ") -> str:
-    """The first few names of a list, printable, and how many there are besides.
+    """Lists the first few names, printable, and says how many more there are.
 
     Example:
         >>> some(["a", "b", "c", "d", "e", "f"])

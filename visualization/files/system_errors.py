@@ -1,4 +1,4 @@
-"""Makes one sentence of what the operating system says about a path."""
+"""Turns the operating system's errors about a path into one sentence that says what to do."""
 
 import contextlib
 import errno
@@ -10,9 +10,9 @@ __all__ = ["reading", "writing"]
 
 @contextlib.contextmanager
 def reading(path: str | os.PathLike[str], what: str = "file") -> Iterator[None]:
-    """Around code that reads `path`: an `OSError` of the system's says the path and what to do.
+    """Rewords an `OSError` of the system that is raised while `path` is read.
 
-    An error that a function of this project raised, a sentence already, passes as it is.
+    An error that this project raised itself, which is a sentence already, passes unchanged.
 
     Args:
         path: what is read.
@@ -20,6 +20,12 @@ def reading(path: str | os.PathLike[str], what: str = "file") -> Iterator[None]:
 
     Raises:
         OSError: of the class that the system raised.
+
+    Example:
+        >>> with reading("none.jpg", "image file"):
+        ...     open("none.jpg")
+        Traceback (most recent call last):
+        FileNotFoundError: none.jpg: there is no such image file: check the path
     """
     try:
         yield
@@ -38,7 +44,7 @@ def reading(path: str | os.PathLike[str], what: str = "file") -> Iterator[None]:
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str], remedy: str = "") -> Iterator[None]:
-    """Around code that writes `path`: an `OSError` of the system's, or of HDF5's, says the path.
+    """Rewords an `OSError` of the system, or of HDF5, that is raised while `path` is written.
 
     Args:
         path: what is written.
@@ -46,6 +52,12 @@ def writing(path: str | os.PathLike[str], remedy: str = "") -> Iterator[None]:
 
     Raises:
         OSError: of the class that was raised.
+
+    Example:
+        >>> with writing("none/out.png", "name another folder"):
+        ...     open("none/out.png", "w")
+        Traceback (most recent call last):
+        FileNotFoundError: none/out.png: cannot be written: No such file or directory: name another ...
     """
     try:
         yield
@@ -55,5 +67,5 @@ def writing(path: str | os.PathLike[str], remedy: str = "") -> Iterator[None]:
             if "errno = 28" not in str(error):  # how HDF5 says that the disk is full
                 raise
             reason = os.strerror(errno.ENOSPC)
-        told = f"{path}: cannot be written: {reason}"
-        raise type(error)(f"{told}: {remedy}" if remedy else told) from error
+        message = f"{path}: cannot be written: {reason}"
+        raise type(error)(f"{message}: {remedy}" if remedy else message) from error

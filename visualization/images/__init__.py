@@ -1,1 +1,1 @@
-"""Photographs: the one reader, and what is done to pixels on the way to a network and back."""
+"""Reading photographs, and converting their pixels to a network's input and back."""

@@ -2,47 +2,52 @@
 
 import io
 import os
-import stat
 import warnings
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from visualization.files.kinds import describe
+from visualization.files.regular_file import read_file
 from visualization.images.download import fetch
+
+__all__ = ["SUFFIXES", "decode_image", "image_from_url", "load_image", "read_source"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
-MAX_PIXELS = 50_000_000
-
-MAX_URL_BYTES = 20 * 2**20
-
-MAX_FILE_BYTES = 256 * 2**20
+_MAX_PIXELS = 50_000_000
+_MAX_URL_BYTES = 20 * 2**20
+_MAX_FILE_BYTES = 256 * 2**20
 
 # Raster formats only: Pillow's EPS reader, for one, starts another program.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "ICO")
 
-Source = str | os.PathLike[str] | bytes
 
+def load_image(source: str | os.PathLike[str] | bytes, size: int | None = None) -> np.ndarray:
+    """Reads an image from a path, an http(s) URL, or the content of an image file.
 
-def load_image(source: Source, size: int | None = None) -> np.ndarray:
-    """Reads an image from a path, an http(s) URL or the bytes of a file.
-
-    The orientation that a camera noted (EXIF) is applied; palettes, grey, CMYK and 16-bit images are
-    converted; transparent parts become white; of an animation the first frame is taken.
+    The camera's orientation (EXIF) is applied; palettes, grey, CMYK and 16-bit images are converted;
+    transparent parts become white; of an animation, the first frame is read.
 
     Args:
         source: a path, a URL (read as `image_from_url` does), or a file's content.
-        size: if given, the short side is resized to it, keeping the aspect ratio, and the centre is
-            cropped; if None, the image keeps its size.
+        size: if given, the image's shorter side is resized to it, keeping the aspect ratio, and its
+            centre is cropped; if None, the image keeps its size.
 
     Returns:
         uint8 RGB, 0..255: (H, W, 3), or (size, size, 3).
 
     Raises:
-        ValueError: it is not an image, is damaged, empty or truncated, has more than 50 megapixels
-            or 256 MiB, or `size` is not positive.
-        OSError: the file is missing, is a folder, or cannot be read; the URL cannot be fetched.
+        ValueError: it is not an image, or is damaged, truncated or empty; it has more than 50
+            megapixels or 256 MiB; or `size` is not positive.
+        OSError: the file is missing, is a folder, or cannot be read; the URL cannot be downloaded.
+
+    Example:
+        >>> Image.new("RGB", (40, 30), "red").save("red.png")
+        >>> load_image("red.png").shape
+        (30, 40, 3)
+        >>> load_image("red.png", size=8)[0, 0].tolist()
+        [255, 0, 0]
     """
     if isinstance(source, (bytes, bytearray, memoryview)):
         return decode_image(bytes(source), "the image", size)
@@ -51,18 +56,19 @@ def load_image(source: Source, size: int | None = None) -> np.ndarray:
 
 def image_from_url(
     url: str,
+    *,
     timeout: float = 10,
-    max_bytes: int = MAX_URL_BYTES,
+    max_bytes: int = _MAX_URL_BYTES,
     size: int | None = None,
     allow_private: bool = False,
 ) -> np.ndarray:
-    """Reads an image from the web, in memory: no temporary file is made.
+    """Reads an image from the web, in memory: no temporary file is written.
 
-    Only http and https are read, and only from public addresses; every redirect is checked anew.
+    Only http and https URLs are read, and only from public addresses; redirects are checked too.
 
     Args:
         url: where the image is.
-        timeout: seconds that the whole may take.
+        timeout: seconds for the whole download.
         max_bytes: the largest file that is accepted, 20 MiB by default.
         size: as in `load_image`.
         allow_private: also read from private and loopback addresses.
@@ -72,67 +78,68 @@ def image_from_url(
 
     Raises:
         ValueError: the URL is refused, or what it gives is not an image, is damaged or too large.
-        OSError: it cannot be fetched. Every message starts with the URL and gives the cause.
+        OSError: the download fails. Every message starts with the URL and gives the cause.
+
+    Example:
+        >>> image_from_url("ftp://example.org/cat.jpg")
+        Traceback (most recent call last):
+        ValueError: ftp://example.org/cat.jpg: only http:// and https:// URLs are read
     """
     return decode_image(fetch(url, timeout, max_bytes, allow_private), url, size)
 
 
 def read_source(source: str | os.PathLike[str]) -> bytes:
-    """The content of a path or an http(s) URL, not yet decoded; raises as `load_image` does."""
+    """Returns the content of a path or an http(s) URL, undecoded; raises as `load_image` does.
+
+    Example:
+        >>> Image.new("RGB", (4, 3)).save("black.png")
+        >>> read_source("black.png")[:4]
+        b'\\x89PNG'
+    """
     if isinstance(source, str) and "://" in source:
-        return fetch(source, timeout=10, max_bytes=MAX_URL_BYTES)
-    path = Path(source)
-    try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(f"{path}: is a folder: name an image file in it")
-        if not stat.S_ISREG(status.st_mode):
-            raise OSError(f"{path}: is not a regular file: name an image file")
-        if status.st_size > MAX_FILE_BYTES:
-            raise ValueError(
-                f"{path}: has {status.st_size:,} bytes, at most {MAX_FILE_BYTES:,} are read"
-            )
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path}: there is no such image file: check the path") from None
-    except OSError as error:
-        if error.strerror is None:
-            raise
-        raise OSError(f"{path}: cannot be read: {error.strerror}") from error
+        return fetch(source, timeout=10, max_bytes=_MAX_URL_BYTES)
+    return read_file(source, "image file", max_bytes=_MAX_FILE_BYTES)
 
 
 def decode_image(
     content: bytes, name: str, size: int | tuple[int, int] | None = None
 ) -> np.ndarray:
-    """uint8 RGB pixels of a file's content; `name` is what error messages call it.
+    """Decodes the content of an image file; otherwise as `load_image`.
 
-    `size` may also be (height, width): the image is resized to cover it, and its centre is cropped.
+    Args:
+        content: the content.
+        name: what errors call it.
+        size: as in `load_image`, or (height, width): the image is resized to cover that and its
+            centre is cropped.
+
+    Example:
+        >>> Image.new("RGB", (4, 3), "blue").save("blue.png")
+        >>> decode_image(read_source("blue.png"), "blue.png", (2, 5)).shape
+        (2, 5, 3)
     """
     height, width = (size, size) if isinstance(size, int) else size or (1, 1)
     if height < 1 or width < 1:
         raise ValueError(f"size is {size}, expected a positive number of pixels, or None")
-    if not content:
-        raise ValueError(f"{name}: is empty (0 bytes): name an image file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
             image = Image.open(io.BytesIO(content), formats=_FORMATS)
     except Image.DecompressionBombError:
-        raise ValueError(f"{name}: has more than {MAX_PIXELS:,} pixels, the limit") from None
-    except Exception as error:  # any decoder's complaint about the header
-        if isinstance(error, Image.UnidentifiedImageError):
-            raise ValueError(f"{name}: {_looks_like(content)}") from None
+        raise ValueError(f"{name}: has more than {_MAX_PIXELS:,} pixels, the limit") from None
+    except Image.UnidentifiedImageError:
+        known = f"is not an image of a known format ({', '.join(_FORMATS)})"
+        raise ValueError(f"{name}: {describe(content, 'an image') or known}") from None
+    except Exception as error:  # a decoder can raise anything
         raise ValueError(f"{name}: is a damaged image: {error}") from error
-    if image.width * image.height > MAX_PIXELS:
+    if image.width * image.height > _MAX_PIXELS:
         raise ValueError(
-            f"{name}: has {image.width} x {image.height} pixels, "
-            f"more than the limit of {MAX_PIXELS:,}"
+            f"{name}: has {image.width} x {image.height} pixels, at most {_MAX_PIXELS:,} are read"
         )
     try:
         image.load()
         ImageOps.exif_transpose(image, in_place=True)
         pixels = _to_rgb(image)
-    except Exception as error:  # any decoder's complaint about the data
+    except Exception as error:  # a decoder can raise anything
         raise ValueError(f"{name}: is a damaged or truncated image: {error}") from error
     if size is not None:
         pixels = ImageOps.fit(pixels, (width, height), Image.Resampling.BICUBIC)
@@ -148,14 +155,5 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _looks_like(content: bytes) -> str:
-    start = content[:512].lstrip().lower()
-    if start.startswith((b"<!doctype html", b"<html")):
-        return "is a web page and not an image: save the image itself"
-    if start.startswith(b"version https://git-lfs"):
-        return "is a Git LFS pointer and not an image: fetch the file with 'git lfs pull'"
-    return f"is not an image of a known format ({', '.join(_FORMATS)})"
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")

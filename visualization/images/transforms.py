@@ -1,10 +1,12 @@
-"""Shifts and blurs of images, as class visualisation needs them."""
+"""Shifts and blurs of images, which class visualisation uses as regularisers."""
 
 from typing import Any
 
 import numpy as np
 
 from visualization.backend import tf
+
+__all__ = ["blur_image", "jitter"]
 
 
 def jitter(X: Any, ox: int, oy: int) -> Any:
@@ -17,6 +19,10 @@ def jitter(X: Any, ox: int, oy: int) -> Any:
 
     Returns:
         The same shape, dtype and kind as X.
+
+    Example:
+        >>> jitter(np.arange(6).reshape(1, 2, 3, 1), 1, 0)[0, :, :, 0].tolist()
+        [[2, 0, 1], [5, 3, 4]]
     """
     if tf.is_tensor(X):
         return tf.roll(X, shift=[oy, ox], axis=[1, 2])
@@ -26,7 +32,7 @@ def jitter(X: Any, ox: int, oy: int) -> Any:
 def blur_image(X: Any, sigma: float = 1) -> Any:
     """Blurs images with a Gaussian along the height and the width.
 
-    Borders are reflected and the Gaussian is cut at 4 sigma, as in SciPy's ``gaussian_filter1d``.
+    Borders are reflected and the Gaussian is cut off at 4 sigma, as in SciPy's ``gaussian_filter1d``.
 
     Args:
         X: floating point (N, H, W, C), a tensor or an array.
@@ -36,7 +42,13 @@ def blur_image(X: Any, sigma: float = 1) -> Any:
         The same shape, dtype and kind as X.
 
     Raises:
-        ValueError: sigma is not positive, or X has not four axes or is not floating point.
+        ValueError: sigma is not positive, or X does not have four axes or is not floating point.
+
+    Example:
+        >>> point = np.zeros((1, 3, 3, 1))
+        >>> point[0, 1, 1, 0] = 1
+        >>> blur_image(point, sigma=0.5)[0, :, :, 0].round(2).tolist()
+        [[0.01, 0.08, 0.01], [0.08, 0.62, 0.08], [0.01, 0.08, 0.01]]
     """
     blurred = tf.convert_to_tensor(X)
     if not sigma > 0:

@@ -1,1 +1,1 @@
-"""The bundled networks and their classes."""
+"""The bundled networks, and the classes that they were trained on."""

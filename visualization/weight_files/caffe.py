@@ -1,10 +1,12 @@
-"""Weights for Caffe's input as weights for the course's."""
+"""Changes weights for Caffe's input (BGR, 0..255) into weights for the course's input."""
 
 from collections.abc import Mapping
 
 import numpy as np
 
 from visualization.images.channel_statistics import SQUEEZENET_MEAN, SQUEEZENET_STD
+
+__all__ = ["CAFFE_MEAN", "fold_caffe"]
 
 CAFFE_MEAN = (104.006, 116.669, 122.679)  # BGR, 0..255
 
@@ -20,6 +22,12 @@ def fold_caffe(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
 
     Returns:
         the same with these two replaced, float32.
+
+    Example:
+        >>> kernel, bias = np.ones((3, 3, 3, 64), np.float32), np.zeros(64, np.float32)
+        >>> folded = fold_caffe({"conv1/kernel": kernel, "conv1/bias": bias})
+        >>> folded["conv1/kernel"][0, 0, :, 0].round(2)  # 255 times the deviation of R, G and B
+        array([58.4 , 57.12, 57.38], dtype=float32)
     """
     rgb = arrays["conv1/kernel"][:, :, ::-1].astype(np.float64)  # (3, 3, 3, 64)
     shift = 255 * SQUEEZENET_MEAN.astype(np.float64) - np.array(CAFFE_MEAN)[::-1]  # (3,)

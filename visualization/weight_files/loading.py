@@ -1,42 +1,62 @@
-"""The one way into weight files: complete and verified, or not loaded at all.
+"""Loads weights into a SqueezeNet: complete and verified, or not at all.
 
-`load_weights` takes every form of SqueezeNet checkpoint that people have: `locate` and `formats` open
-them, `names` says what belongs where, and `visualization.files.kinds` what a file is that is none of
-them.
+`locate` opens a source of any form, `names` says which of its tensors is which weight; here values are
+checked and brought to the course's input convention.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from visualization.files.bundle import BUNDLE, IMAGENET, manifest, read_bundled
 from visualization.files.printable import printable, some
-from visualization.weight_files import formats as weight_formats
-from visualization.weight_files import locate as weight_files
 from visualization.weight_files.caffe import fold_caffe
-from visualization.weight_files.formats import WeightFile
+from visualization.weight_files.locate import open_weights
 from visualization.weight_files.names import SQUEEZENET, TOP, match
+from visualization.weight_files.weight_file import WeightFile
 
 if TYPE_CHECKING:
     from visualization.backend import keras
 
+__all__ = ["CONVENTIONS", "Weights", "load_weights", "read_weights", "tensors_sha256"]
+
 CONVENTIONS = ("course", "caffe")
 
 
+class Weights(NamedTuple):
+    """SqueezeNet's weights, read from a file.
+
+    Attributes:
+        arrays: variable path -> float32 array, kernels HWIO, for the course's input.
+        sha256: of the file, 64 hexadecimal digits; of a TensorFlow checkpoint over its index and data
+            files in order.
+        file: the file.
+        convention: the input that the weights in the file are for, one of `CONVENTIONS`.
+
+    Example:
+        >>> weights = read_weights("imagenet")
+        >>> weights.convention, weights.arrays["conv1/bias"].shape
+        ('course', (64,))
+    """
+
+    arrays: dict[str, np.ndarray]
+    sha256: str
+    file: WeightFile
+    convention: str
+
+
 def load_weights(
-    model: keras.Model, source: str | os.PathLike[str], convention: str | None = None
+    model: keras.Model, source: str | os.PathLike[str], *, convention: str | None = None
 ) -> None:
     """Sets every weight of a SqueezeNet, or changes nothing.
 
     Args:
         model: a model made by `visualization.SqueezeNet`, with or without top.
-        source: "imagenet" for the bundled weights, or a checkpoint of SqueezeNet 1.1, told by content:
+        source: "imagenet" for the bundled weights, or a checkpoint of SqueezeNet 1.1 in any form:
 
             - TensorFlow, with TF1's names or TF2's object graph: the prefix, the ``.index``, a
               ``.data-...`` file, the folder that holds it, or a ``checkpoint`` state file;
@@ -50,9 +70,14 @@ def load_weights(
 
     Raises:
         OSError: the source is missing or cannot be read.
-        ValueError: it is damaged, is no checkpoint or another network's; or weights are missing, left
-            over, of another shape, not float32 or not finite: the message lists them.
+        ValueError: it is damaged, not a checkpoint, or another network's; or weights are missing,
+            unexpected, of another shape, not float32 or not finite: the message lists them.
         ImportError: it is a ``.safetensors`` file and the package is not installed.
+
+    Example:
+        >>> from visualization import SqueezeNet
+        >>> model = SqueezeNet(weights=None)
+        >>> load_weights(model, "imagenet")
     """
     shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
     without_top = {path: shape for path, shape in SQUEEZENET.items() if path not in TOP}
@@ -64,55 +89,40 @@ def load_weights(
             f"model {model.name!r} is not a SqueezeNet of this package, as {wrong[0]!r} shows: "
             "make one with visualization.SqueezeNet(weights=None)"
         )
-    arrays, _ = read_checked(source, convention, shapes)
+    arrays = read_weights(source, convention=convention, wanted=shapes).arrays
     for variable in model.weights:
         variable.assign(arrays[variable.path])
 
 
 def read_weights(
-    source: str | os.PathLike[str], convention: str | None = None
-) -> tuple[dict[str, np.ndarray], str]:
-    """The arrays that `load_weights` would set, and the sha256 of the file.
-
-    TensorFlow is imported only to read a TensorFlow checkpoint.
+    source: str | os.PathLike[str],
+    *,
+    convention: str | None = None,
+    wanted: Collection[str] = SQUEEZENET,
+) -> Weights:
+    """The weights that `load_weights` would set. TensorFlow is imported only for its own checkpoints.
 
     Args:
         source, convention: as for `load_weights`.
-
-    Returns:
-        variable path -> float32 array, for every weight of SqueezeNet 1.1, kernels HWIO; 64
-        hexadecimal digits, of a TensorFlow checkpoint over its index and data files in order.
+        wanted: paths of the variables to read, by default all of SqueezeNet 1.1.
 
     Raises:
-        as `load_weights`.
+        OSError, ValueError, ImportError: as `load_weights`.
+
+    Example:
+        >>> len(read_weights("imagenet").arrays)
+        52
     """
-    arrays, file = read_checked(source, convention, SQUEEZENET)
-    return arrays, file.sha256
-
-
-def tensors_sha256(arrays: Mapping[str, np.ndarray]) -> str:
-    """One sha256 for the values, the same whatever form of file they came from."""
-    digest = hashlib.sha256()
-    for path, array in sorted(arrays.items()):
-        digest.update(f"{path} {array.shape}\n".encode())
-        digest.update(array.astype("<f4").tobytes())
-    return digest.hexdigest()
-
-
-def read_checked(
-    source: str | os.PathLike[str], convention: str | None, wanted: Iterable[str]
-) -> tuple[dict[str, np.ndarray], WeightFile]:
-    """Every wanted weight in our convention, after the whole file was found to fit."""
     if convention not in (None, *CONVENTIONS):
         raise ValueError(f"convention is {convention!r}, expected one of {', '.join(CONVENTIONS)}")
-    file = open_source(source)
+    file = open_weights(source)
     found = match(file.tensors, wanted)
     if not found.fits:
-        raise ValueError(f"weights: {file.name} {found.explain()}")
+        raise ValueError(f"{file.name}: {found.explain()}")
     if file.defect:
         whole = f"all {len(found.names)} tensors that the index names fit SqueezeNet 1.1"
-        raise type(file.defect)(f"weights: {file.name}: {file.defect} ({whole})")
-    convention = input_convention(file, convention)
+        raise type(file.defect)(f"{file.name}: {file.defect} ({whole})")
+    convention = _convention(file, convention)
     arrays = {}
     for path in wanted:
         array = file.tensors[found.names[path]].read()
@@ -122,52 +132,58 @@ def read_checked(
     _check_values({found.names[path]: array for path, array in arrays.items()}, file.name)
     recorded = file.metadata.get("tensors_sha256")
     if recorded is not None and len(arrays) == len(SQUEEZENET):
-        values = tensors_sha256(arrays)
-        if values != recorded:
+        digest = tensors_sha256(arrays)
+        if digest != recorded:
             raise ValueError(
-                f"weights: {file.name} holds other values than when it was written (their sha256 is "
-                f"{values}, not {printable(recorded)}): get it again, or convert its source anew"
+                f"{file.name}: its values have changed since it was written (their sha256 is {digest}, "
+                f"not {printable(recorded)}): download it again, or convert its source again"
             )
-    return (fold_caffe(arrays) if convention == "caffe" else arrays), file
+    if convention == "caffe":
+        arrays = fold_caffe(arrays)
+    return Weights(arrays, file.sha256, file, convention)
+
+
+def tensors_sha256(arrays: Mapping[str, np.ndarray]) -> str:
+    """One sha256 of the values, the same for every form of file.
+
+    Example:
+        >>> tensors_sha256({"conv1/bias": np.zeros(64)})[:8]
+        '49b8210d'
+    """
+    digest = hashlib.sha256()
+    for path, array in sorted(arrays.items()):
+        digest.update(f"{path} {array.shape}\n".encode())
+        digest.update(array.astype("<f4").tobytes())
+    return digest.hexdigest()
 
 
 def _check_values(arrays: Mapping[str, np.ndarray], name: str) -> None:
-    """Refuses what no trained network holds."""
+    """Refuses values that no trained network has."""
     broken = [key for key, array in arrays.items() if not np.isfinite(array).all()]
     if broken:
         raise ValueError(
-            f"weights: {name} holds NaN or infinity in {some(broken)}, which every score would catch: "
-            "get a checkpoint from before its training diverged"
+            f"{name}: holds NaN or infinity in {some(broken)}, which would spread to every score: use "
+            "a checkpoint from before its training diverged"
         )
     blank = [key for key, array in arrays.items() if array.ndim == 4 and not array.any()]
     if blank:
         raise ValueError(
-            f"weights: {name} holds nothing but zeros in {some(blank)}, as a file does whose download "
-            "or copy stopped half-way: get it again"
+            f"{name}: holds only zeros in {some(blank)}, as if its download or copy had stopped: "
+            "download it again"
         )
 
 
-def input_convention(file: WeightFile, asked: str | None) -> str:
-    """The input that the weights are for: what the file says, else what the caller says."""
-    said = file.metadata.get("input_convention")
-    if said is not None and said not in CONVENTIONS:
+def _convention(file: WeightFile, convention: str | None) -> str:
+    """The input that the weights are for, from the file and from the caller."""
+    recorded = file.metadata.get("input_convention")
+    if recorded not in (None, *CONVENTIONS):
         raise ValueError(
-            f"weights: {file.name} says that its weights are for the input convention {said[:40]!r}, "
-            f"and only {' and '.join(CONVENTIONS)} are known: get weights for one of these"
+            f"{file.name}: says that its weights are for the input convention {printable(recorded)}, "
+            f"but only {' and '.join(CONVENTIONS)} are known: use weights for one of these"
         )
-    if said and asked and said != asked:
+    if recorded and convention and recorded != convention:
         raise ValueError(
-            f"weights: {file.name} says that its weights are for the input convention {said!r}, but "
-            f"{asked!r} was asked for: leave the convention out"
+            f"{file.name}: says that its weights are for the input convention {recorded!r}, but "
+            f"{convention!r} was asked for: omit the convention"
         )
-    return said or asked or "course"
-
-
-def open_source(source: str | os.PathLike[str]) -> WeightFile:
-    if source != "imagenet":
-        return weight_files.open_weights(source)
-    content, path = read_bundled(IMAGENET), BUNDLE / IMAGENET
-    file = weight_formats.open_content(content, f"the bundled {IMAGENET}", [path])
-    entry = manifest()[IMAGENET]
-    said = {"provenance": entry["source"], "licence": entry["licence"]}
-    return dataclasses.replace(file, metadata=said | {"input_convention": "course"})
+    return recorded or convention or "course"

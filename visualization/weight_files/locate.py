@@ -1,53 +1,61 @@
-"""Finds the weight file that a path means, and opens it: one file, or a TensorFlow checkpoint.
-
-A TensorFlow checkpoint is several files: an index, PREFIX.index, and data files beside it.
-"""
+"""Finds the weight file that a path stands for, tells by its content what it is, and opens it."""
 
 import ast
-import functools
+import dataclasses
 import os
 import re
 import stat
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from visualization.cli.running import loading_tensorflow
-from visualization.files.kinds import describe
-from visualization.files.printable import printable
+from visualization.files.bundle import BUNDLE, IMAGENET, manifest, read_bundled
+from visualization.files.kinds import HDF5, ZIP, describe
+from visualization.files.printable import printable, some
 from visualization.files.system_errors import reading
-from visualization.weight_files.formats import (
-    MAX_BYTES,
-    Tensor,
-    WeightFile,
-    is_weights,
-    open_content,
-    parse_metadata,
+from visualization.weight_files.hdf5_file import read_hdf5
+from visualization.weight_files.npz_file import read_npz
+from visualization.weight_files.safetensors_file import is_safetensors, read_safetensors
+from visualization.weight_files.tensorflow_checkpoint import (
+    data_files,
+    index_path,
+    open_checkpoint,
+    prefix_of,
 )
-from visualization.weight_files.names import carries_no_weight
-from visualization.weight_files.tensorflow_index import MAGIC, Index, read_index
+from visualization.weight_files.tensorflow_index import MAGIC
+from visualization.weight_files.weight_file import MAX_BYTES, WeightFile
 
-_MAX_INDEX = 2**20  # of a TensorFlow checkpoint; that of SqueezeNet has 5 thousand bytes
-_SHARD = re.compile(r"(?P<prefix>.+)\.data-(?P<number>\d{5})-of-(?P<count>\d{5})", re.DOTALL)
+__all__ = ["open_weights"]
+
 # How a `checkpoint` state file starts.
 _STATE = re.compile(rb'\s*model_checkpoint_path:\s*(?P<path>"(?:[^"\\\n]|\\[^\n])*")')
-METADATA_KEY = "metadata/.ATTRIBUTES/VARIABLE_VALUE"  # of a TensorFlow checkpoint
 
 
 def open_weights(source: str | os.PathLike[str]) -> WeightFile:
-    """Opens what `source` names: a file, a folder that holds one checkpoint, a TensorFlow prefix.
+    """Opens a weight file as far as its names, shapes and dtypes; values are read later.
+
+    Args:
+        source: "imagenet" for the bundled weights; or a path: a file, the prefix or any file of a
+            TensorFlow checkpoint, or a folder that holds one checkpoint.
 
     Raises:
-        OSError: there is nothing, or it cannot be read.
-        ValueError: it is damaged, or no weight file, or a folder with more than one.
+        OSError: it does not exist or cannot be read.
+        ValueError: it is damaged or not a weight file, or a folder with several.
+        ImportError: it is a ``.safetensors`` file and the package is not installed.
+
+    Example:
+        >>> file = open_weights("imagenet")
+        >>> file.form, len(file.tensors)
+        ('HDF5', 52)
     """
+    if source == "imagenet":
+        content, path = read_bundled(IMAGENET), BUNDLE / IMAGENET
+        file = _open_content(content, f"the bundled {IMAGENET}", path)
+        entry = manifest()[IMAGENET]
+        metadata = {"provenance": entry["source"], "licence": entry["licence"]}
+        return dataclasses.replace(file, metadata=metadata | {"input_convention": "course"})
     path = Path(source)
-    with reading(path):
-        if _exists(_index(path)) or (not _exists(path) and _shards(path)):
-            return _open_tensorflow(path)
+    with reading(path, "file, folder or checkpoint prefix"):
+        if index_path(path).is_file() or (not path.is_file() and data_files(path)):
+            return open_checkpoint(path)
         if path.is_dir():
             return open_weights(_only_checkpoint_in(path))
         return _open_file(path)
@@ -56,87 +64,79 @@ def open_weights(source: str | os.PathLike[str]) -> WeightFile:
 def _open_file(path: Path) -> WeightFile:
     """Opens what one file is, or is a part of."""
     if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError(f"weights: {path} is not a regular file: name a weight file")
+        raise ValueError(f"{path}: is not a regular file: name a weight file")
     with path.open("rb") as file:
         start = file.read(512)
         size = file.seek(0, os.SEEK_END)
         file.seek(max(size - 8, 0))
         end = file.read(8)
-    if shard := _SHARD.fullmatch(path.name):
-        return _open_tensorflow(path.with_name(shard["prefix"]))
-    if path.suffix == ".index" and not is_weights(start):
-        return _open_tensorflow(path.with_suffix(""))
+    if prefix := prefix_of(path):
+        return open_checkpoint(prefix)
+    if path.suffix == ".index" and not _is_weights(start):
+        return open_checkpoint(path.with_suffix(""))
     if end == MAGIC:
         raise ValueError(
-            f"weights: {path} is a TensorFlow table not named NAME.index: if it is the index of "
-            "a checkpoint, give it back its name, beside NAME.data-00000-of-00001; if it is a whole "
-            "checkpoint in the format before TensorFlow 0.12, save it again with "
+            f"{path}: is a TensorFlow table not named NAME.index: if it is the index of a checkpoint, "
+            "give it back its name, beside NAME.data-00000-of-00001; if it is a whole checkpoint in "
+            "the format before TensorFlow 0.12, save it again with "
             "tf.compat.v1.train.Saver(write_version=2)"
         )
     if start.lstrip().startswith(b"model_checkpoint_path:"):
-        return _open_tensorflow(_named_by_state(path))
+        return open_checkpoint(_named_by_state(path))
     if size > MAX_BYTES:
         raise ValueError(
-            f"weights: {path} has {size:,} bytes, too many for SqueezeNet 1.1, which has 5 million: "
-            "name a file of SqueezeNet 1.1's weights"
+            f"{path}: has {size:,} bytes, at most {MAX_BYTES:,} are read: name a file of SqueezeNet "
+            "1.1's weights, which have 5 million"
         )
-    return open_content(path.read_bytes(), str(path), [path])
+    return _open_content(path.read_bytes(), str(path), path)
 
 
-def _exists(path: Path) -> bool:
-    return path.is_file()
+def _open_content(content: bytes, name: str, path: Path) -> WeightFile:
+    if content.startswith(HDF5):
+        form, read = "HDF5", read_hdf5
+    elif content.startswith(ZIP):
+        form, read = "NumPy .npz", read_npz
+    elif is_safetensors(content):
+        form, read = "safetensors", read_safetensors
+    else:
+        problem = describe(content) or (
+            f"is of no known format (it starts with {content[:8].hex(' ')}): name a TensorFlow "
+            "checkpoint, a Keras HDF5 weight file, an .npz or a .safetensors file of SqueezeNet 1.1"
+        )
+        raise ValueError(f"{name}: {problem}")
+    tensors, metadata = read(content, name)
+    return WeightFile(name, form, [path], tensors, metadata, content=content)
 
 
-def _index(prefix: Path) -> Path:
-    return prefix.parent / f"{prefix.name}.index"
-
-
-def _shards(prefix: Path) -> list[Path]:
-    """The data files of a TensorFlow checkpoint that are there, in order."""
-    if not prefix.parent.is_dir():
-        return []
-    found = []
-    with os.scandir(prefix.parent) as entries:
-        for entry in entries:
-            shard = _SHARD.fullmatch(entry.name)
-            if shard and shard["prefix"] == prefix.name:
-                found.append(prefix.parent / entry.name)
-    return sorted(found)
+def _is_weights(start: bytes) -> bool:
+    """Whether a file that starts so is, or may be, one of the forms that are a single file."""
+    return start.startswith((HDF5, ZIP)) or is_safetensors(start)
 
 
 def _only_checkpoint_in(folder: Path) -> Path:
     """The one checkpoint in a folder, or an error that names those there are."""
-    candidates = []
+    candidates: dict[Path, None] = {}
     others = []
     for path in sorted(folder.iterdir()):
-        if not path.is_file():
-            others.append(f"{path.name}/")
-        elif path.suffix == ".index":
-            candidates.append(path.with_suffix(""))
-        elif shard := _SHARD.fullmatch(path.name):
-            candidates.append(path.with_name(shard["prefix"]))
-        elif _starts_like_weights(path):
-            candidates.append(path)
+        found = None
+        if path.is_file():
+            with path.open("rb") as file:
+                found = path if _is_weights(file.read(512)) else prefix_of(path)
+            if path.suffix == ".index":
+                found = path.with_suffix("")
+        if found:
+            candidates[found] = None
         else:
             others.append(path.name)
-    candidates = list(dict.fromkeys(candidates))
     if len(candidates) == 1:
-        return candidates[0]
+        return next(iter(candidates))
     if candidates:
-        names = " and ".join(printable(path.name) for path in candidates[:5])
-        more = f" and {len(candidates) - 5} others" if len(candidates) > 5 else ""
+        names = some([path.name for path in candidates])
         raise ValueError(
-            f"weights: {folder} holds {len(candidates)} checkpoints, {names}{more}: name one of them"
+            f"{folder}: holds {len(candidates)} checkpoints ({names}): name one of them"
         )
-    inside = f"only {', '.join(map(printable, others[:4]))}" if others else "it is empty"
-    raise FileNotFoundError(
-        f"weights: the folder {folder} holds no checkpoint ({inside}): check the path"
-    )
-
-
-def _starts_like_weights(path: Path) -> bool:
-    with path.open("rb") as file:
-        return is_weights(file.read(512))
+    inside = f"only {some(others)}" if others else "it is empty"
+    raise FileNotFoundError(f"{folder}: holds no checkpoint ({inside}): check the path")
 
 
 def _named_by_state(path: Path) -> Path:
@@ -144,149 +144,14 @@ def _named_by_state(path: Path) -> Path:
     with path.open("rb") as file:
         quoted = _STATE.match(file.read(2**16))
     if not quoted:
-        raise ValueError(
-            f"weights: {path} is a damaged checkpoint state file: name the checkpoint itself"
-        )
-    # Protocol buffers escape as Python's bytes literals do, but bytes above 127 may stand bare.
+        raise ValueError(f"{path}: is a damaged checkpoint state file: name the checkpoint itself")
+    # Protocol buffers escape as Python's bytes literals do, but bytes above 127 may be unescaped.
     literal = re.sub(rb"[\x80-\xff]", lambda byte: b"\\x%02x" % ord(byte[0]), quoted["path"])
     named = ast.literal_eval(f"b{literal.decode('ascii')}").decode(errors="replace")
     prefix = path.with_name(re.split(r"[/\\]", named)[-1] or "?")
-    if not _exists(_index(prefix)) and not _shards(prefix):
+    if not index_path(prefix).is_file() and not data_files(prefix):
         raise FileNotFoundError(
-            f"weights: the state file {path} names {printable(named)}, but there is no {prefix.name} in "
-            "its folder: copy the checkpoint there, or name the checkpoint itself"
+            f"{path}: names the checkpoint {printable(named)}, but there is no {prefix.name} in its "
+            "folder: copy the checkpoint there, or name the checkpoint itself"
         )
     return prefix
-
-
-# ---- TensorFlow checkpoints
-
-
-def _tensorflow() -> Any:
-    """TensorFlow, imported without its chatter if it was not yet."""
-    if "tensorflow" not in sys.modules:
-        with loading_tensorflow(quiet=False):
-            from visualization import backend  # noqa: F401
-    from visualization.backend import tf
-
-    return tf
-
-
-def _open_tensorflow(prefix: Path) -> WeightFile:
-    """A checkpoint by its prefix: names from the index, values from the data files."""
-    path = _index(prefix)
-    if not _exists(path):
-        raise FileNotFoundError(
-            f"weights: the index {path} is missing, which is written last and names the tensors in "
-            f"{_shards(prefix)[0].name}: copy it too, or get the checkpoint again"
-        )
-    index = _read_index(path)
-    needed = [_shard(prefix, number, index.shards) for number in range(index.shards)]
-    defect = _defect(needed, index)
-    metadata = {}
-    said = index.tensors.get(METADATA_KEY)
-    if said and not defect and said.dtype == "uint8" and said.size < 2**16:
-        with reading(prefix), needed[said.shard].open("rb") as file:
-            file.seek(said.offset)
-            metadata = parse_metadata(file.read(said.size))
-    reader = functools.cache(functools.partial(_tensorflow_reader, prefix))
-    tensors = {
-        name: Tensor(
-            entry.shape, entry.dtype, functools.partial(_read_tensorflow, reader, name, prefix)
-        )
-        for name, entry in index.tensors.items()
-        if name != METADATA_KEY and not carries_no_weight(name)
-    }
-    return WeightFile(
-        name=str(prefix),
-        form="TensorFlow checkpoint",
-        paths=[path, *(shard for shard in needed if _exists(shard))],
-        tensors=tensors,
-        ignored=[name for name in index.tensors if carries_no_weight(name)],
-        metadata=metadata,
-        defect=defect,
-    )
-
-
-def _read_index(path: Path) -> Index:
-    with reading(path), path.open("rb") as file:
-        content = file.read(_MAX_INDEX + 1)
-    if len(content) > _MAX_INDEX:
-        raise ValueError(
-            f"weights: {path} has more than {_MAX_INDEX:,} bytes, too many for the index of a "
-            "SqueezeNet: name a checkpoint of SqueezeNet 1.1"
-        )
-    if not content.endswith(MAGIC):
-        told = describe(content) or (
-            f"is no TensorFlow index, or one that was cut off (it has {len(content):,} bytes and "
-            "the wrong end): get it again"
-        )
-        raise ValueError(f"weights: {path} {told}")
-    try:
-        return read_index(content)
-    except ValueError as error:
-        raise ValueError(
-            f"weights: {path} is a damaged TensorFlow index ({error}): get it again"
-        ) from None
-
-
-def _shard(prefix: Path, number: int, count: int) -> Path:
-    return prefix.with_name(f"{prefix.name}.data-{number:05}-of-{count:05}")
-
-
-def _defect(shards: list[Path], index: Index) -> OSError | ValueError | None:
-    """Why the values cannot be read: data files are missing, cut off, or something else."""
-    stored = index.tensors | index.slices
-    missing = [path.name for path in shards if not _exists(path)]
-    if missing:
-        some = f"{len(missing)} data files are missing, which hold"
-        return FileNotFoundError(
-            f"{'the data file is missing, which holds' if len(missing) == 1 else some} the values: "
-            f"copy {', '.join(missing[:4])} to {shards[0].absolute().parent}, beside the index"
-        )
-    for number, path in enumerate(shards):
-        ends = {name: e.offset + e.size for name, e in stored.items() if e.shard == number}
-        size = max(ends.values(), default=0)
-        with reading(path), path.open("rb") as file:
-            start = file.read(2**12)
-            found = file.seek(0, os.SEEK_END)
-        if found < size:
-            first = min((end, name) for name, end in ends.items() if end > found)[1]
-            told = describe(start) or (
-                f"is truncated: it has {found:,} bytes instead of {size:,}, and {printable(first)} is the "
-                "first tensor that is not whole, so its download or copy stopped half-way: get it again"
-            )
-            return ValueError(f"the data file {path.name} {told}")
-    return None
-
-
-def _tensorflow_reader(prefix: Path) -> Any:
-    tf = _tensorflow()
-    try:
-        return tf.compat.v1.train.NewCheckpointReader(str(prefix))
-    except tf.errors.NotFoundError:  # though its files were seen: TensorFlow matches patterns
-        raise ValueError(
-            f"weights: {prefix} cannot be opened by TensorFlow, which takes '[' and '\\' in a path for "
-            "a pattern: rename the file or folder"
-        ) from None
-    except _tensorflow_errors(tf):
-        raise ValueError(
-            f"weights: {_index(prefix)} cannot be opened by TensorFlow, though it looks whole: get the "
-            "checkpoint again"
-        ) from None
-
-
-def _read_tensorflow(reader: Callable[[], Any], name: str, prefix: Path) -> np.ndarray:
-    """One value; TensorFlow compares its checksum."""
-    opened = reader()
-    try:
-        return opened.get_tensor(name)
-    except _tensorflow_errors(_tensorflow()):
-        raise ValueError(
-            f"weights: {prefix} is damaged at {printable(name)}: TensorFlow's checksum of its values does "
-            "not match, or a slice of it is missing: get its data file again"
-        ) from None
-
-
-def _tensorflow_errors(tf: Any) -> tuple[type[Exception], ...]:
-    return (tf.errors.OpError, IndexError, ValueError, RuntimeError, TypeError)

@@ -1,22 +1,34 @@
-"""What SqueezeNet's weights are called: by this package, and in every form of checkpoint people have.
+"""The names of SqueezeNet's weights, in this package and in every form of checkpoint that people have.
 
-Each form is one explicit table from the names in a file to the paths of our variables. A file fits if
-the table uses every name in it once, sets every weight, and shapes and dtypes are equal.
+Each form has one explicit table from the names in a file to the paths of our variables. A file fits if
+every weight is in it under such a name with the right shape and dtype, and nothing else is but an
+optimizer's state.
 """
 
-from __future__ import annotations
-
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from visualization.files.printable import printable, some
+from visualization.weight_files.weight_file import Tensor
 
+__all__ = [
+    "CAFFE",
+    "NAMINGS",
+    "SQUEEZENET",
+    "TF2",
+    "TOP",
+    "TORCH",
+    "Match",
+    "Naming",
+    "match",
+]
+
+# Fire module -> channels of its input, its squeezing and each of its expanding convolutions.
 _FIRES = {2: (64, 16, 64), 3: (128, 16, 64), 4: (128, 32, 128), 5: (256, 32, 128)}
 _FIRES |= {6: (256, 48, 192), 7: (384, 48, 192), 8: (384, 64, 256), 9: (512, 64, 256)}
 _PARTS = ("squeeze", "expand1x1", "expand3x3")
-LAYERS = ("conv1", *(f"fire{n}" for n in _FIRES), "conv10")
+_LAYERS = ("conv1", *(f"fire{n}" for n in _FIRES), "conv10")
 
 
 def _kernels() -> dict[str, tuple[int, ...]]:
@@ -46,29 +58,32 @@ TOP = ("conv10/kernel", "conv10/bias")
 
 @dataclass(frozen=True)
 class Naming:
-    """One form's names: name in the file -> path of our variable, and how its kernels lie."""
+    """The names of one form.
+
+    Attributes:
+        form: what it is called.
+        paths: name in the file -> path of our variable.
+        oihw: whether kernels are stored in PyTorch's order: output, input, height, width.
+
+    Example:
+        >>> TORCH.paths["features.0.weight"], TORCH.expected_shape("features.0.weight")
+        ('conv1/kernel', (64, 3, 3, 3))
+    """
 
     form: str
     paths: Mapping[str, str]
-    oihw: bool = False  # PyTorch's order: output, input, height, width
+    oihw: bool = False
 
-    def expected_shape(self, path: str) -> tuple[int, ...]:
-        """The shape that a weight of SqueezeNet 1.1 has in this form."""
-        return self._as_stored(SQUEEZENET[path])
+    def expected_shape(self, name: str) -> tuple[int, ...]:
+        """The shape that this weight of SqueezeNet 1.1 has in a file."""
+        return self.as_stored(SQUEEZENET[self.paths[name]])
 
-    def _as_stored(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def as_stored(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape in a file of a weight that has `shape` as our variable."""
         if self.oihw and len(shape) == 4:
             height, width, inputs, outputs = shape
             return (outputs, inputs, height, width)
         return shape
-
-    def is_version_1_0(self, tensors: Mapping[str, HasShape]) -> bool:
-        """Whether every weight that is there has the shape of SqueezeNet 1.0."""
-        return all(
-            tuple(tensors[name].shape) == self._as_stored(_SQUEEZENET_1_0[path])
-            for name, path in self.paths.items()
-            if name in tensors
-        )
 
 
 def _rename(
@@ -78,9 +93,9 @@ def _rename(
     separator: str = "/",
     ending: str = "",
 ) -> dict[str, str]:
-    """The table of a form that calls our layers, their parts and their variables by these names."""
+    """Name in a file -> path of our variable, for a form that uses these names and this separator."""
     table = {}
-    for ours, theirs in zip(LAYERS, layers, strict=True):
+    for ours, theirs in zip(_LAYERS, layers, strict=True):
         inner = list(zip(_PARTS, parts, strict=True)) if ours.startswith("fire") else [("", "")]
         for part, their_part in inner:
             for variable, their_variable in zip(("kernel", "bias"), variables, strict=True):
@@ -126,22 +141,23 @@ KERAS3 = Naming(
     "Keras 3 .weights.h5",
     _rename(["layers/conv2d", *_KERAS3_FIRES, "layers/conv2d_1"], variables=("vars/0", "vars/1")),
 )
-OURS = Naming("names by layer", _rename(LAYERS))
-CAFFE = Naming("Caffe's layer names", _rename(LAYERS, _CAFFE_PARTS))
+OURS = Naming("names by layer", _rename(_LAYERS))
+CAFFE = Naming("Caffe's layer names", _rename(_LAYERS, _CAFFE_PARTS))
 CAFFE_UNDERSCORE = Naming(
     "Caffe's layer names, joined by _",
     {
         re.sub(r"^(fire\d)/", r"\1_", name): path
-        for name, path in _rename(LAYERS, _CAFFE_PARTS).items()
+        for name, path in _rename(_LAYERS, _CAFFE_PARTS).items()
     },
 )
 NAMINGS = (OURS, KERAS3, TF1, TF2, TORCH, CAFFE, CAFFE_UNDERSCORE)
 
-_NO_WEIGHT = re.compile(
+# Optimizer state, counters, and what TensorFlow and Keras note about a checkpoint.
+_BOOKKEEPING = re.compile(
     r"""_CHECKPOINTABLE_OBJECT_GRAPH
     | .*/\.ATTRIBUTES/OBJECT_CONFIG_JSON
     | (.*/)?(save_counter|step|global_step)/\.ATTRIBUTES/VARIABLE_VALUE
-    | .*/\.OPTIMIZER_SLOT/.*                             # TF2's optimisers: one a variable
+    | .*/\.OPTIMIZER_SLOT/.*                             # TF2's optimizers: one a variable
     | (optimizer|optimizer_weights)/.*                   # and their own; Keras's HDF5
     | global_step | beta[12]_power                       # TF1's
     | .*/(Adam|Adam_1|AdaMax|AdaMax_1|Adagrad|Adadelta|Adadelta_1|Ftrl|Ftrl_1
@@ -150,118 +166,117 @@ _NO_WEIGHT = re.compile(
 )
 
 
-def carries_no_weight(name: str) -> bool:
-    """Whether a tensor is an optimiser's or a checkpoint's own, to be left aside knowingly."""
-    return _NO_WEIGHT.fullmatch(name) is not None
-
-
-class HasShape(Protocol):
-    """What the table is compared with: a tensor that need not have been read yet."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-    @property
-    def dtype(self) -> str: ...
-
-
 @dataclass(frozen=True)
 class Match:
-    """How the tensors of a file meet SqueezeNet 1.1 under the naming that fits them best."""
+    """How a file's tensors compare with SqueezeNet 1.1, under the naming that shares most names.
+
+    Attributes:
+        naming: that naming.
+        tensors: name in the file -> tensor, of those that hold weights.
+        ignored: names of the others: optimizer state, counters.
+        names: path of our variable -> name in the file.
+        missing: names that the file should hold.
+        unexpected: names in the file that the naming does not have.
+        mismatched: names whose shape or dtype is not the expected one.
+
+    Example:
+        >>> from visualization.weight_files.locate import open_weights
+        >>> match(open_weights("imagenet").tensors).fits
+        True
+    """
 
     naming: Naming
-    names: Mapping[str, str]  # path of our variable -> name in the file
-    missing: list[str]  # names that the file ought to hold
-    unexpected: list[str]  # names in the file that belong nowhere
-    different: list[str]  # names whose shape or dtype is not the one expected
-    tensors: Mapping[str, HasShape]
+    tensors: Mapping[str, Tensor]
+    ignored: list[str]
+    names: Mapping[str, str]
+    missing: list[str]
+    unexpected: list[str]
+    mismatched: list[str]
 
     @property
     def fits(self) -> bool:
-        return not (self.missing or self.unexpected or self.different)
+        """Whether the file holds every wanted weight and nothing else that could be a weight."""
+        return not (self.missing or self.unexpected or self.mismatched)
 
     def explain(self) -> str:
-        """Why the file does not fit, and what to do, after "weights: NAME ": one sentence."""
-        plain = [name.removesuffix(":0") for name in self.tensors]
-        if plain != list(self.tensors) and match(dict.fromkeys(plain, _ANY)).names:
-            suffixed = next(name for name in self.tensors if name.endswith(":0"))
+        """Why the file does not fit and what to do, to follow "NAME: "."""
+        suffixed = [name for name in self.tensors if name.endswith(":0")]
+        plain = {name.removesuffix(":0") for name in suffixed}
+        if any(plain & naming.paths.keys() for naming in NAMINGS):
             return (
-                f"calls its tensors {printable(suffixed)} and so on, and ':0' belongs to TensorFlow's "
-                "graphs, not to the weights' names: save them again without ':0'"
+                f"has names such as {printable(suffixed[0])}, whose ':0' belongs to tensors of a "
+                "TensorFlow graph, not to weights: save them again without ':0'"
             )
         if not self.names:
             return (
                 f"is of another network: none of its tensors ({some(list(self.tensors))}) has a name "
                 "that a weight of SqueezeNet 1.1 has in any known form: "
-                "get a checkpoint of SqueezeNet 1.1"
+                "use a checkpoint of SqueezeNet 1.1"
             )
-        if not self.missing and self.naming.is_version_1_0(self.tensors):
+        if not self.missing and self._has_shapes(_SQUEEZENET_1_0):
             return (
                 "is of SqueezeNet 1.0, whose first convolution is 7x7 with 96 channels, but this "
-                "network is version 1.1 (3x3, 64): get a checkpoint of SqueezeNet 1.1"
+                "network is version 1.1 (3x3, 64): use a checkpoint of SqueezeNet 1.1"
             )
-        if self._only_dtype_differs():
-            dtypes = sorted({self.tensors[name].dtype for name in self.different})
+        if not (self.missing or self.unexpected) and self._has_shapes(SQUEEZENET):
+            dtypes = sorted({self.tensors[name].dtype for name in self.mismatched})
             return (
-                f"holds {' and '.join(dtypes)} in {some(self.different)}, but the network is "
-                "float32, and rounding is not done unasked: convert the arrays with "
+                f"holds {' and '.join(dtypes)} in {some(self.mismatched)}, but the network is float32, "
+                "and values are not rounded unless you ask: convert the arrays with "
                 "array.astype('float32') and save them again"
             )
-        return f"does not fit SqueezeNet 1.1 ({self.naming.form}): {self._differences()}"
-
-    def _only_dtype_differs(self) -> bool:
-        return not (self.missing or self.unexpected) and all(
-            tuple(self.tensors[name].shape) == self.naming.expected_shape(self.naming.paths[name])
-            for name in self.different
-        )
-
-    def _differences(self) -> str:
         parts = []
         if self.missing:
             parts.append(f"{len(self.missing)} missing ({some(self.missing)})")
         if self.unexpected:
-            parts.append(f"{len(self.unexpected)} left over ({some(self.unexpected)})")
-        if self.different:
+            parts.append(f"{len(self.unexpected)} unexpected ({some(self.unexpected)})")
+        if self.mismatched:
             wrong = [
-                f"{name} is {self.tensors[name].dtype} {tuple(self.tensors[name].shape)}, not "
-                f"float32 {self.naming.expected_shape(self.naming.paths[name])}"
-                for name in self.different
+                f"{name} is {self.tensors[name].dtype} {self.tensors[name].shape}, not "
+                f"float32 {self.naming.expected_shape(name)}"
+                for name in self.mismatched
             ]
-            parts.append(f"{len(self.different)} different ({some(wrong, '; ')})")
-        advice = "get a checkpoint of the whole SqueezeNet 1.1, and of nothing else"
+            parts.append(f"{len(self.mismatched)} mismatched ({some(wrong, '; ')})")
+        advice = "use a checkpoint of the whole SqueezeNet 1.1, and of nothing else"
         if {self.naming.paths[name] for name in self.missing} == set(TOP):
             advice = "it has no top, so load it into SqueezeNet(weights=None, include_top=False)"
-        return f"{'; '.join(parts)}: {advice}"
+        return f"does not fit SqueezeNet 1.1 ({self.naming.form}): {'; '.join(parts)}: {advice}"
+
+    def _has_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
+        """Whether the tensors that are in the file have these shapes, given by our paths."""
+        return all(
+            self.tensors[name].shape == self.naming.as_stored(shapes[path])
+            for path, name in self.names.items()
+        )
 
 
-@dataclass(frozen=True)
-class _Unread:
-    shape: tuple[int, ...] = ()
-    dtype: str = ""
-
-
-_ANY = _Unread()
-
-
-def match(tensors: Mapping[str, HasShape], wanted: Iterable[str] = SQUEEZENET) -> Match:
-    """Compares a file's tensors with the table whose names they share most.
+def match(tensors: Mapping[str, Tensor], wanted: Collection[str] = SQUEEZENET) -> Match:
+    """Compares a file's tensors with the naming that shares most names with them.
 
     Args:
-        tensors: name in the file -> shape and dtype.
+        tensors: name in the file -> tensor.
         wanted: paths of the weights that must be there; the others of SqueezeNet may be.
+
+    Example:
+        >>> found = match({}, wanted=["conv1/bias"])
+        >>> found.fits, found.missing
+        (False, ['conv1/bias'])
     """
+    ignored = [name for name in tensors if _BOOKKEEPING.fullmatch(name)]
+    tensors = {name: tensors[name] for name in tensors if not _BOOKKEEPING.fullmatch(name)}
     naming = max(NAMINGS, key=lambda naming: len(tensors.keys() & naming.paths.keys()))
-    wanted = set(wanted)
+    names = {path: name for name, path in naming.paths.items() if name in tensors}
     return Match(
         naming=naming,
-        names={path: name for name, path in naming.paths.items() if name in tensors},
+        tensors=tensors,
+        ignored=ignored,
+        names=names,
         missing=[n for n, path in naming.paths.items() if path in wanted and n not in tensors],
         unexpected=[name for name in tensors if name not in naming.paths],
-        different=[
+        mismatched=[
             name
-            for name, path in naming.paths.items()
-            if name in tensors
-            and (tuple(tensors[name].shape), tensors[name].dtype)
-            != (naming.expected_shape(path), "float32")
+            for name in names.values()
+            if (tensors[name].shape, tensors[name].dtype)
+            != (naming.expected_shape(name), "float32")
         ],
-        tensors=tensors,
     )

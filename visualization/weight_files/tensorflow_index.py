@@ -1,30 +1,37 @@
-"""Reads the index of a TensorFlow checkpoint: which tensors there are and where. Needs no TensorFlow.
+"""Reads the index of a TensorFlow checkpoint: which tensors it holds and where. Needs no TensorFlow.
 
-TensorFlow's own reader ends the whole process on an index with impossible shapes, so that an index is
-read and checked here before TensorFlow sees it. The values are then read, and their checksums compared,
-by TensorFlow.
+TensorFlow's own reader ends the whole process on an entry that it cannot parse, or whose shape or
+slice is impossible, so these are refused here before TensorFlow sees the file. What TensorFlow refuses
+with an error is left to it: wrong checksums, sizes that do not fit, slices that do not cover a tensor.
 
-The file is a LevelDB table: blocks of entries, each key sharing a prefix with the one before, each
-block followed by its crc32c. The values are protocol buffers: a header under the empty key, and for
-each tensor its dtype, shape and place.
+The file is a LevelDB table: blocks of entries, each key sharing a prefix with the one before. The
+values are protocol buffers: a header under the empty key, and for each tensor its dtype, shape and
+place.
 """
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+__all__ = ["MAGIC", "Entry", "Index", "read_index"]
 
 MAGIC = bytes.fromhex("57fb808b247547db")  # the table's last eight bytes
-_FOOTER = 48
+_FOOTER = 48  # bytes
+_MAX_SHARDS = 100_000
 _DTYPES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 7: "string", 9: "int64", 10: "bool"}
 _DTYPES |= {14: "bfloat16", 19: "float16"}
-_SIZES = {"float32": 4, "float64": 8, "int32": 4, "uint8": 1, "int64": 8, "bool": 1}
-_SIZES |= {"bfloat16": 2, "float16": 2}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index says of one tensor."""
+    """What the index says about one tensor.
+
+    Example:
+        >>> Entry("float32", (64,), shard=0, offset=0, size=256).shape
+        (64,)
+    """
 
     dtype: str
     shape: tuple[int, ...]
@@ -35,7 +42,12 @@ class Entry:
 
 @dataclass(frozen=True)
 class Index:
-    """What lies in how many data files: tensors, and slices of those that are stored in slices."""
+    """The tensors of a checkpoint, the slices of those stored in slices, and the number of data files.
+
+    Example:
+        >>> Index(shards=1, tensors={}, slices={}).shards
+        1
+    """
 
     shards: int
     tensors: dict[str, Entry]
@@ -46,126 +58,108 @@ def read_index(content: bytes) -> Index:
     """Reads an index file that ends in `MAGIC`.
 
     Raises:
-        ValueError: it is damaged, or says what cannot be; the message says where.
+        ValueError: it is damaged, or TensorFlow would end the process on it; the message says why.
+
+    Example:
+        >>> read_index(bytes(40) + MAGIC)
+        Traceback (most recent call last):
+        ...
+        ValueError: a block lies beyond its end
     """
     try:
         return _read(content)
-    except (IndexError, struct.error, UnicodeDecodeError, OverflowError) as error:
-        raise ValueError("an entry does not hold together") from error
+    except (IndexError, struct.error) as error:
+        raise ValueError("an entry is cut off") from error
 
 
 def _read(content: bytes) -> Index:
-    footer = content[-_FOOTER:]
-    _, position = _handle(footer, 0)
-    handle, _ = _handle(footer, position)
+    _, position = _handle(content[-_FOOTER:], 0)  # of a block that is not used
+    root, _ = _handle(content[-_FOOTER:], position)
     shards = 0
     tensors: dict[str, Entry] = {}
     slices: dict[str, Entry] = {}
-    for _, value in _entries(_block(content, *handle)):
-        block, _ = _handle(value, 0)
-        for key, entry in _entries(_block(content, *block)):
+    for _, value in _entries(_block(content, *root)):
+        handle, _ = _handle(value, 0)
+        for key, message in _entries(_block(content, *handle)):
             if not key:
-                shards = _header(entry)
+                shards = dict(_fields(message, _HEADER)).get(1, 0)
                 continue
+            name = key.decode(errors="backslashreplace")
             # A slice's key starts with a zero byte and holds numbers besides its tensor's name.
-            name = key.decode(errors="backslashreplace" if key.startswith(b"\0") else "strict")
             found = slices if name.startswith("\0") else tensors
             if name in found:
-                raise ValueError(f"{name[:100]!r} stands in it twice")
-            found[name] = _entry(name, entry)
-    if not 0 < shards < 100_000:
-        raise ValueError(f"it says that there are {shards} data files")
+                raise ValueError(f"it holds {name[:100]!r} twice")
+            found[name] = _entry(name, message)
+    if not 0 < shards < _MAX_SHARDS:
+        raise ValueError(f"it names {shards} data files")
     for name, place in (tensors | slices).items():
         if not 0 <= place.shard < shards:
             raise ValueError(f"{name[:100]!r} is in data file {place.shard} of {shards}")
     return Index(shards, tensors, slices)
 
 
-def _header(message: bytes) -> int:
-    shards = 0
-    for number, value in _fields(message):
-        if number == 1 and isinstance(value, int):
-            shards = value
-        if number == 2 and value:
-            raise ValueError("it was written on a big-endian machine")
-    return shards
+# ---- protocol buffers
+
+_NUMBER, _BYTES, _FIXED32 = 0, 2, 5  # how a field is stored
+_HEADER = {1: _NUMBER, 2: _NUMBER, 3: _BYTES}  # data files, endianness, version
+_ENTRY = {1: _NUMBER, 2: _BYTES, 3: _NUMBER, 4: _NUMBER, 5: _NUMBER, 6: _FIXED32, 7: _BYTES}
+_SHAPE = {2: _BYTES}  # its dimensions
+_SLICE = {1: _BYTES}  # its extents, one a dimension
+_EXTENT = {1: _NUMBER, 2: _NUMBER}  # start and length
+_DIMENSION = {1: _NUMBER}  # its size
 
 
 def _entry(name: str, message: bytes) -> Entry:
-    dtype, numbers = "dtype 0", {3: 0, 4: 0, 5: 0}
-    shape: tuple[int, ...] = ()
+    numbers = {1: 0, 3: 0, 4: 0, 5: 0}  # dtype, data file, offset, size
+    shape: list[int] = []
     slices = []
-    for number, value in _fields(message):
-        if number == 1 and isinstance(value, int):
-            dtype = _DTYPES.get(value, f"dtype {value}")
-        elif number == 2 and isinstance(value, bytes):
-            shape = _shape(value)
-        elif number in numbers and isinstance(value, int):
-            numbers[number] = value
-        elif number == 7 and isinstance(value, bytes):
+    for number, value in _fields(message, _ENTRY):
+        if number == 2:
+            shape += [
+                dict(_fields(size, _DIMENSION)).get(1, 0) for _, size in _fields(value, _SHAPE)
+            ]
+        elif number == 7:
             slices.append(_slice(value))
-    found = Entry(dtype, shape, numbers[3], numbers[4], numbers[5])
-    if len(shape) > 254 or min((*shape, found.offset, found.size)) < 0:
+        else:
+            numbers[number] = value
+    dtype, shard, offset, size = (numbers[number] for number in (1, 3, 4, 5))
+    values = math.prod(max(length, 1) for length in shape)
+    if len(set(slices)) < len(slices):
+        raise ValueError(f"{name[:100]!r} has one slice twice")
+    if len(shape) > 254 or min((*shape, offset, size)) < 0 or values >= 2**63:
         raise ValueError(f"{name[:100]!r} has an impossible shape or place")
-    needed = math.prod(shape) * _SIZES.get(dtype, 0)
-    if needed >= 2**63 or (dtype in _SIZES and not slices and needed != found.size):
-        raise ValueError(f"{name[:100]!r} has {found.size:,} bytes, which its shape does not fit")
-    for extents in slices:
-        if len(extents) != len(shape) or any(
-            start < 0 or (length is not None and not 0 < length <= size - start)
-            for (start, length), size in zip(extents, shape, strict=False)
-        ):
-            raise ValueError(f"{name[:100]!r} has a slice outside of it")
-    return found
+    return Entry(_DTYPES.get(dtype, f"dtype {dtype}"), tuple(shape), shard, offset, size)
 
 
-def _slice(message: bytes) -> list[tuple[int, int | None]]:
-    """Start and length in each dimension; None is the whole of it."""
-    extents: list[tuple[int, int | None]] = []
-    for _, extent in _fields(message):
-        fields = dict(_fields(extent)) if isinstance(extent, bytes) else {1: -1}
+def _slice(message: bytes) -> tuple[tuple[int, int | None], ...]:
+    """Start and length in each dimension; without a length it is the whole dimension."""
+    extents = []
+    for _, extent in _fields(message, _SLICE):
+        fields = dict(_fields(extent, _EXTENT))
         start, length = fields.get(1, 0), fields.get(2)
-        if not isinstance(start, int) or isinstance(length, bytes):
-            raise ValueError("a slice does not hold together")
+        if start < 0 or (start > 0 if length is None else length < 0):
+            raise ValueError("it has an impossible slice")
         extents.append((start, length))
-    return extents
+    return tuple(extents)
 
 
-def _shape(message: bytes) -> tuple[int, ...]:
-    sizes = []
-    for number, dimension in _fields(message):
-        if number == 3 and dimension:
-            raise ValueError("a tensor has no known shape")
-        if number == 2 and isinstance(dimension, bytes):
-            fields = dict(_fields(dimension))
-            size = fields.get(1, 0)
-            sizes.append(size if isinstance(size, int) else -1)
-    return tuple(sizes)
-
-
-# ---- protocol buffers
-
-
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Number and value of each field: an integer (signed, as int64), or bytes."""
+def _fields(message: bytes, kinds: Mapping[int, int]) -> Iterator[tuple[int, Any]]:
+    """Number and value of each field: a signed integer, or bytes. Only the given kinds may occur."""
     position = 0
     while position < len(message):
-        tag, position = _varint(message, position)
-        number, kind = tag >> 3, tag & 7
+        number, kind = message[position] >> 3, message[position] & 7
+        if kinds.get(number) != kind:
+            raise ValueError("an entry is not a valid protocol buffer")
         value: int | bytes
-        if kind == 0:
-            value, position = _varint(message, position)
+        value, position = (4, position + 1) if kind == _FIXED32 else _varint(message, position + 1)
+        if kind == _NUMBER:
             value -= (value >> 63) << 64
-        elif kind in (1, 2, 5):
-            length = {1: 8, 5: 4}.get(kind)
-            if length is None:
-                length, position = _varint(message, position)
-            value = message[position : position + length]
-            position += length
-            if position > len(message):
-                raise ValueError("an entry is cut off")
         else:
-            raise ValueError("an entry is not a protocol buffer")
+            length = value
+            value = message[position : position + length]
+            if len(value) < length:
+                raise ValueError("an entry is cut off")
+            position += length
         yield number, value
 
 
@@ -177,34 +171,33 @@ def _varint(content: bytes, position: int) -> tuple[int, int]:
         position += 1
         value |= (byte & 127) << shift
         if byte < 128:
-            return value & (2**64 - 1), position
-    raise ValueError("a number has no end")
+            if value >= 2**64 or (shift and not byte):  # written as nothing honest writes it
+                break
+            return value, position
+    raise ValueError("a number has no valid end")
 
 
 # ---- the table
 
 
 def _handle(content: bytes, position: int) -> tuple[tuple[int, int], int]:
-    """Where a block is: offset and size; and the position behind the handle."""
+    """Where a block is, as offset and size; and the position behind the handle."""
     offset, position = _varint(content, position)
     size, position = _varint(content, position)
     return (offset, size), position
 
 
 def _block(content: bytes, offset: int, size: int) -> bytes:
-    """A block, after its checksum was compared."""
     end = offset + size
-    if end + 5 > len(content) - _FOOTER:
+    if end + 5 > len(content) - _FOOTER:  # a byte for the compression and four of checksum follow
         raise ValueError("a block lies beyond its end")
     if content[end] != 0:
-        raise ValueError("a block is compressed, which no index of TensorFlow is")
-    (stored,) = struct.unpack("<I", content[end + 1 : end + 5])
-    if masked_crc32c(content[offset : end + 1]) != stored:
-        raise ValueError("the checksum of a block does not match")
+        raise ValueError("a block is compressed, which TensorFlow never does")
     return content[offset:end]
 
 
 def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Keys and values of a block, which ends in a list of positions and their number."""
     (restarts,) = struct.unpack("<I", block[-4:])
     end = len(block) - 4 - 4 * restarts
     key, position = b"", 0
@@ -212,30 +205,7 @@ def _entries(block: bytes) -> Iterator[tuple[bytes, bytes]]:
         shared, position = _varint(block, position)
         fresh, position = _varint(block, position)
         length, position = _varint(block, position)
-        if shared > len(key) or position + fresh + length > end:
-            raise ValueError("an entry is cut off")
         key = key[:shared] + block[position : position + fresh]
         position += fresh
         yield key, block[position : position + length]
         position += length
-
-
-def _crc_table() -> list[int]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-_CRC = _crc_table()
-
-
-def masked_crc32c(content: bytes) -> int:
-    """The checksum as LevelDB and TensorFlow store it: crc32c, rotated, plus a constant."""
-    crc = 0xFFFFFFFF
-    for byte in content:
-        crc = _CRC[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    crc ^= 0xFFFFFFFF
-    return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF

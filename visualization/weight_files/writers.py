@@ -1,11 +1,10 @@
-"""Writes SqueezeNet's weights in the forms that other programs read, whole or not at all."""
+"""Writes SqueezeNet's weights in the forms that other programs read: checked, or not at all."""
 
-import contextlib
 import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,13 @@ import h5py
 import numpy as np
 
 from visualization.backend import keras, tf
-from visualization.weight_files.formats import METADATA, METADATA_ATTRIBUTE
-from visualization.weight_files.locate import METADATA_KEY
+from visualization.files.system_errors import writing
+from visualization.weight_files.hdf5_file import METADATA_ATTRIBUTE
 from visualization.weight_files.names import TF2, TORCH
+from visualization.weight_files.tensorflow_checkpoint import METADATA_KEY
+from visualization.weight_files.weight_file import METADATA
+
+__all__ = ["FORMS", "check_destination", "write"]
 
 FORMS = (".weights.h5", ".npz", ".safetensors", ".ckpt")
 
@@ -24,29 +27,29 @@ def check_destination(path: Path) -> None:
     """Refuses, before any work is done, what could not be written or would overwrite something.
 
     Raises:
-        ValueError: the ending names no form, or a file of that name is already there.
-        OSError: the folder is missing or cannot be written to.
+        ValueError: the ending is not one of `FORMS`.
+        OSError: a file of that name exists, or the folder is missing or cannot be written to.
+
+    Example:
+        >>> check_destination(Path("squeezenet.pth"))
+        Traceback (most recent call last):
+        ...
+        ValueError: squeezenet.pth: the ending decides the form, expected .weights.h5, .npz, ...
     """
     if not path.name.endswith(FORMS) or path.name in FORMS:
         raise ValueError(
-            f"{path}: the ending says what to write, and it must be one of {', '.join(FORMS)} (the "
-            "last is a TensorFlow checkpoint)"
+            f"{path}: the ending decides the form, expected {', '.join(FORMS)} (the last is a "
+            "TensorFlow checkpoint)"
         )
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"{path}: there is no folder {path.parent}: make it first")
     own = re.compile(rf"{re.escape(path.name)}(\.index|\.data-\d{{5}}-of-\d{{5}})?")
-    taken = [entry.name for entry in path.parent.iterdir() if own.fullmatch(entry.name)]
+    with writing(path, "name a folder that exists and that you may write to"):
+        taken = [entry.name for entry in path.parent.iterdir() if own.fullmatch(entry.name)]
+        tempfile.TemporaryFile(dir=path.parent).close()
     if taken:
         raise FileExistsError(
             f"{path}: {min(taken)} already exists, and nothing is overwritten: name another "
             "destination or delete it"
         )
-    try:
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise OSError(
-            f"{path}: {path.parent} cannot be written to ({error.strerror}): name another folder"
-        ) from error
 
 
 def write(
@@ -63,16 +66,27 @@ def write(
     Args:
         path: as `check_destination` accepted it.
         model: a whole SqueezeNet.
-        metadata: what the file is to say of itself.
+        metadata: what to record in the file.
         check: is given the written file (of a TensorFlow checkpoint the prefix), and raises if it is
             not as it should be.
 
     Returns:
         the files.
+
+    Raises:
+        OSError: they cannot be written.
+        ImportError: the package safetensors is needed and not installed.
+
+    Example:
+        >>> from visualization import SqueezeNet
+        >>> model = SqueezeNet(weights=None)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     [path.name for path in write(Path(folder, "a.npz"), model, {}, check=lambda path: None)]
+        ['a.npz']
     """
     arrays = {variable.path: variable.numpy() for variable in model.weights}
     with (
-        _naming(path),
+        writing(path, "free some space, or name another folder"),
         tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder,
     ):
         unfinished = Path(folder, path.name)
@@ -89,17 +103,6 @@ def write(
         return [file.replace(path.with_name(file.name)) for file in written]
 
 
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Turns the system's complaints into a sentence that names what was to be written."""
-    try:
-        yield
-    except OSError as error:
-        if error.strerror is None:
-            raise
-        raise OSError(f"{path}: cannot be written: {error.strerror}") from error
-
-
 def _write_npz(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     entries: dict[str, Any] = {**arrays, METADATA: np.array(json.dumps(metadata))}
     np.savez(path, **entries)
@@ -114,12 +117,12 @@ def _write_keras(path: Path, model: keras.Model, metadata: Mapping[str, str]) ->
 def _write_safetensors(
     path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]
 ) -> None:
-    """Under torchvision's names and in PyTorch's order, so that PyTorch loads it."""
+    """Under torchvision's names and in PyTorch's order, as PyTorch loads it."""
     try:
-        from safetensors.numpy import save
+        from safetensors.numpy import save  # noqa: PLC0415  an optional package
     except ImportError:
         raise ImportError(
-            f"{path.name} needs the package safetensors: install it with 'pip install safetensors'"
+            f"{path.name}: needs the package safetensors: install it with 'pip install safetensors'"
         ) from None
     stored = {}
     for name, ours in TORCH.paths.items():
@@ -148,8 +151,7 @@ def _write_tensorflow(
         _as_checkpoint(tree).write(os.fspath(path))
     except tf.errors.OpError:
         raise OSError(
-            f"{path.name} cannot be written by TensorFlow: see whether the disk is full, or name "
-            "another folder"
+            f"{path.name}: cannot be written by TensorFlow: free some space, or name another folder"
         ) from None
 
 

@@ -1,0 +1,48 @@
+"""What pytest reports beside the results: slow tests that are not marked so, and the memory used."""
+
+import sys
+
+import pytest
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None  # type: ignore[assignment]
+
+SLOW_SECONDS = 10  # what the marker `slow` means
+_peaks: dict[str, float] = {}
+
+
+@pytest.fixture(autouse=True)
+def _examples_write_into_a_folder_of_their_own(request: pytest.FixtureRequest) -> None:
+    """An example in a docstring may write files; they are gone afterwards."""
+    if isinstance(request.node, pytest.DoctestItem):
+        request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
+
+
+def _peak_gigabytes() -> float:
+    if resource is None:
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**30 if sys.platform == "darwin" else 2**20)  # macOS counts bytes, Linux KiB
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # a worker of pytest-xdist
+        session.config.workeroutput["peak"] = _peak_gigabytes()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    worker = getattr(node, "gateway").id  # noqa: B009
+    _peaks[worker] = getattr(node, "workeroutput", {}).get("peak", float("nan"))
+
+
+def pytest_terminal_summary(terminalreporter: object) -> None:
+    write_line = terminalreporter.write_line  # type: ignore[attr-defined]
+    reports = terminalreporter.stats.get("passed", [])  # type: ignore[attr-defined]
+    for report in sorted(reports, key=lambda report: -report.duration):
+        if report.duration > SLOW_SECONDS and "slow" not in report.keywords:
+            write_line(f"not marked slow: {report.nodeid} ({report.duration:.0f} s)")
+    peaks = ", ".join(f"{worker} {peak:.1f} GB" for worker, peak in sorted(_peaks.items()))
+    write_line(f"peak memory: {peaks or f'{_peak_gigabytes():.1f} GB'}")

@@ -1,0 +1,36 @@
+"""Kinds of files are told apart by how they start, and each comes with what to do."""
+
+import pytest
+
+from visualization.files.kinds import HDF5, ZIP, describe
+
+ZIP_HEADER = ZIP + bytes(26)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "advice"),
+    [
+        (b"", "empty (0 bytes)", "download it again"),
+        (bytes(2000), "nothing but zero bytes", "download it again"),
+        (b"\n <!DocType HTML>", "a web page (HTML), not an image", "download the file itself"),
+        (b"<?xml version='1.0'?>", "a web page (HTML), not an image", "download the file itself"),
+        (b"version https://git-lfs.github.com/spec/v1", "a Git LFS pointer", "git lfs pull"),
+        (b"\x80\x04\x95", "a pickle, which could run any code", "save its arrays as"),
+        (ZIP_HEADER + b"model/data.pkl", "a PyTorch file", "save its arrays as"),
+        (ZIP_HEADER + b"metadata.json", "a whole Keras model", "name the model.weights.h5 inside"),
+        (ZIP_HEADER + b"a.txt", "a zip archive, not an image", "unzip it"),
+        (b"\x1f\x8b\x08", "an archive or compressed file", "unpack it"),
+        (bytes(257) + b"ustar", "an archive or compressed file", "unpack it"),
+        (HDF5, "an HDF5 file, not an image", "name another file"),
+    ],
+)
+def test_a_known_kind_is_named_with_what_to_do(content, name, advice):
+    told = describe(content, "an image")
+    assert told.startswith(f"is {name}")
+    assert advice in told.split(": ", 1)[1]
+
+
+def test_other_content_is_of_no_known_kind():
+    assert describe(b"\x89PNG\r\n\x1a\n") is None
+    assert describe(bytes(100) + b"1") is None
+    assert describe(b"my first <html> page") is None
