@@ -315,7 +315,8 @@ def test_models_with_other_preprocessing_are_fooled_as_they_are_saved():
 
 @pytest.mark.slow
 def test_eight_random_targets_for_each_validation_image(squeezenet, imagenet):
-    images = np.repeat(imagenet[0], 8, axis=0)
-    targets = np.random.default_rng(0).integers(0, 1000, len(images))
-    result = make_fooling_images(images, targets, squeezenet)
-    assert result.success.sum() >= 198
+    images, generator, fooled = imagenet[0], np.random.default_rng(0), 0
+    for _ in range(8):
+        targets = generator.integers(0, 1000, len(images))
+        fooled += make_fooling_images(images, targets, squeezenet).success.sum()
+    assert fooled >= 198
