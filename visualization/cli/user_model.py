@@ -24,6 +24,10 @@ class UserModel(NamedTuple):
         bounds: the pixel values that `preprocess` expects for black and white.
         size: (height, width), 224 by 224 if the model takes any.
         names: K class names.
+
+    Example:
+        >>> UserModel(None, abs, (0, 255), (8, 8), ["cat", "dog"]).names
+        ['cat', 'dog']
     """
 
     model: keras.Model
