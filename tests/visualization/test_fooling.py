@@ -223,6 +223,8 @@ def test_a_deleted_model_is_freed(grace_hopper):
         ({"learning_rate": -1.0}, ValueError, r"learning_rate is -1\.0"),
         ({"learning_rate": float("nan")}, ValueError, "learning_rate is nan"),
         ({"max_iterations": 0}, ValueError, "max_iterations is 0"),
+        ({"max_iterations": 2**31}, ValueError, "max_iterations is 2147483648"),
+        ({"learning_rate": 1e300}, ValueError, r"learning_rate is 1e\+300"),
     ],
 )
 def test_wrong_input_is_refused(change, kind, sentence, squeezenet):
