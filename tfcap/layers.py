@@ -1,4 +1,4 @@
-"""Keras layers that hold the weights of ``functional.py`` and call its ops.
+"""Keras layers that hold the weights of `tfcap.functional` and call its ops.
 
 Weights start as CS231n's do: matrices N(0, 1) / sqrt(fan in), word vectors N(0, 1) / 100, biases
 zero, the forget gate's too. Gates lie in the course's order i, f, o, g; Keras keeps i, f, g, o, and

@@ -1,4 +1,4 @@
-"""The pairs of ``functional.py`` as differentiable TensorFlow ops: their gradients are the backward
+"""The pairs of `tfcap.functional` as differentiable TensorFlow ops: their gradients are the backward
 functions.
 
 The ops take tensors, variables or NumPy arrays and return tensors. They work eagerly and in
@@ -7,7 +7,7 @@ bfloat16, float32 and float64, and raise as the functions they are made of. Seco
 derivatives are right: TensorFlow differentiates the backward function.
 
 A sequence of more than `PART` steps is worked on in parts, with one product for each where
-``functional.py`` has one for all steps; if it has a mask, or a length that is not known, it stays
+`tfcap.functional` has one for all steps; if it has a mask, or a length that is not known, it stays
 whole.
 
 A float32 sequence of at least `COMPILED_FROM` hidden numbers is compiled by XLA: its first call

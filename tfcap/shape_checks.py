@@ -1,4 +1,4 @@
-"""Input checks for ``functional.py``: shapes, dtypes, NumPy to tensors and back.
+"""Input checks for `tfcap.functional`: shapes, dtypes, NumPy to tensors and back.
 
 A function declares what it takes, ``@checks_shapes(x="N T D", Wx="D 4H", mask="bool N T")``, and its
 body then deals with tensors that fit.

@@ -1,4 +1,4 @@
-"""The loop over time that the sequences of ``functional.py`` share, and what a mask leaves out.
+"""The loop over time that the sequences of `tfcap.functional` share, and what a mask leaves out.
 
 Arrays of all steps lie time first, (T, N, width). A mask is (T, N, 1): False where a row skips a
 step.
