@@ -20,11 +20,14 @@ from collections.abc import Callable
 from typing import Any
 
 from tfcap import functional
-from tfcap.shape_checks import check
+from tfcap.shape_checks import check, in_range
 from visualization.backend import tf
 
 __all__ = [
     "affine",
+    "attention",
+    "attention_lstm",
+    "attention_lstm_step",
     "lstm",
     "lstm_step",
     "rnn",
@@ -152,6 +155,115 @@ def lstm(
     )
 
 
+def attention(q: Tensor, keys: Tensor, values: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """`functional.attention_forward`: q (N, H), keys, values (I, L, H) -> out (N, H), weights.
+
+    The weights (N, heads, L) are for looking at: no gradient passes through them.
+
+    Example:
+        >>> out, weights = attention(tf.ones((2, 4)), *map(tf.ones, 2 * [(2, 9, 4)]), heads=2)
+        >>> weights.shape.as_list()
+        [2, 2, 9]
+    """
+    inputs = _tensors(functional.attention_forward, q=q, keys=keys, values=values)
+    forward, backward = functional.attention_forward, functional.attention_backward
+    return _op(forward, backward, inputs, heads, shown=1)
+
+
+def attention_lstm_step(
+    x: Tensor,
+    prev_h: Tensor,
+    prev_c: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    Wx: Tensor,
+    Wh: Tensor,
+    Wz: Tensor,
+    Wq: Tensor,
+    b: Tensor,
+    heads: int,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """`functional.attention_lstm_step_forward`: next_h, next_c, context (N, H), weights.
+
+    The weights (N, heads, L) are for looking at: no gradient passes through them.
+
+    Example:
+        >>> image, weights = tf.ones((2, 9, 4)), map(tf.zeros, ((3, 16), (4, 16), (4, 16), (4, 4)))
+        >>> state = tf.zeros((2, 4))
+        >>> h, c, context, weights = attention_lstm_step(
+        ...     tf.ones((2, 3)), state, state, image, image, *weights, tf.zeros(16), heads=2
+        ... )
+        >>> context[0].numpy().tolist()
+        [1.0, 1.0, 1.0, 1.0]
+    """
+    forward = functional.attention_lstm_step_forward
+    state = {"prev_h": prev_h, "prev_c": prev_c, "keys": keys, "values": values}
+    inputs = _tensors(forward, x=x, **state, Wx=Wx, Wh=Wh, Wz=Wz, Wq=Wq, b=b)
+    return _op(forward, functional.attention_lstm_step_backward, inputs, heads, shown=1)
+
+
+def attention_lstm(
+    x: Tensor,
+    h0: Tensor,
+    c0: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    Wx: Tensor,
+    Wh: Tensor,
+    Wz: Tensor,
+    Wq: Tensor,
+    b: Tensor,
+    heads: int,
+    *,
+    image_of_row: Tensor | None = None,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """`functional.attention_lstm_sequence_forward`, never in parts.
+
+    Args:
+        x, h0, c0, keys, values, Wx, Wh, Wz, Wq, b, heads: as there.
+        image_of_row: (N,), the image of each row. Without it the rows of an image must lie together,
+            equally many, which is faster.
+        mask: (N, T), False where a step is skipped.
+
+    Returns:
+        h and context (N, T, H), final h and c (N, H), weights (N, T, heads, L). The weights are for
+        looking at: no gradient passes through them.
+
+    Example:
+        >>> image, weights = tf.ones((2, 9, 4)), map(tf.zeros, ((3, 16), (4, 16), (4, 16), (4, 4)))
+        >>> x, state = tf.ones((4, 5, 3)), tf.zeros((4, 4))
+        >>> h, context, h_last, c_last, weights = attention_lstm(
+        ...     x, state, state, image, image, *weights, tf.zeros(16), heads=2
+        ... )
+        >>> weights.shape.as_list()
+        [4, 5, 2, 9]
+    """
+    forward = functional.attention_lstm_sequence_forward
+    *inputs, image_of_row, mask = _tensors(
+        forward,
+        x=x,
+        h0=h0,
+        c0=c0,
+        keys=keys,
+        values=values,
+        Wx=Wx,
+        Wh=Wh,
+        Wz=Wz,
+        Wq=Wq,
+        b=b,
+        image_of_row=image_of_row,
+        mask=mask,
+    )
+    images = inputs[3].shape[0]
+    if image_of_row is not None and images is not None:
+        # compiled, the function itself could not tell
+        image_of_row = in_range(image_of_row, images, "attention_lstm: image_of_row holds")
+    backward, compiled = functional.attention_lstm_sequence_backward, _worth_compiling(x, inputs[6])
+    constants = heads, image_of_row, mask
+    return _op(forward, backward, inputs, *constants, compiled=compiled, shown=1)
+
+
 def word_embedding(x: Tensor, W: Tensor) -> Tensor:
     """`functional.word_embedding_forward`: ids x (N, T), W (V, D) -> (N, T, D).
 
@@ -219,10 +331,13 @@ def _op(
     forward: Callable,
     backward: Callable,
     inputs: list[Tensor],
-    *constants: Tensor,
+    *constants: Any,
     compiled: bool = False,
+    shown: int = 0,
 ) -> Any:
     """forward(*inputs, *constants) -> (*outputs, cache) as one op, whose gradient is `backward`.
+
+    The last outputs, as many as `shown`, pass no gradient on.
 
     Everything is passed by position and as tensors: `tf.custom_gradient` falls back to TensorFlow's
     own gradient for keywords, and fails on a captured variable under mixed precision.
@@ -238,8 +353,8 @@ def _op(
         *outputs, cache = run_forward(*map(tf.stop_gradient, inputs), *constants)
 
         def gradient(*douts: Tensor) -> Any:
-            used = [_or_zeros(dout, output) for dout, output in zip(douts, outputs, strict=True)]
-            return gradient_op(*inputs, *used)
+            used = list(map(_or_zeros, douts, outputs))
+            return gradient_op(*inputs, *used[: len(used) - shown])
 
         @tf.custom_gradient
         def gradient_op(*arguments: Tensor) -> tuple[Any, Callable]:
@@ -257,7 +372,10 @@ def _op(
 
         return outputs if len(outputs) > 1 else outputs[0], gradient
 
-    return op(*inputs)
+    outputs = op(*inputs)
+    if shown:
+        outputs = *outputs[:-shown], *map(tf.stop_gradient, outputs[-shown:])
+    return outputs
 
 
 @functools.cache

@@ -111,7 +111,9 @@ def check(function: Callable, arguments: dict[str, Any], sizes: Sizes | None = N
                 )
     if known.get("T") == 0:
         raise misfit("T is 0, give at least one step")
-    if unknown := [letter for letter, size in known.items() if size is None and letter not in "NT"]:
+    if unknown := [
+        letter for letter, size in known.items() if size is None and letter not in "NTIL"
+    ]:
         raise misfit(f"{unknown[0]} is unknown, set it with tf.ensure_shape")
     for name, array in expected.items():
         if not arguments[name].shape.is_fully_defined() and "..." not in array.axes[-1]:

@@ -13,6 +13,13 @@ MASK = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 0, 1]], bool)
 RNN_WEIGHTS = (D, H), (H, H), (H,)
 LSTM_WEIGHTS = (D, 4 * H), (H, 4 * H), (4 * H,)
 SEQUENCE = (N, T, D), (N, H)
+A, L, HEADS = (
+    6,
+    5,
+    3,
+)  # hidden numbers where there is attention, which heads divide; cells of an image
+ATTENTION_WEIGHTS = (D, 4 * A), (A, 4 * A), (A, 4 * A), (A, A), (4 * A,)
+IMAGE_OF_ROW = np.array([1, 0, 1])  # of two images
 SEQUENCES = "rnn", "masked rnn", "lstm", "masked lstm"
 SURROUNDINGS = "eager", "graph", "jit"
 
@@ -30,6 +37,11 @@ def results(forward, *arguments):
     """A forward function as TensorFlow alone would differentiate it, without its cache."""
     *outputs, _ = forward(*arguments)
     return outputs if len(outputs) > 1 else outputs[0]
+
+
+def of_rows(x):
+    """The image and the mask of each row of x."""
+    return {"image_of_row": IMAGE_OF_ROW[: x.shape[0]], "mask": MASK[: x.shape[0]]}
 
 
 # name -> the op, the same by TensorFlow's own differentiation, and the shapes of what it takes
@@ -68,6 +80,28 @@ CASES = {
         lambda x, h0, c0, *weights: ops.lstm(x, h0, *weights, c0=c0, mask=MASK[: x.shape[0]]),
         lambda x, *a: results(functional.lstm_sequence_forward, x, *a, MASK[: x.shape[0]]),
         (*SEQUENCE, (N, H), *LSTM_WEIGHTS),
+    ),
+    "attention": (
+        lambda *a: ops.attention(*a, HEADS)[:-1],
+        lambda *a: results(functional.attention_forward, *a, HEADS)[:-1],
+        ((N, A), (N, L, A), (N, L, A)),
+    ),
+    "attention_lstm_step": (
+        lambda *a: ops.attention_lstm_step(*a, HEADS)[:-1],
+        lambda *a: results(functional.attention_lstm_step_forward, *a, HEADS)[:-1],
+        ((N, D), (N, A), (N, A), (N, L, A), (N, L, A), *ATTENTION_WEIGHTS),
+    ),
+    "attention_lstm": (
+        lambda *a: ops.attention_lstm(*a, HEADS)[:-1],
+        lambda *a: results(functional.attention_lstm_sequence_forward, *a, HEADS)[:-1],
+        ((N, T, D), (N, A), (N, A), (N, L, A), (N, L, A), *ATTENTION_WEIGHTS),
+    ),
+    "masked attention_lstm": (
+        lambda x, *a: ops.attention_lstm(x, *a, HEADS, **of_rows(x))[:-1],
+        lambda x, *a: results(
+            functional.attention_lstm_sequence_forward, x, *a, HEADS, *of_rows(x).values()
+        )[:-1],
+        ((N, T, D), (N, A), (N, A), (2, L, A), (2, L, A), *ATTENTION_WEIGHTS),
     ),
     "word_embedding": (
         lambda W: ops.word_embedding(IDS, W),

@@ -30,6 +30,7 @@ from .op_cases import (
 )
 
 each_op = pytest.mark.parametrize("name", CASES)
+RECURRENT = "rnn", "lstm", "attention_lstm"
 each_sequence = pytest.mark.parametrize("op", [ops.rnn, ops.lstm])
 
 
@@ -125,7 +126,7 @@ def test_a_long_sequence_is_worked_on_in_parts_with_the_same_result(name, monkey
 
 def backward_of(name):
     name = name.removeprefix("masked ")
-    return f"{name}_sequence_backward" if name in ("rnn", "lstm") else f"{name}_backward"
+    return f"{name}_sequence_backward" if name in RECURRENT else f"{name}_backward"
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ Notation, used throughout:
     H  numbers in a hidden state   dv      d(loss)/dv: the gradient of any v, of v's shape
     V  words in the vocabulary     .       elementwise product
     M  numbers in an output        @       matrix product
+    I  images                      keys    what is asked for in the cells of an image
+    L  cells of an image           values  what is seen there
 
 A forward function returns its results and a cache; the backward function takes the gradients of
 the results and that cache, and returns the gradients of the arguments, in their order. The four
@@ -31,6 +33,13 @@ from .affine import (
     temporal_affine_backward,
     temporal_affine_forward,
 )
+from .attention import attention_backward, attention_forward
+from .attention_lstm import (
+    attention_lstm_sequence_backward,
+    attention_lstm_sequence_forward,
+    attention_lstm_step_backward,
+    attention_lstm_step_forward,
+)
 from .lstm import (
     lstm_backward,
     lstm_forward,
@@ -52,6 +61,12 @@ from .words import temporal_softmax_loss, word_embedding_backward, word_embeddin
 __all__ = [
     "affine_backward",
     "affine_forward",
+    "attention_backward",
+    "attention_forward",
+    "attention_lstm_sequence_backward",
+    "attention_lstm_sequence_forward",
+    "attention_lstm_step_backward",
+    "attention_lstm_step_forward",
     "lstm_backward",
     "lstm_forward",
     "lstm_step_backward",
