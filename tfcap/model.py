@@ -11,7 +11,7 @@ import numpy as np
 
 from tfcap import decoding, pretrained
 from tfcap.data.vocabulary import check_vocabulary
-from tfcap.layers import LSTM, RNN, TemporalAffine, WordEmbedding
+from tfcap.layers import LSTM, RNN, AttentionLSTM, TemporalAffine, WordEmbedding
 from tfcap.ops import temporal_softmax_loss
 from tfcap.shape_checks import positive_integer
 from visualization.backend import keras, tf
@@ -21,7 +21,7 @@ __all__ = ["CaptioningRNN"]
 
 Tensor = Any
 
-CELLS = {"rnn": RNN, "lstm": LSTM}
+CELLS = {"rnn": RNN, "lstm": LSTM, "attention": AttentionLSTM}
 ROWS_AT_ONCE = 512  # sentences decoded at once, which bounds the memory
 
 
@@ -33,6 +33,14 @@ class CaptioningRNN(keras.Model):
         h0 = features @ W_proj + b_proj, c0 = 0
         h_t = cell(h_{t-1}, W_embed[word_t]), logits_t = h_t @ W_vocab + b_vocab
 
+    With attention the features are those of an image's L cells, and each word is preceded by a look at
+    them (K. Xu et al. 2015, Show, attend and tell; A. Vaswani et al. 2017, Attention is all you need):
+
+        [h0 c0] = tanh(mean of the cells @ W_proj + b_proj)
+        keys = cells @ W_keys, values = cells @ W_values + b_values
+        h_t, context_t = attention_lstm_step(h_{t-1}, W_embed[word_t], keys, values)
+        logits_t = tanh([h_t context_t W_embed[word_t]] @ W_out + b_out) @ W_vocab + b_vocab
+
     Training: ``model.compile(optimizer)``, then ``model.fit(features, captions)``, or ``fit`` on a
     `tfcap.caption_dataset`. Weights start as the course's do; all biases start at zero.
 
@@ -41,12 +49,13 @@ class CaptioningRNN(keras.Model):
         input_dim: D, the numbers in an image's features.
         wordvec_dim: W, the numbers in a word's vector.
         hidden_dim: H, the numbers in the hidden state.
-        cell_type: "rnn" or "lstm".
+        cell_type: "rnn", "lstm" or "attention".
         dropout: the fraction of word vectors and hidden states that training drops.
         label_smoothing: the probability that training takes from the right word and spreads over all
             V (C. Szegedy et al. 2016, Rethinking the Inception architecture, section 7).
         feature_mean, feature_std: features are first shifted and scaled by these, numbers or (D,).
         encoder: what the features are of, such as "squeezenet".
+        heads: how many places of an image attention looks at at a time; they divide H.
 
     Attributes:
         decoding: the commands' defaults for decoding, which `save_pretrained` keeps.
@@ -55,7 +64,7 @@ class CaptioningRNN(keras.Model):
         parameters: the weights by the course's names.
 
     Call arguments:
-        inputs: features (N, D) and the words so far, int (N, T).
+        inputs: features, (N, D) or with attention (N, L, D), and the words so far, int (N, T).
 
     Returns:
         The logits of the next words, (N, T, V).
@@ -87,11 +96,14 @@ class CaptioningRNN(keras.Model):
         feature_mean: Any = 0.0,
         feature_std: Any = 1.0,
         encoder: str | None = None,
+        heads: int = 8,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         if cell_type not in CELLS:
-            raise ValueError(f'cell_type must be "rnn" or "lstm", received {cell_type!r}')
+            raise ValueError(
+                f'cell_type must be "rnn", "lstm" or "attention", received {cell_type!r}'
+            )
         for name, value in (("dropout", dropout), ("label_smoothing", label_smoothing)):
             if not isinstance(value, Real) or not 0 <= value < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, received {value!r}")
@@ -103,6 +115,12 @@ class CaptioningRNN(keras.Model):
         self.wordvec_dim = positive_integer("wordvec_dim", wordvec_dim)
         self.hidden_dim = positive_integer("hidden_dim", hidden_dim)
         self.cell_type, self.label_smoothing = cell_type, float(label_smoothing)
+        self.looks = cell_type == "attention"
+        self.heads = positive_integer("heads", heads)
+        if self.looks and self.hidden_dim % self.heads:
+            raise ValueError(
+                f"heads must divide hidden_dim, received {heads} heads and {hidden_dim} numbers"
+            )
         self.encoder = encoder
         self.decoding = {"beam_size": 3, "max_length": 30, "length_penalty": 0.0}
         self.feature_mean = self._per_feature("feature_mean", feature_mean)
@@ -111,10 +129,12 @@ class CaptioningRNN(keras.Model):
             raise ValueError("feature_std must be above 0 everywhere")
 
         words, dtype = len(self.word_to_idx), self.dtype_policy
-        self.project = TemporalAffine(self.hidden_dim, dtype=dtype, name="project")
+        states = 2 * self.hidden_dim if self.looks else self.hidden_dim
+        more: dict[str, Any] = {"heads": heads, "return_attention": True} if self.looks else {}
+        self.project = TemporalAffine(states, dtype=dtype, name="project")
         self.embed = WordEmbedding(words, self.wordvec_dim, dtype=dtype, name="embed")
         self.recurrent = CELLS[cell_type](
-            self.hidden_dim, return_sequences=True, dtype=dtype, name="recurrent"
+            self.hidden_dim, return_sequences=True, dtype=dtype, name="recurrent", **more
         )
         self.vocab = TemporalAffine(words, dtype=dtype, name="vocab")
         self.drop = keras.layers.Dropout(float(dropout), dtype=dtype, name="drop")
@@ -122,6 +142,14 @@ class CaptioningRNN(keras.Model):
         self.embed.build((None, None))
         self.recurrent.build((None, None, wordvec_dim))
         self.vocab.build((None, None, hidden_dim))
+        if self.looks:
+            # softmax would not notice a bias of the keys, which adds the same to all scores
+            self.keys = TemporalAffine(self.hidden_dim, use_bias=False, dtype=dtype, name="keys")
+            self.values = TemporalAffine(self.hidden_dim, dtype=dtype, name="values")
+            self.out = TemporalAffine(self.hidden_dim, dtype=dtype, name="out")
+            self.keys.build((None, None, input_dim))
+            self.values.build((None, None, input_dim))
+            self.out.build((None, None, 2 * hidden_dim + wordvec_dim))
         self.built = True
         self.supports_jit = False  # how many words a batch has is not known before it runs
         self._mean_loss = keras.metrics.Mean("loss")
@@ -139,9 +167,9 @@ class CaptioningRNN(keras.Model):
     def parameters(self) -> dict[str, keras.Variable]:
         """The weights under the course's names."""
         cell = self.recurrent.cell
-        return {
-            "W_proj": self.project.w,  # (D, H)
-            "b_proj": self.project.b,  # (H,)
+        named = {
+            "W_proj": self.project.w,  # (D, H), with attention (D, 2H)
+            "b_proj": self.project.b,  # (H,) or (2H,)
             "W_embed": self.embed.W,  # (V, W)
             "Wx": cell.Wx,  # (W, H) or (W, 4H)
             "Wh": cell.Wh,  # (H, H) or (H, 4H)
@@ -149,6 +177,17 @@ class CaptioningRNN(keras.Model):
             "W_vocab": self.vocab.w,  # (H, V)
             "b_vocab": self.vocab.b,  # (V,)
         }
+        if self.looks:
+            named |= {
+                "W_keys": self.keys.w,  # (D, H)
+                "W_values": self.values.w,  # (D, H)
+                "b_values": self.values.b,  # (H,)
+                "Wz": cell.Wz,  # (H, 4H)
+                "Wq": cell.Wq,  # (H, H)
+                "W_out": self.out.w,  # (2H + W, H)
+                "b_out": self.out.b,  # (H,)
+            }
+        return named
 
     # ---- training
 
@@ -193,7 +232,8 @@ class CaptioningRNN(keras.Model):
         The cross entropy of each word but the first, given those before it, is summed over time,
         leaving out ``<NULL>``, and divided by N.
 
-        features (N, D), captions int (N, T) -> loss (), gradients of the parameters' shapes
+        features (N, D) or (N, L, D), captions int (N, T)
+        -> loss (), gradients of the parameters' shapes
 
         Raises:
             ValueError, TypeError: features or captions do not fit the captioner.
@@ -241,11 +281,21 @@ class CaptioningRNN(keras.Model):
     def metrics(self) -> list[keras.metrics.Metric]:
         return [self._mean_loss]
 
-    def summed_loss(self, features: Tensor, captions: Tensor, training: bool = False) -> Tensor:
-        """The sum over all words; logits are computed only for those that are not ``<NULL>``."""
+    def summed_loss(
+        self,
+        features: Tensor,
+        captions: Tensor,
+        training: bool = False,
+        image_of_row: Tensor | None = None,
+    ) -> Tensor:
+        """The sum over all words; logits are computed only for those that are not ``<NULL>``.
+
+        Where features are those of images that several captions may share, image_of_row int (N,)
+        names the image of each.
+        """
         captions = tf.convert_to_tensor(captions)
         _check_captions(captions)
-        h = self._hidden(features, captions[:, :-1], training)  # (N, T - 1, H)
+        h = self._hidden(features, captions[:, :-1], training, image_of_row)  # (N, T - 1, H)
         places = tf.where(captions[:, 1:] != self.ids.null)  # (P, 2)
         words = tf.gather_nd(captions[:, 1:], places)[:, tf.newaxis]  # (P, 1)
         logits = tf.cast(self.vocab(tf.gather_nd(h, places)), self.variable_dtype)  # (P, V)
@@ -275,18 +325,40 @@ class CaptioningRNN(keras.Model):
             gradients = [tf.clip_by_value(gradient, -most, most) for gradient in gradients]
         return [gradient / replicas.num_replicas_in_sync for gradient in gradients]
 
-    def _hidden(self, features: Tensor, words: Tensor, training: bool = False) -> Tensor:
-        """The hidden states after each of the words (N, T): (N, T, H)."""
+    def _hidden(
+        self,
+        features: Tensor,
+        words: Tensor,
+        training: bool = False,
+        image_of_row: Tensor | None = None,
+    ) -> Tensor:
+        """What the scores after each of the words (N, T) are made of: (N, T, H)."""
         x = self.drop(self.embed(words), training=training)  # (N, T, W)
-        h = self.recurrent(x, initial_state=self._initial_states(features), training=training)
+        states, image = self._begin(features)
+        if image_of_row is not None:
+            states = [tf.gather(state, image_of_row) for state in states]  # (N, H)
+        if self.looks:
+            h, context, _ = self.recurrent(
+                x, *image, image_of_row=image_of_row, initial_state=states, training=training
+            )
+            h = self._seen(h, context, x)
+        else:
+            h = self.recurrent(x, initial_state=states, training=training)
         return self.drop(h, training=training)
 
-    def _initial_states(self, features: Tensor) -> list[Tensor]:
+    def _seen(self, h: Tensor, context: Tensor, x: Tensor) -> Tensor:
+        return tf.tanh(self.out(tf.concat([h, context, x], axis=-1)))  # (..., H)
+
+    def _begin(self, features: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """The states before the first word, (N, H) each; with attention keys, values (N, L, H)."""
         features = tf.cast(features, self.variable_dtype)
         self._check_features(features)
-        features = (features - self.feature_mean) / self.feature_std  # (N, D)
+        features = (features - self.feature_mean) / self.feature_std  # (N, D) or (N, L, D)
+        if self.looks:
+            states = tf.tanh(self.project(tf.reduce_mean(features, axis=1)))  # (N, 2H)
+            return tf.split(states, 2, axis=1), [self.keys(features), self.values(features)]
         h0 = self.project(features)  # (N, H)
-        return [h0] if self.cell_type == "rnn" else [h0, tf.zeros_like(h0)]
+        return [h0] if self.cell_type == "rnn" else [h0, tf.zeros_like(h0)], []
 
     def _check_arrays(self, features: Any, captions: Any) -> None:
         """Checks whole arrays, for clearer errors than the graph's."""
@@ -306,10 +378,13 @@ class CaptioningRNN(keras.Model):
             )
 
     def _check_features(self, features: Any) -> None:
-        if len(features.shape) != 2 or features.shape[1] != self.input_dim:
+        axes = 3 if self.looks else 2
+        shape = tuple(features.shape)
+        if len(shape) != axes or shape[-1] != self.input_dim or 0 in shape[1:]:
             raise ValueError(
-                f"features have shape {tuple(features.shape)}, but this captioner takes "
-                f"(N, {self.input_dim})" + (f" of {self.encoder}" if self.encoder else "")
+                f"features have shape {shape}, but this captioner takes "
+                f"(N, {'L, ' * self.looks}{self.input_dim})"
+                + (f" of {self.encoder}" if self.encoder else "")
             )
         if isinstance(features, np.ndarray) and not np.isfinite(features).all():
             raise ValueError("features hold NaN or infinity: compute them again")
@@ -331,7 +406,7 @@ class CaptioningRNN(keras.Model):
         """One sentence for each image, by default the likeliest word at every step.
 
         Args:
-            features: (N, D).
+            features: (N, D), with attention (N, L, D).
             max_length: the most words, ``<END>`` included.
             plain: the course's bare arg max, which may select ``<NULL>``, ``<START>`` and ``<UNK>``
                 and continues after ``<END>``.
@@ -382,7 +457,7 @@ class CaptioningRNN(keras.Model):
         """The likeliest sentences for each image that a beam of `beam_size` finds.
 
         Args:
-            features: (N, D).
+            features: (N, D), with attention (N, L, D).
             beam_size: how many beginnings are extended at a time.
             n_best: how many sentences to return, at most `beam_size`.
             max_length: the most words, ``<END>`` included.
@@ -430,7 +505,7 @@ class CaptioningRNN(keras.Model):
         """The features in parts, which bounds the memory whatever their number."""
         if self.ids.start is None:
             raise ValueError('the vocabulary has no "<START>", with which every sentence begins')
-        if len(np.shape(features)) != 2:
+        if len(np.shape(features)) != (3 if self.looks else 2):
             self._check_features(np.asarray(features))
         images = max(ROWS_AT_ONCE // beams, 1)
         for start in range(0, max(len(features), 1), images):
@@ -438,9 +513,55 @@ class CaptioningRNN(keras.Model):
             self._check_features(part)
             yield part
 
-    def _step(self, tokens: Tensor, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    def attention(self, features: Any, words: Any) -> np.ndarray:
+        """Where each word of each sentence was looked for.
+
+        Args:
+            features: (N, L, D).
+            words: int (N, T), sentences without ``<START>``, as `sample` returns them.
+
+        Returns:
+            The weights of the cells, float32 (N, T, heads, L), 1 in sum; zeros for ``<NULL>``.
+
+        Raises:
+            ValueError: an argument does not fit, or the captioner has no attention.
+
+        Example:
+            >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
+            >>> model = CaptioningRNN(words, 8, 4, 6, "attention", heads=2)
+            >>> model.attention(np.ones((1, 9, 8)), np.array([[3, 2, 0]])).shape
+            (1, 3, 2, 9)
+        """
+        if not self.looks:
+            raise ValueError(
+                f'a captioner of cell_type "{self.cell_type}" has no attention: train one of '
+                '"attention"'
+            )
+        words = np.asarray(words)
+        if words.ndim != 2 or words.shape[1] == 0 or len(words) != len(features):
+            raise ValueError(
+                f"received words of shape {words.shape} for {len(features)} images, expected a "
+                "sentence (N, T) for each"
+            )
+        found = []
+        for k, part in enumerate(self._chunks(features)):
+            those = words[k * ROWS_AT_ONCE : (k + 1) * ROWS_AT_ONCE]
+            before = np.insert(those[:, :-1], 0, self.ids.start or 0, axis=1)  # (N, T)
+            states, image = self._begin(part)
+            _, _, shown = self.recurrent(self.embed(before), *image, initial_state=states)
+            spoken = (those != self.ids.null)[:, :, np.newaxis, np.newaxis]
+            found.append(tf.cast(shown, tf.float32).numpy() * spoken)
+        return np.concatenate(found)
+
+    def _step(
+        self, image: list[Tensor], tokens: Tensor, states: list[Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
         x = tf.cast(tf.gather(self.embed.W, tokens), self.compute_dtype)  # (M, W)
-        h, states = self.recurrent.cell(x, states)
+        if self.looks:
+            h, c, context, _ = self.recurrent.cell.look(x, [*states, *image])
+            states, h = [h, c], self._seen(h, context, x)
+        else:
+            h, states = self.recurrent.cell(x, states)
         return tf.cast(self.vocab(h), tf.float32), states  # (M, V)
 
     @functools.cached_property
@@ -457,18 +578,18 @@ class CaptioningRNN(keras.Model):
             select_token: decoding.SelectToken = decoding.greedy
             if temperature is not None:
                 select_token = decoding.sampler(temperature, top_k, top_p, seed)
-            states = self._initial_states(features)
-            return decoding.decode(
-                self._step, states, self.ids, max_length, select_token, **options
-            )
+            states, image = self._begin(features)
+            step = functools.partial(self._step, image)
+            return decoding.decode(step, states, self.ids, max_length, select_token, **options)
 
         return tf.function(run, reduce_retracing=True, autograph=False)
 
     @functools.cached_property
     def _beams(self) -> Any:
         def run(features: Tensor, *arguments: Any, **options: Any) -> tuple[Tensor, Tensor]:
-            states = self._initial_states(features)
-            return decoding.beam_search(self._step, states, self.ids, *arguments, **options)
+            states, image = self._begin(features)
+            step = functools.partial(self._step, image)
+            return decoding.beam_search(step, states, self.ids, *arguments, **options)
 
         return tf.function(run, reduce_retracing=True, autograph=False)
 
@@ -526,6 +647,7 @@ class CaptioningRNN(keras.Model):
             "feature_mean": self.feature_mean.tolist(),
             "feature_std": self.feature_std.tolist(),
             "encoder": self.encoder,
+            **({"heads": self.heads} if self.looks else {}),
         }
 
     def _per_feature(self, name: str, value: Any) -> np.ndarray:

@@ -49,6 +49,8 @@ _ARCHITECTURE = {
     "encoder": str | None,
     "dtype": str,
 }
+_CELLS = ("rnn", "lstm", "attention")
+_WITH_ATTENTION = {"heads": int}  # for the cell_type "attention" only
 _DECODING = {"beam_size": 1, "max_length": 1, "length_penalty": 0.0}  # the least of each
 MAX_DECODING = 1000  # the most of each
 _DTYPES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
@@ -120,7 +122,7 @@ def save(
     sha256 = hashlib.sha256(weights).hexdigest()
     content = {
         "format": _FORMAT,
-        "architecture": {key: architecture[key] for key in _ARCHITECTURE},
+        "architecture": {key: architecture[key] for key in _expected(architecture)},
         "decoding": dict(decoding),
         "weights": {"sha256": sha256},
     }
@@ -255,14 +257,15 @@ def _problem(config: Any, found: Any) -> str | None:
         if not isinstance(config.get(key), dict):
             return f"it has no {key!r}"
     architecture = config["architecture"]
-    if wrong := sorted(set(architecture) ^ set(_ARCHITECTURE)):
+    expected = _expected(architecture)
+    if wrong := sorted(set(architecture) ^ set(expected)):
         return f"its architecture lacks or does not know {', '.join(wrong)}"
-    for key, kind in _ARCHITECTURE.items():
+    for key, kind in expected.items():
         value = architecture[key]
         fits = isinstance(value, kind) and not isinstance(value, bool)
         if not fits or (kind is int and not 1 <= value <= _MAX_SIZE):
             return f"{key} is {value!r:.60}"
-    if architecture["dtype"] not in _DTYPES or architecture["cell_type"] not in ("rnn", "lstm"):
+    if architecture["dtype"] not in _DTYPES or architecture["cell_type"] not in _CELLS:
         return f"dtype {architecture['dtype']!r:.60}, cell_type {architecture['cell_type']!r:.60}"
     ids = architecture["word_to_idx"].values()
     if not ids or len(ids) > _MAX_SIZE or any(type(idx) is not int for idx in ids):
@@ -271,6 +274,12 @@ def _problem(config: Any, found: Any) -> str | None:
     if not isinstance(sha256, str) or not _SHA256.fullmatch(sha256):
         return "it has no sha256 of the weights"
     return _wrong_default(config["decoding"])
+
+
+def _expected(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """What an architecture of its cell_type consists of."""
+    looks = architecture.get("cell_type") == "attention"
+    return {**_ARCHITECTURE, **(_WITH_ATTENTION if looks else {})}
 
 
 def _wrong_default(decoding: Mapping[str, Any]) -> str | None:
@@ -289,10 +298,11 @@ def _wrong_default(decoding: Mapping[str, Any]) -> str | None:
 def _shapes(architecture: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     """The weights' shapes, before anything of that size is allocated."""
     D, W, H = (architecture[key] for key in ("input_dim", "wordvec_dim", "hidden_dim"))
-    V, gates = len(architecture["word_to_idx"]), 4 if architecture["cell_type"] == "lstm" else 1
-    return {
-        "W_proj": (D, H),
-        "b_proj": (H,),
+    cell, V = architecture["cell_type"], len(architecture["word_to_idx"])
+    gates, states = 1 if cell == "rnn" else 4, 2 if cell == "attention" else 1
+    shapes = {
+        "W_proj": (D, states * H),
+        "b_proj": (states * H,),
         "W_embed": (V, W),
         "Wx": (W, gates * H),
         "Wh": (H, gates * H),
@@ -300,6 +310,10 @@ def _shapes(architecture: dict[str, Any]) -> dict[str, tuple[int, ...]]:
         "W_vocab": (H, V),
         "b_vocab": (V,),
     }
+    if cell == "attention":
+        shapes |= {"W_keys": (D, H), "W_values": (D, H), "b_values": (H,)}
+        shapes |= {"Wz": (H, 4 * H), "Wq": (H, H), "W_out": (2 * H + W, H), "b_out": (H,)}
+    return shapes
 
 
 def _arrays(

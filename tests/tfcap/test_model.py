@@ -474,7 +474,11 @@ def test_a_keras_file_holds_the_whole_captioner(tmp_path):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"cell_type": "gru"}, ValueError, 'cell_type must be "rnn" or "lstm", received \'gru\''),
+        (
+            {"cell_type": "gru"},
+            ValueError,
+            'cell_type must be "rnn", "lstm" or "attention", received \'gru\'',
+        ),
         ({"input_dim": 0}, ValueError, "input_dim must be a positive integer, received 0"),
         ({"hidden_dim": 2.5}, ValueError, "hidden_dim must be a positive integer.*, received 2.5"),
         ({"wordvec_dim": "4"}, ValueError, "wordvec_dim must be a positive integer.* received '4'"),

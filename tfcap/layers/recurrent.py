@@ -1,29 +1,15 @@
-"""Keras layers that hold the weights of `tfcap.functional` and call its ops.
+"""The plain recurrent network and the LSTM: each a cell for one step and a layer for a sequence."""
 
-Weights start as CS231n's do: matrices N(0, 1) / sqrt(fan in), word vectors N(0, 1) / 100, biases
-zero, the forget gate's too. Gates lie in the course's order i, f, o, g; Keras keeps i, f, g, o, and
-``to_keras_weights`` and ``from_keras_weights`` convert between the two.
-"""
-
-import math
 from typing import Any, Self
 
 import numpy as np
 
 from tfcap import ops
+from tfcap.layers.first_values import scaled
 from tfcap.shape_checks import positive_integer
 from visualization.backend import keras, tf
 
-__all__ = [
-    "LSTM",
-    "RNN",
-    "LSTMCell",
-    "RNNCell",
-    "TemporalAffine",
-    "TemporalSoftmaxLoss",
-    "WordEmbedding",
-    "swap_o_and_g",
-]
+__all__ = ["LSTM", "RNN", "LSTMCell", "RNNCell", "swap_o_and_g"]
 
 Tensor = Any
 register = keras.saving.register_keras_serializable("tfcap")
@@ -58,8 +44,8 @@ class RNNCell(keras.Layer):
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         width = self.gates * self.units
-        self.Wx = self.add_weight((input_shape[-1], width), _scaled(input_shape[-1]), name="Wx")
-        self.Wh = self.add_weight((self.units, width), _scaled(self.units), name="Wh")
+        self.Wx = self.add_weight((input_shape[-1], width), scaled(input_shape[-1]), name="Wx")
+        self.Wh = self.add_weight((self.units, width), scaled(self.units), name="Wh")
         self.b = self.add_weight((width,), "zeros", name="b")
 
     def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, Any]:
@@ -263,120 +249,3 @@ class LSTM(RNN):
         h0, c0 = initial_state
         weights = self.cell.Wx, self.cell.Wh, self.cell.b
         return ops.lstm(x, h0, *weights, c0=c0, mask=mask, reverse=self.go_backwards)
-
-
-@register
-class WordEmbedding(keras.Layer):
-    """Each word id's own vector: ids (N, T) -> (N, T, output_dim).
-
-    Args:
-        input_dim: V, the words in the vocabulary.
-        output_dim: the numbers in a word's vector.
-        mask_zero: whether id 0 tells the layers above to skip the step. The course's captioner
-            steps through it and masks only the loss.
-
-    Raises:
-        TypeError: ids are not integers.
-        ValueError: an id is outside the vocabulary (tf.errors.InvalidArgumentError in a graph;
-            ``jit_compile`` drops that check).
-
-    Example:
-        >>> WordEmbedding(10, 3)(tf.constant([[1, 2]])).shape.as_list()
-        [1, 2, 3]
-    """
-
-    def __init__(
-        self, input_dim: int, output_dim: int, *, mask_zero: bool = False, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.input_dim = positive_integer("input_dim", input_dim)
-        self.output_dim = positive_integer("output_dim", output_dim)
-        self.mask_zero = mask_zero
-        self.supports_masking = mask_zero
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        normal = keras.initializers.RandomNormal(stddev=0.01)
-        self.W = self.add_weight((self.input_dim, self.output_dim), normal, name="W_embed")
-
-    def call(self, inputs: Tensor) -> Tensor:
-        return ops.word_embedding(inputs, self.W)
-
-    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
-        return keras.ops.not_equal(inputs, 0) if self.mask_zero else None
-
-    def get_config(self) -> dict[str, Any]:
-        sizes = {"input_dim": self.input_dim, "output_dim": self.output_dim}
-        return {**super().get_config(), **sizes, "mask_zero": self.mask_zero}
-
-
-@register
-class TemporalAffine(keras.Layer):
-    """The same affine map at every step, (N, T, D) -> (N, T, units), or of one, (N, D) -> (N, units).
-
-    Args:
-        units: M, the numbers in an output.
-
-    Example:
-        >>> TemporalAffine(7)(tf.ones((2, 5, 3))).shape.as_list()
-        [2, 5, 7]
-    """
-
-    def __init__(self, units: int, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.units = positive_integer("units", units)
-        self.supports_masking = True
-
-    def build(self, input_shape: tuple[int | None, ...]) -> None:
-        width = input_shape[-1]
-        self.w = self.add_weight((width, self.units), _scaled(width), name="w")
-        self.b = self.add_weight((self.units,), "zeros", name="b")
-
-    def call(self, inputs: Tensor) -> Tensor:
-        op = ops.affine if len(inputs.shape) == 2 else ops.temporal_affine
-        return op(inputs, self.w, self.b)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "units": self.units}
-
-
-@register
-class TemporalSoftmaxLoss(keras.losses.Loss):
-    """Cross entropy of logits y_pred (N, T, V) for ids y_true (N, T), where those are not `null`.
-
-    Summed over time and divided by N only, as in the course; computed in the loss's dtype, by
-    default float32. Raises ValueError for sample weights.
-
-    Args:
-        null: the id that marks padding.
-
-    Example:
-        >>> loss = TemporalSoftmaxLoss()(tf.constant([[1, 0]]), tf.zeros((1, 2, 2)))
-        >>> round(loss.numpy().item(), 4)  # log 2, of one word
-        0.6931
-    """
-
-    def __init__(self, null: int = 0, name: str = "temporal_softmax_loss", dtype: Any = None):
-        super().__init__(name=name, dtype=dtype)
-        self.null = null
-
-    def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor = None) -> Tensor:
-        if sample_weight is not None:
-            raise ValueError(
-                f"{self.name} takes no sample weights: it leaves out targets equal to {self.null}"
-            )
-        return self.call(y_true, y_pred)
-
-    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        y_true = keras.ops.convert_to_tensor(y_true)
-        y_pred = keras.ops.cast(y_pred, self.dtype)
-        return ops.temporal_softmax_loss(y_pred, y_true, y_true != self.null)
-
-    def get_config(self) -> dict[str, Any]:
-        return {"null": self.null, "name": self.name, "dtype": self.dtype}
-
-
-def _scaled(fan_in: int | None) -> keras.initializers.Initializer:
-    """N(0, 1) / sqrt(fan in)."""
-    if fan_in is None:
-        raise ValueError("the size of the inputs' last axis is unknown: give it to keras.Input")
-    return keras.initializers.RandomNormal(stddev=1 / math.sqrt(fan_in))
