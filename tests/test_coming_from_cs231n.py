@@ -12,7 +12,7 @@ import pytest
 from tests.forms import write_tf2
 from tests.tfcap.caption_folders import write_course
 from visualization import predict_scores
-from visualization.backend import tf
+from visualization.backend import keras, tf
 from visualization.weight_files.loading import read_weights
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "coming_from_cs231n.md"
@@ -53,7 +53,7 @@ def in_the_courses_folder(tmp_path, monkeypatch, grace_hopper):
     def unreachable(url, *_):
         raise OSError(f"{url}: there is no network here")
 
-    monkeypatch.setattr("visualization.images.fetch", unreachable)
+    monkeypatch.setattr("visualization.images.reading.fetch", unreachable)
     shown = []
     monkeypatch.setattr(plt, "show", lambda: shown.append(plt.close()))
     return shown
@@ -80,6 +80,7 @@ def test_the_imports_are_of_public_names():
 
 @pytest.mark.slow
 def test_the_captioning_notebooks_run_with_the_pages_lines(in_the_courses_folder, capsys):
+    keras.utils.set_random_seed(0)  # for weights and arrays of the gradient check
     names = {}
     run(SETUP, names)
     of_page = sections()

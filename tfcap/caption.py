@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tfcap.model import CaptioningRNN
 
 # Words for nothing that could be pointed at; all others are content words.
-FUNCTION_WORDS = """a an the this that these those some one two its his her their it he they she them
+_FUNCTION_WORDS = """a an the this that these those some one two its his her their it he they she them
 him of in on at to into onto from by with without for over under up down through across along around
 near behind beside between next front top out off as while who which is are be being has have and or
 there"""
@@ -200,7 +200,7 @@ def _sum_up(
 
     results = {
         "words": mean_falls(tested),
-        "content_words": mean_falls(tested, leave_out=FUNCTION_WORDS.split()),
+        "content_words": mean_falls(tested, leave_out=_FUNCTION_WORDS.split()),
     }
     record = {
         "command": "tfcap.caption --explain",

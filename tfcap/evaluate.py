@@ -20,8 +20,8 @@ from visualization.cli.running import loading_tensorflow, progress, run
 if TYPE_CHECKING:
     from tfcap.model import CaptioningRNN
 
-ROWS = 512  # images, or training captions, at a time
-SHARES = ("lost by shuffling", "distinct sentences", "found in training")
+_ROWS = 512  # images, or training captions, at a time
+_SHARES = ("lost by shuffling", "distinct sentences", "found in training")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -160,7 +160,7 @@ def _captions(
     start = time.monotonic()
     with progress("captioning ...", quiet) as show:
         while len(sentences) < len(features):
-            some = features[len(sentences) : len(sentences) + ROWS]
+            some = features[len(sentences) : len(sentences) + _ROWS]
             if decoding["beam_size"] == 1:
                 ids = model.sample(some, decoding["max_length"])  # (n, max_length)
             else:
@@ -176,8 +176,8 @@ def _training_captions(data: Mapping[str, Any]) -> Iterator[str]:
     from tfcap.data.coco import decode_captions
 
     captions = data["train_captions"]
-    for start in range(0, len(captions), ROWS):
-        yield from decode_captions(captions[start : start + ROWS], data["idx_to_word"])
+    for start in range(0, len(captions), _ROWS):
+        yield from decode_captions(captions[start : start + _ROWS], data["idx_to_word"])
 
 
 def _judge(
@@ -264,7 +264,7 @@ def _table(record: dict[str, Any]) -> str:
 def _cell(row: str, value: Any) -> str:
     if isinstance(value, dict):
         return f"{value['mean']:.1f} ({value['fewest']} to {value['most']})"
-    return f"{value:.0%}" if row in SHARES else f"{100 * value:.1f}"
+    return f"{value:.0%}" if row in _SHARES else f"{100 * value:.1f}"
 
 
 if __name__ == "__main__":

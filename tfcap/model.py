@@ -404,10 +404,8 @@ class CaptioningRNN(keras.Model):
             ((2, 2, 4), (2, 2))
         """
         max_length = positive_integer("max_length", max_length)
-        beam_size, n_best = (
-            positive_integer("beam_size", beam_size),
-            positive_integer("n_best", n_best),
-        )
+        beam_size = positive_integer("beam_size", beam_size)
+        n_best = positive_integer("n_best", n_best)
         if n_best > beam_size:
             raise ValueError(
                 f"n_best must be at most beam_size, received {n_best} with a beam of {beam_size}"

@@ -55,7 +55,12 @@ _DTYPES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_
 
 
 class Pretrained(NamedTuple):
-    """What a captioner's folder holds."""
+    """What a captioner's folder holds.
+
+    Example:
+        >>> Pretrained({"hidden_dim": 6}, {"beam_size": 3}, {}, Path("config.json")).decoding
+        {'beam_size': 3}
+    """
 
     architecture: dict[str, Any]  # the arguments of CaptioningRNN
     decoding: dict[str, Any]  # its defaults for decoding
@@ -81,7 +86,14 @@ def save(
         OSError: a file cannot be written; an older captioner there is unchanged.
         ValueError: it could not be loaded again, as when weights are NaN.
 
-    Example: see `tfcap.CaptioningRNN.save_pretrained`.
+    Example:
+        >>> from tfcap import CaptioningRNN
+        >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
+        >>> CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6).save_pretrained("captioner")
+        >>> saved = load("captioner")
+        >>> save("copy", saved.architecture, saved.decoding, saved.arrays)
+        >>> weights_sha256("copy") == weights_sha256("captioner")
+        True
     """
     folder = Path(folder)
     for name, array in arrays.items():
@@ -150,7 +162,12 @@ def load(folder: str | os.PathLike[str]) -> Pretrained:
         OSError: files are missing or cannot be read.
         ValueError: they are damaged or do not belong together.
 
-    Example: see `tfcap.CaptioningRNN.save_pretrained`.
+    Example:
+        >>> from tfcap import CaptioningRNN
+        >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
+        >>> CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6).save_pretrained("captioner")
+        >>> load("captioner").arrays["W_proj"].shape
+        (8, 6)
     """
     folder = Path(folder)
     config = _read_config(folder)
@@ -186,7 +203,12 @@ def weights_sha256(folder: str | os.PathLike[str]) -> str:
     Raises:
         OSError, ValueError: as `load`, for the config.
 
-    Example: ``weights_sha256("out/train/captioner")``.
+    Example:
+        >>> from tfcap import CaptioningRNN
+        >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
+        >>> CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6).save_pretrained("captioner")
+        >>> len(weights_sha256("captioner"))
+        64
     """
     return _read_config(Path(folder))["weights"]["sha256"]
 

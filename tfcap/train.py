@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from tfcap.training import Trainer
 
 # The course's job: it learns 50 captions by heart. Its learning rate decays by cell.
-OVERFIT = {
+_OVERFIT = {
     "epochs": 50,
     "batch_size": 25,
     "learning_rate": 5e-3,
@@ -31,8 +31,8 @@ OVERFIT = {
     "max_train": 50,
     "patience": 0,
 }
-OVERFIT_DECAY = {"rnn": 0.95, "lstm": 0.995}
-OVERFITTED = 0.1  # the loss that the course asks of it
+_OVERFIT_DECAY = {"rnn": 0.95, "lstm": 0.995}
+_OVERFITTED = 0.1  # the loss that the course asks of it
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -163,8 +163,8 @@ def _train(arguments: argparse.Namespace) -> int:
         if state.epoch < config.epochs:
             print(f"stopped: no improvement in {config.patience} epochs")
         print(f"written  {out.path}: the captioner of epoch {state.best_epoch}, losses.png")
-    if arguments.overfit and not state.losses[-1] < OVERFITTED:
-        print(f"the loss is {state.losses[-1]:.3f}, not below {OVERFITTED}", file=sys.stderr)
+    if arguments.overfit and not state.losses[-1] < _OVERFITTED:
+        print(f"the loss is {state.losses[-1]:.3f}, not below {_OVERFITTED}", file=sys.stderr)
         return 1
     return 0
 
@@ -204,7 +204,7 @@ def _config(arguments: argparse.Namespace, saved: SavedState | None) -> TrainCon
                 )
         return dataclasses.replace(saved.config, **given)
     if arguments.overfit:
-        given = OVERFIT | {"decay": OVERFIT_DECAY[given.get("cell", "lstm")]} | given
+        given = _OVERFIT | {"decay": _OVERFIT_DECAY[given.get("cell", "lstm")]} | given
     return TrainConfig(**given)
 
 

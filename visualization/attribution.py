@@ -86,6 +86,11 @@ class IntegratedGradients(NamedTuple):
             the class.
         convergence_delta: (N,), the sum of the attributions minus (score of X - score of the
             baseline). It approaches zero as the number of steps grows; where it is large, use more.
+
+    Example:
+        >>> maps, convergence_delta = IntegratedGradients(np.ones((1, 2, 2)), np.zeros(1))
+        >>> maps.shape, convergence_delta.shape
+        ((1, 2, 2), (1,))
     """
 
     maps: np.ndarray

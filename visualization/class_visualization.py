@@ -191,6 +191,12 @@ def check_targets(
     Raises:
         ValueError: there is no such class, or the shape is unknown or not what the model takes.
         TypeError: target_y is not of integers.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> targets, shape = check_targets(2, model, None)
+        >>> targets.tolist(), shape
+        ([2], (4, 4, 3))
     """
     expected = getattr(model, "input_shape", None)
     shape = image_shape or (expected[1:] if isinstance(expected, tuple) else ())
@@ -223,6 +229,12 @@ def draw_in_batches(
 
     Returns:
         The images after the last iteration, (N, H, W, C).
+
+    Example:
+        >>> start = lambda count: np.zeros((count, 1, 1, 1))
+        >>> advance = lambda X, classes, done, until: (X + until - done, X + until - done)
+        >>> draw_in_batches(np.arange(2), start, advance, 5, 2, None).ravel().tolist()
+        [5.0, 5.0]
     """
     frames = sorted({1, *range(show_every, num_iterations, show_every), num_iterations})
     drawn = []

@@ -126,6 +126,13 @@ class FoolingResult:
         linf: int (N,): the largest change of any one value, in levels of 0..255.
         trace: float (N, T + 1): the logit of `targets` before each of T steps and after the last; NaN
             once an image has left the batch.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> blue = np.full((1, 2, 2, 3), (0, 0, 9), np.uint8)
+        >>> result = make_fooling_images(blue, 2, model, preprocess=lambda pixels: pixels / 255)
+        >>> result.already.tolist(), result.iterations.tolist(), result.linf.tolist()
+        ([True], [0], [0])
     """
 
     images: np.ndarray

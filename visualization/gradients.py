@@ -133,7 +133,13 @@ def in_batches(
 
 
 def class_count(model: keras.Model, images: np.ndarray) -> int:
-    """The number of classes K; a model that does not state it is asked about the first image."""
+    """The number of classes K; a model that does not state it is asked about the first image.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> class_count(model, np.zeros((1, 2, 2, 3)))
+        3
+    """
     shape = getattr(model, "output_shape", None)
     if isinstance(shape, tuple) and len(shape) == 2 and shape[1] is not None:
         return shape[1]
@@ -163,6 +169,12 @@ def logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
 
     Raises:
         ValueError: the model's output is not one tensor of shape (N, K).
+
+    Example:
+        >>> layers = [keras.layers.GlobalAveragePooling2D(), keras.layers.Softmax()]
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), *layers])
+        >>> tf.function(lambda X: logits(model, X))(tf.fill((1, 2, 2, 3), 0.5)).numpy().tolist()
+        [[0.5, 0.5, 0.5]]
     """
     outputs = model(images, training=False)
     if not tf.is_tensor(outputs) or outputs.shape.rank != 2:
@@ -185,6 +197,13 @@ def logits_and_gradients(
     Args:
         images: (N, H, W, C), the model's input.
         objective: logits (N, K) -> (N,), one number for each image.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> red = class_score(tf.constant([0]))
+        >>> run = tf.function(lambda X: logits_and_gradients(model, X, red))
+        >>> run(tf.zeros((1, 2, 2, 3)))[1][0, 0, 0].numpy().tolist()
+        [0.25, 0.0, 0.0]
     """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
@@ -195,12 +214,22 @@ def logits_and_gradients(
 
 
 def class_score(labels: tf.Tensor) -> Objective:
-    """The objective that is the logit of each image's own label; labels (N,) integer."""
+    """The objective that is the logit of each image's own label; labels (N,) integer.
+
+    Example:
+        >>> class_score(tf.constant([1]))(tf.constant([[3.0, 5.0]])).numpy().tolist()
+        [5.0]
+    """
     return lambda scores: tf.gather(scores, labels, batch_dims=1)
 
 
 def score_and_margin(targets: tf.Tensor) -> Objective:
-    """The objective that is the target's logit plus its margin over the highest other logit."""
+    """The objective that is the target's logit plus its margin over the highest other logit.
+
+    Example:
+        >>> score_and_margin(tf.constant([1]))(tf.constant([[3.0, 5.0]])).numpy().tolist()
+        [7.0]
+    """
 
     def objective(scores: tf.Tensor) -> tf.Tensor:
         is_target = tf.one_hot(targets, scores.shape[1], on_value=True, off_value=False)
@@ -218,6 +247,12 @@ def logits_and_ascent(
 
     That is the gradient of the target's logit. Where it is zero, as for a logit that a final ReLU
     keeps at 0, it is the gradient that lowers the highest other logit: a second pass, made only then.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> run = tf.function(lambda X: logits_and_ascent(model, X, tf.constant([2])))
+        >>> run(tf.zeros((1, 2, 2, 3)))[1][0, 0, 0].numpy().tolist()
+        [0.0, 0.0, 0.25]
     """
     scores, gradients = logits_and_gradients(model, images, class_score(targets))
     flat = l2_norm(gradients) == 0  # (N, 1, 1, 1)
@@ -230,7 +265,12 @@ def logits_and_ascent(
 
 
 def l2_norm(gradients: tf.Tensor) -> tf.Tensor:
-    """The Euclidean norm of each image's gradient: (N, H, W, C) -> (N, 1, 1, 1)."""
+    """The Euclidean norm of each image's gradient: (N, H, W, C) -> (N, 1, 1, 1).
+
+    Example:
+        >>> l2_norm(tf.constant([3.0, 4.0])[None, None, None]).numpy().item()
+        5.0
+    """
     return tf.sqrt(tf.reduce_sum(tf.square(gradients), axis=(1, 2, 3), keepdims=True))
 
 

@@ -1,6 +1,5 @@
 """Input checks that this package's functions share: images, pixels, labels and numbers."""
 
-import math
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from visualization.networks.squeezenet import Fire
 
 __all__ = ["check_counts", "check_images", "check_labels", "check_pixels", "check_positive"]
 
+_LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 # Preprocessed pixels lie between -2.2 and 2.7, but steps along the gradient leave that.
 _LARGEST_INPUT = 30
 
@@ -41,7 +41,7 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
         raise ValueError(
             f"the images have shape {images.shape}, but model {model.name!r} takes {expected}"
         )
-    if np.abs(images).max() > _LARGEST_INPUT and (advice := _input_of_ours(model)):
+    if (advice := _input_of_ours(model)) and np.abs(images).max() > _LARGEST_INPUT:
         raise ValueError(
             f"the images contain values up to {np.abs(images).max():g}, like pixels of 0 to 255, but "
             f"{advice}"
@@ -101,20 +101,20 @@ def check_labels(labels: Any, count: int, classes: int) -> np.ndarray:
 
 
 def check_positive(**numbers: float) -> None:
-    """Raises ValueError unless every number, given by its name, is finite and above 0.
+    """Raises ValueError unless every number, given by its name, is above 0 and fits float32.
 
     Example:
         >>> check_positive(learning_rate=-1.0)
         Traceback (most recent call last):
-        ValueError: learning_rate is -1.0, expected a positive number
+        ValueError: learning_rate is -1.0, expected a positive number below 3e38
     """
     for name, value in numbers.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} is {value}, expected a positive number")
+        if not 0 < value <= _LARGEST_FLOAT32:
+            raise ValueError(f"{name} is {value}, expected a positive number below 3e38")
 
 
 def check_counts(**numbers: int) -> None:
-    """Raises ValueError unless every number, given by its name, is a whole number of at least 1.
+    """Raises ValueError unless every number, given by its name, is whole, from 1 to 2**31 - 1.
 
     Example:
         >>> check_counts(steps=50, batch_size=0)
@@ -122,7 +122,7 @@ def check_counts(**numbers: int) -> None:
         ValueError: batch_size is 0, expected a positive integer
     """
     for name, value in numbers.items():
-        if not isinstance(value, int | np.integer) or value < 1:
+        if not isinstance(value, int | np.integer) or not 1 <= value < 2**31:
             raise ValueError(f"{name} is {value}, expected a positive integer")
 
 

@@ -406,7 +406,11 @@ def test_a_vocabulary_without_start_trains_but_says_nothing():
 @pytest.mark.parametrize(
     ("way", "options", "words"),
     [
-        ("sample", {"temperature": -1.0}, "temperature must be a finite number of at least 0, received -1.0"),
+        (
+            "sample",
+            {"temperature": -1.0},
+            "temperature must be a finite number of at least 0, received -1.0",
+        ),
         ("sample", {"temperature": float("nan")}, "temperature must be .*, received nan"),
         ("sample", {"temperature": float("inf")}, "temperature must be .*, received inf"),
         ("sample", {"top_k": 3}, "top_k and top_p need a temperature above 0"),

@@ -76,7 +76,7 @@ def test_sentences_are_those_of_the_captioner(folders, tmp_path):
 
 def test_many_images_are_worked_on_in_parts(folders, tmp_path, monkeypatch):
     assert run(folders, tmp_path / "whole") == 0
-    monkeypatch.setattr(evaluate, "ROWS", 3)
+    monkeypatch.setattr(evaluate, "_ROWS", 3)
     assert run(folders, tmp_path / "parts") == 0
     whole, parts = (
         read_coco_results(tmp_path / f"{one}/val_predictions.json") for one in ("whole", "parts")

@@ -9,7 +9,7 @@ import pytest
 from tfcap import functional
 from visualization.backend import tf
 
-from .gradient_check import central_differences, relative_error
+from .gradient_check import central_differences, check_along_directions, relative_error
 
 hypothesis = pytest.importorskip("hypothesis")
 from hypothesis import given, settings  # noqa: E402
@@ -82,19 +82,46 @@ def test_the_functions_together_meet_the_published_loss_of_the_captioner(cell):
 # -------------------------------------------------------------------------- central differences
 
 
-def check_gradients(forward, backward, arguments, seed):
-    """Every gradient of a pair against central differences, for random gradients from above."""
-    *outputs, cache = forward(*arguments)
+def rnn_weights(d, h):
+    return (d, h), (h, h), (h,)
+
+
+def lstm_weights(d, h):
+    return (d, 4 * h), (h, 4 * h), (4 * h,)
+
+
+# name -> the shapes of its floats, of n, t, d, h; ids, masks and what is made of them are added below
+PAIRS = {
+    "affine": lambda n, t, d, h: ((n, t, d), (t * d, h), (h,)),
+    "rnn_step": lambda n, t, d, h: ((n, d), (n, h), *rnn_weights(d, h)),
+    "rnn": lambda n, t, d, h: ((n, t, d), (n, h), *rnn_weights(d, h)),
+    "rnn_sequence": lambda n, t, d, h: ((n, t, d), (n, h), *rnn_weights(d, h)),
+    "lstm_step": lambda n, t, d, h: ((n, d), (n, h), (n, h), *lstm_weights(d, h)),
+    "lstm": lambda n, t, d, h: ((n, t, d), (n, h), *lstm_weights(d, h)),
+    "lstm_sequence": lambda n, t, d, h: ((n, t, d), (n, h), (n, h), *lstm_weights(d, h)),
+    "word_embedding": lambda n, t, d, h: ((h, d),),
+    "temporal_affine": lambda n, t, d, h: ((n, t, d), (d, h), (h,)),
+}
+
+
+def gradients_of(name, n, t, d, h, seed):
+    """For each float of a pair: a function of it, it, what comes from above, and its gradient."""
     rng = np.random.default_rng(seed)
+    floats = draw(seed, *PAIRS[name](n, t, d, h))
+    arguments = list(floats)
+    if name == "word_embedding":
+        arguments.insert(0, rng.integers(h, size=(n, t)))
+    if "sequence" in name:
+        arguments.append(rng.random((n, t)) < 0.6)
+    forward, backward = (getattr(functional, f"{name}_{way}") for way in ("forward", "backward"))
+    *outputs, cache = forward(*arguments)
     upstream = [rng.normal(size=output.shape) for output in outputs]
     gradients = backward(*upstream, cache)
     gradients = gradients if isinstance(gradients, tuple) else (gradients,)
-    floats = [a for a in arguments if isinstance(a, np.ndarray) and a.dtype.kind == "f"]
     for argument, gradient in zip(floats, gradients, strict=True):
         assert isinstance(gradient, np.ndarray)
         assert gradient.dtype == np.float64
-        numeric = central_differences(lambda: forward(*arguments)[:-1], argument, upstream)
-        assert relative_error(gradient, numeric) < AGREES_TO
+        yield lambda: forward(*arguments)[:-1], argument, upstream, gradient
 
 
 def draw(seed, *shapes):
@@ -102,58 +129,19 @@ def draw(seed, *shapes):
     return [rng.normal(scale=0.5, size=shape) for shape in shapes]
 
 
-@few
-@given(n=sizes, a=sizes, b=sizes, m=sizes, seed=st.integers(0, 99))
-def test_affine_gradients_agree_with_central_differences(n, a, b, m, seed):
-    arguments = draw(seed, (n, a, b), (a * b, m), (m,))
-    check_gradients(functional.affine_forward, functional.affine_backward, arguments, seed)
+@pytest.mark.parametrize("name", PAIRS)
+def test_every_element_of_a_gradient_agrees_with_central_differences(name):
+    for outputs, argument, upstream, gradient in gradients_of(name, 2, 3, 2, 2, seed=0):
+        numeric = central_differences(outputs, argument, upstream)
+        assert relative_error(gradient, numeric) < AGREES_TO
 
 
-@few
-@given(n=sizes, d=sizes, h=sizes, seed=st.integers(0, 99))
-def test_rnn_step_gradients_agree_with_central_differences(n, d, h, seed):
-    arguments = draw(seed, (n, d), (n, h), (d, h), (h, h), (h,))
-    check_gradients(functional.rnn_step_forward, functional.rnn_step_backward, arguments, seed)
-
-
+@pytest.mark.parametrize("name", PAIRS)
 @few
 @given(n=sizes, t=sizes, d=sizes, h=sizes, seed=st.integers(0, 99))
-def test_rnn_gradients_agree_with_central_differences(n, t, d, h, seed):
-    arguments = draw(seed, (n, t, d), (n, h), (d, h), (h, h), (h,))
-    check_gradients(functional.rnn_forward, functional.rnn_backward, arguments, seed)
-
-
-@few
-@given(n=sizes, t=sizes, d=sizes, v=sizes, seed=st.integers(0, 99))
-def test_word_embedding_gradients_agree_with_central_differences(n, t, d, v, seed):
-    ids = np.random.default_rng(seed).integers(v, size=(n, t))
-    arguments = [ids, *draw(seed, (v, d))]
-    check_gradients(
-        functional.word_embedding_forward, functional.word_embedding_backward, arguments, seed
-    )
-
-
-@few
-@given(n=sizes, d=sizes, h=sizes, seed=st.integers(0, 99))
-def test_lstm_step_gradients_agree_with_central_differences(n, d, h, seed):
-    arguments = draw(seed, (n, d), (n, h), (n, h), (d, 4 * h), (h, 4 * h), (4 * h,))
-    check_gradients(functional.lstm_step_forward, functional.lstm_step_backward, arguments, seed)
-
-
-@few
-@given(n=sizes, t=sizes, d=sizes, h=sizes, seed=st.integers(0, 99))
-def test_lstm_gradients_agree_with_central_differences(n, t, d, h, seed):
-    arguments = draw(seed, (n, t, d), (n, h), (d, 4 * h), (h, 4 * h), (4 * h,))
-    check_gradients(functional.lstm_forward, functional.lstm_backward, arguments, seed)
-
-
-@few
-@given(n=sizes, t=sizes, d=sizes, m=sizes, seed=st.integers(0, 99))
-def test_temporal_affine_gradients_agree_with_central_differences(n, t, d, m, seed):
-    arguments = draw(seed, (n, t, d), (d, m), (m,))
-    check_gradients(
-        functional.temporal_affine_forward, functional.temporal_affine_backward, arguments, seed
-    )
+def test_gradients_of_any_size_agree_with_central_differences(name, n, t, d, h, seed):
+    for outputs, argument, upstream, gradient in gradients_of(name, n, t, d, h, seed):
+        check_along_directions(outputs, argument, upstream, gradient)
 
 
 @few
@@ -167,30 +155,6 @@ def test_temporal_softmax_gradients_agree_with_central_differences(n, t, v, seed
         return [functional.temporal_softmax_loss(x, y, mask)[0]]
 
     assert relative_error(dx, central_differences(loss, x, [1.0])) < AGREES_TO
-
-
-@few
-@given(n=sizes, t=sizes, h=sizes, seed=st.integers(0, 99))
-def test_masked_rnn_gradients_agree_with_central_differences(n, t, h, seed):
-    mask = np.random.default_rng(seed).random((n, t)) < 0.6
-    arguments = [*draw(seed, (n, t, 2), (n, h), (2, h), (h, h), (h,)), mask]
-    check_gradients(
-        functional.rnn_sequence_forward, functional.rnn_sequence_backward, arguments, seed
-    )
-
-
-@pytest.mark.slow
-@few
-@given(n=sizes, t=sizes, h=sizes, seed=st.integers(0, 99))
-def test_masked_lstm_gradients_agree_with_central_differences(n, t, h, seed):
-    mask = np.random.default_rng(seed).random((n, t)) < 0.6
-    shapes = (n, t, 2), (n, h), (n, h), (2, 4 * h), (h, 4 * h), (4 * h,)
-    check_gradients(
-        functional.lstm_sequence_forward,
-        functional.lstm_sequence_backward,
-        [*draw(seed, *shapes), mask],
-        seed,
-    )
 
 
 # -------------------------------------------------------------------------------------- meaning
@@ -241,20 +205,6 @@ def test_the_gates_lie_in_the_order_i_f_o_g():
     assert step(-1, 1, -1, 0) == pytest.approx([0.0, 0.5])  # output gate shut: nothing is shown
 
 
-@pytest.mark.parametrize(
-    "width", ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
-)
-def test_words_may_be_counted_in_integers_of_any_width(width):
-    ids, (W, x) = np.array([[1, 1, 0]]), draw(0, (3, 2), (1, 3, 3))
-    mask = np.ones((1, 3), bool)
-    out, cache = functional.word_embedding_forward(ids.astype(width), W)
-    np.testing.assert_array_equal(out, W[ids])
-    dW = functional.word_embedding_backward(np.ones((1, 3, 2)), cache)
-    np.testing.assert_array_equal(dW, [[1, 1], [2, 2], [0, 0]])
-    loss, _ = functional.temporal_softmax_loss(x, ids.astype(width), mask)
-    assert loss == functional.temporal_softmax_loss(x, ids, mask)[0]
-
-
 def test_repeated_words_add_up_in_the_gradient_of_the_embedding():
     _, cache = functional.word_embedding_forward(np.array([[1, 1, 0]]), np.zeros((3, 2)))
     dW = functional.word_embedding_backward(np.ones((1, 3, 2)), cache)
@@ -268,6 +218,32 @@ def test_the_loss_is_summed_over_time_and_divided_by_the_batch_only():
     loss, dx = functional.temporal_softmax_loss(x, y, mask)
     assert loss == pytest.approx(3 * np.log(10))
     assert not dx[:, 3:].any()
+
+
+def test_the_loss_has_the_size_that_the_course_s_check_expects():
+    rng = np.random.RandomState(231)
+
+    def loss(n, t, v, p):
+        x, y = 0.001 * rng.randn(n, t, v), rng.randint(v, size=(n, t))
+        return functional.temporal_softmax_loss(x, y, rng.rand(n, t) <= p)[0]
+
+    assert abs(loss(100, 1, 10, 1.0) - 2.3) < 0.05
+    assert abs(loss(100, 10, 10, 1.0) - 23) < 0.5
+    assert 2.0 < loss(5000, 10, 10, 0.1) < 2.6
+
+
+def test_sigmoid_of_any_shape_has_no_overflow():
+    x = np.array([[-1000.0, -1.0], [0.0, 1000.0]])
+    np.testing.assert_allclose(functional.sigmoid(x), [[0, 1 / (1 + np.e)], [0.5, 1]])
+    assert functional.sigmoid(np.float32(0)).dtype == np.float32
+
+
+def test_a_star_import_brings_the_names_of_the_course_and_nothing_else():
+    names = {}
+    exec("from tfcap.functional import *", names)
+    layers = "affine", "rnn_step", "rnn", "lstm_step", "lstm", "word_embedding", "temporal_affine"
+    pairs = {f"{name}_{way}" for name in layers for way in ("forward", "backward")}
+    assert set(names) - {"__builtins__"} == pairs | {"temporal_softmax_loss", "sigmoid"}
 
 
 def test_a_target_that_is_masked_may_be_any_number():
@@ -364,9 +340,17 @@ def sequence(**changed):
         ),
         ({"h0": np.zeros((3, 5))}, ValueError, "N is 2 by x and 3 by h0"),
         ({"Wh": np.zeros((5, 16))}, ValueError, "H is 5 by h0 and 4 by Wh"),
-        ({"b": np.zeros(18)}, ValueError, "no multiple of 4"),
-        ({"x": np.zeros((2, 3, 4), int)}, TypeError, "floating point numbers in x, received int64"),
-        ({"Wx": np.zeros((4, 20), complex)}, TypeError, "in Wx, received dtype complex128"),
+        ({"b": np.zeros(18)}, ValueError, "not a multiple of 4"),
+        (
+            {"x": np.zeros((2, 3, 4), int)},
+            TypeError,
+            "floating-point numbers in x of lstm_forward, received int64",
+        ),
+        (
+            {"Wx": np.zeros((4, 20), complex)},
+            TypeError,
+            "in Wx of lstm_forward, received dtype complex128",
+        ),
         ({"b": np.zeros(20, "float32")}, TypeError, "one floating dtype.*b float32"),
     ],
 )
@@ -400,19 +384,17 @@ def test_ids_out_of_range_are_refused(ids):
 
 
 def test_ids_that_are_no_integers_are_refused():
-    with pytest.raises(TypeError, match="integer ids in x, received float64"):
+    with pytest.raises(TypeError, match=r"integer ids in x of word_emb.*, received float64"):
         functional.word_embedding_forward(np.zeros((1, 2)), np.zeros((3, 2)))
 
 
-def test_sizes_known_only_when_the_graph_runs_are_asserted_there():
+def test_sizes_known_only_when_the_graph_runs_are_left_to_tensorflow():
     unknown = tf.TensorSpec((None, None, 4), tf.float64)
     rest = {key: tf.constant(value) for key, value in sequence().items() if key != "x"}
     run = tf.function(lambda x: functional.lstm_forward(x, **rest)[0], input_signature=[unknown])
     assert run(tf.zeros((2, 3, 4), tf.float64)).shape == (2, 3, 5)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="N by x is not N by h0"):
+    with pytest.raises(tf.errors.InvalidArgumentError):
         run(tf.zeros((3, 3, 4), tf.float64))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="T is 0"):
-        run(tf.zeros((2, 0, 4), tf.float64))
 
 
 def test_ids_out_of_range_are_asserted_in_a_graph():

@@ -244,7 +244,9 @@ def test_blocks_of_rows_that_have_ended_are_not_multiplied(surroundings):
     v = tf.constant([[1.0], [1.0], [np.nan], [np.nan]] * 4)
     for rows, multiplied in ((0, 0), (1, 2), (2, 2)):
         keep = tf.constant(np.arange(16) < rows)[:, tf.newaxis]
-        run = inside(surroundings, lambda k=keep: unroll.whole_blocks_product(v, tf.ones((1, 1)), k))
+        run = inside(
+            surroundings, lambda k=keep: unroll.whole_blocks_product(v, tf.ones((1, 1)), k)
+        )
         np.testing.assert_array_equal(run()[:, 0], [1] * multiplied + [0] * (16 - multiplied))
 
 

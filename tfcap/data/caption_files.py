@@ -28,6 +28,10 @@ class Entry:
         folder: the folder it is in, according to the file.
         name: its name without that folder, where its key has the folder (Karpathy's JSON).
         split: "train", "val" or "test"; None if the file does not say.
+
+    Example:
+        >>> Entry(["A dog runs."], split="val").captions
+        ['A dog runs.']
     """
 
     captions: list[str] = field(default_factory=list)

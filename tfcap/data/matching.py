@@ -20,7 +20,12 @@ _MAX_DEPTH = 3  # folders
 
 @dataclass(frozen=True)
 class Photograph:
-    """An image file and the sentences about it, as they were written."""
+    """An image file and the sentences about it, as they were written.
+
+    Example:
+        >>> Photograph("a.jpg", ["A dog runs."]).captions
+        ['A dog runs.']
+    """
 
     path: str
     captions: Sequence[str]

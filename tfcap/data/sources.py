@@ -36,6 +36,11 @@ class CaptionSource:
         files: what was read, without the images.
         left_out: (what, why) of everything that does not match.
         settings: with what it was made, for the record.
+
+    Example:
+        >>> source = CaptionSource("CSV", {"train": [Photograph("a.jpg", ["A dog runs."])]})
+        >>> [photograph.path for photograph in source.splits["train"]]
+        ['a.jpg']
     """
 
     kind: str

@@ -57,6 +57,9 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--quiet", action="store_true", help="print errors only")
 
 
+_LARGEST = {int: 2**31 - 1, float: 3e38}
+
+
 def number(
     kind: type, low: float, high: float = math.inf, *, excluding: Collection[float] = ()
 ) -> Callable[[str], Any]:
@@ -64,7 +67,7 @@ def number(
 
     Args:
         kind: `int` or `float`.
-        low, high: the range, both ends included.
+        low, high: the range, both ends included; at most what int32 or float32 can hold unless given.
         excluding: numbers that are not allowed; (0,) with `low` 0 takes only what is above 0.
 
     Example:
@@ -81,11 +84,15 @@ def number(
     elif low not in excluding:
         where = f"of at least {low:,}"
 
+    most = high if high < math.inf else _LARGEST[kind]
+
     def convert(text: str) -> Any:
         try:
             value = kind(text)
         except ValueError:
             value = math.nan
+        if most < value < math.inf and high == math.inf:
+            raise argparse.ArgumentTypeError(f"{text!r} is more than {most:,}")
         if not (low <= value <= high and value < math.inf) or value in excluding:
             raise argparse.ArgumentTypeError(f"{text!r} is not {what} {where}")
         return value
