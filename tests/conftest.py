@@ -6,7 +6,7 @@ from pathlib import Path
 import matplotlib
 import pytest
 
-from visualization import SqueezeNet, load_image
+from visualization import EfficientNetLite2, SqueezeNet, load_image
 from visualization.weight_files.loading import read_weights
 
 if "TFCAP_DATA" not in os.environ:
@@ -45,6 +45,11 @@ def arrays():
 @pytest.fixture(scope="session")
 def squeezenet():
     return SqueezeNet()
+
+
+@pytest.fixture(scope="session")
+def lite2():
+    return EfficientNetLite2()
 
 
 @pytest.fixture(scope="session")

@@ -33,6 +33,7 @@ _OVERFIT = {
 }
 _OVERFIT_DECAY = {"rnn": 0.95, "lstm": 0.995}
 _OVERFITTED = 0.1  # the loss that the course asks of it
+_DRAW_EVERY = 10  # seconds: small epochs take less time than their picture
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -119,9 +120,19 @@ def _train(arguments: argparse.Namespace) -> int:
     strategy = _strategy(arguments.strategy)
     chief = training.is_chief(strategy)
     quiet = arguments.quiet or not chief
+
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, flush=True)
+
     folder = arguments.data or _shapes(arguments.overfit, out, strategy)
     data = _load(folder, config, arguments.overfit)
-    references = _references(data, quiet) if chief and "val_captions" in data else None
+    references = None
+    if chief and "val_captions" in data:
+        try:
+            references = training.validation_references(data)
+        except ImportError as error:
+            say(f"no CIDEr, the validation loss decides: {error}")
     trainer = training.Trainer(
         config,
         data,
@@ -133,36 +144,32 @@ def _train(arguments: argparse.Namespace) -> int:
     if saved:
         trainer.load(saved)
     summarize = _summaries(out.path / "tensorboard") if arguments.tensorboard and chief else None
-    if not quiet:
-        print(
-            f"{len(data['train_captions']):,} captions, {len(data['word_to_idx']):,} words, "
-            f"{trainer.steps_per_epoch} steps an epoch, {trainer.model.count_params():,} weights",
-            flush=True,
-        )
-    written = False
+    say(
+        f"{len(data['train_captions']):,} captions, {len(data['word_to_idx']):,} words, "
+        f"{trainer.steps_per_epoch} steps an epoch, {trainer.model.count_params():,} weights"
+    )
+    drawn = time.monotonic()
     try:
         with progress("training ...", quiet) as show:
             for results in trainer.epochs(_reporter(trainer, show)):
+                show("")
+                say("  ".join(f"{name} {value:.4g}" for name, value in results.items()))
                 if chief:
-                    _write_results(out, trainer, folder)
-                    written = True
+                    draw = time.monotonic() - drawn > _DRAW_EVERY
+                    _write_results(out, trainer, folder, draw)
+                    drawn = time.monotonic() if draw else drawn
                 if summarize:
                     summarize(results)
-                if not quiet:
-                    show("")
-                    print("  ".join(f"{name} {value:.4g}" for name, value in results.items()))
     except training.DivergedError as error:
         print(f"stopped at {error}", file=sys.stderr)
         return 1
     if not chief:
         return 0
-    if not written:  # the run may have been killed after its last epoch, before it wrote them
-        _write_results(out, trainer, folder)
     state = trainer.state
-    if not quiet:
-        if state.epoch < config.epochs:
-            print(f"stopped: no improvement in {config.patience} epochs")
-        print(f"written  {out.path}: the captioner of epoch {state.best_epoch}, losses.png")
+    _write_results(out, trainer, folder, draw=True)
+    if state.epoch < config.epochs:
+        say(f"stopped: no improvement in {config.patience} epochs")
+    say(f"written  {out.path}: the captioner of epoch {state.best_epoch}, losses.png")
     if arguments.overfit and not state.losses[-1] < _OVERFITTED:
         print(f"the loss is {state.losses[-1]:.3f}, not below {_OVERFITTED}", file=sys.stderr)
         return 1
@@ -282,17 +289,6 @@ def _of_distinct_images(data: Mapping[str, Any], count: int, seed: int) -> np.nd
     return np.sort(rows)
 
 
-def _references(data: Mapping[str, Any], quiet: bool) -> dict[int, list[str]] | None:
-    from tfcap.training import validation_references
-
-    try:
-        return validation_references(data)
-    except ImportError as error:
-        if not quiet:
-            print(f"no CIDEr, the validation loss decides: {error}", flush=True)
-        return None
-
-
 def _reporter(trainer: Trainer, show: Callable[[str], None]) -> Callable[[float, float], None]:
     """Shows where the run is after each step, and how long it may still take."""
     begun, first = time.monotonic(), trainer.state.step
@@ -326,14 +322,15 @@ def _summaries(folder: Path) -> Callable[[Mapping[str, float]], None]:
     return write
 
 
-def _write_results(out: OutputFolder, trainer: Trainer, folder: Path) -> None:
+def _write_results(out: OutputFolder, trainer: Trainer, folder: Path, draw: bool) -> None:
     from tfcap.plotting import loss_figure
     from visualization.plotting import png
 
     state = trainer.state
     lines = ["step,loss", *(f"{k + 1},{loss!r}" for k, loss in enumerate(state.losses))]
     out.write("losses.csv", "\n".join([*lines, ""]).encode())
-    out.write("losses.png", png(loss_figure(state.losses, state.history)))
+    if draw:
+        out.write("losses.png", png(loss_figure(state.losses, state.history)))
     record = {
         "command": "tfcap.train",
         "settings": dataclasses.asdict(trainer.config),

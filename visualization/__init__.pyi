@@ -1,9 +1,11 @@
 __all__ = [
     "SQUEEZENET_MEAN",
     "SQUEEZENET_STD",
+    "EfficientNetLite2",
     "Faithfulness",
     "FoolingResult",
     "IntegratedGradients",
+    "NetworkSpecification",
     "SqueezeNet",
     "auc",
     "blur_image",
@@ -27,6 +29,7 @@ __all__ = [
     "load_weights",
     "make_fooling_image",
     "make_fooling_images",
+    "network_specification",
     "paint_class",
     "predict_scores",
     "preprocess_image",
@@ -55,7 +58,9 @@ from .images.channel_statistics import SQUEEZENET_MEAN, SQUEEZENET_STD
 from .images.preprocessing import deprocess_image, preprocess_image
 from .images.reading import image_from_url, load_image
 from .images.transforms import blur_image, jitter
+from .networks.efficientnet_lite2 import EfficientNetLite2
 from .networks.imagenet import class_names, find_class, load_imagenet_val
+from .networks.specification import NetworkSpecification, network_specification
 from .networks.squeezenet import SqueezeNet
 from .painting import paint_class
 from .weight_files.loading import load_weights

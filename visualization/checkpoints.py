@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = Parser(
         prog="python -m visualization.checkpoints",
-        description="Looks into checkpoints of SqueezeNet 1.1, converts them, and verifies them.",
+        description="Looks into weight files; converts and verifies those of SqueezeNet 1.1.",
         epilog="example: python -m visualization.checkpoints convert squeezenet.ckpt new.weights.h5",
     )
     jobs = parser.add_subparsers(dest="job", required=True, metavar="inspect|convert|verify")
@@ -72,18 +72,20 @@ def main(argv: list[str] | None = None) -> int:
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from visualization.files.printable import printable
+    from visualization.weight_files.architectures import ARCHITECTURES
     from visualization.weight_files.locate import open_weights
     from visualization.weight_files.names import match
 
     file = open_weights(arguments.source)
-    found = match(file.tensors)
+    compared = [match(file.tensors, architecture) for architecture in ARCHITECTURES]
+    found = max(compared, key=lambda one: (one.fits, len(one.names)))
     size = sum(math.prod(tensor.shape) for tensor in found.tensors.values())
     print(f"source      {file.name}")
     print(f"format      {file.form}, {found.naming.form if found.names else 'unknown names'}")
     for path in file.paths:
         print(f"file        {path} ({path.stat().st_size:,} bytes)")
     print(f"sha256      {file.sha256}")
-    print(f"fits        {'SqueezeNet 1.1' if found.fits else 'no: it ' + found.explain()}")
+    print(f"fits        {found.architecture.title if found.fits else 'no: it ' + found.explain()}")
     if file.defect:
         print(f"incomplete  {file.defect}")
     for key, value in sorted(file.metadata.items()):

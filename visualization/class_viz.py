@@ -75,6 +75,7 @@ def _draw(arguments: argparse.Namespace) -> int:
     out = OutputFolder(arguments.out)
     start_tensorflow(arguments.seed, arguments.quiet)
     network.load()
+    others = network.others()
     import numpy as np
 
     from visualization import plotting
@@ -92,7 +93,7 @@ def _draw(arguments: argparse.Namespace) -> int:
         if stem.casefold() in taken:
             stem = f"{stem}-{target}"
         stem = unused(stem, taken)
-        frames, entry = _draw_one(arguments, network, out, target, settings, stem)
+        frames, entry = _draw_one(arguments, network, others, out, target, settings, stem)
         runs.append(frames)
         classes.append(entry)
 
@@ -125,6 +126,7 @@ def _draw(arguments: argparse.Namespace) -> int:
 def _draw_one(
     arguments: argparse.Namespace,
     network: Network,
+    others: list[Network],
     out: OutputFolder,
     target: int,
     settings: dict[str, Any],
@@ -135,43 +137,53 @@ def _draw_one(
     Returns the frames of the run, uint8 (H, W, 3) each, and the record.
     """
     from visualization.class_visualization import create_class_visualization
-    from visualization.gradients import predict_scores, softmax
-    from visualization.images.pixel_scaling import PixelScaling
     from visualization.images.reading import load_image
     from visualization.painting import paint_class
 
     draw = paint_class if arguments.method == "fourier" else create_class_visualization
-    scale = PixelScaling(network.preprocess, network.bounds)
+    scaling = network.specification.scaling()
     name, steps = network.names[target], settings["num_iterations"]
     frames = []
     with progress(f"drawing {short_name(name)} ...", arguments.quiet) as show:
 
         def on_frame(done: int, X: np.ndarray) -> None:
             show(f"drawing {short_name(name)}: {done} of {steps} iterations")
-            frames.append(scale.to_pixels(X)[0])
+            frames.append(scaling.to_pixels(X)[0])
 
         draw(
             target,
             network.model,
             show_every=max(1, steps // 25),
-            preprocess=network.preprocess,
-            bounds=network.bounds,
-            image_shape=(*(network.size or (224, 224)), 3),
+            preprocess=network.specification.preprocess,
+            bounds=network.specification.bounds,
+            image_shape=(*network.specification.size, 3),
             on_frame=on_frame,
             **settings,
         )
     picture = out.write_image(f"{stem}.png", frames[-1])
-    saved = scale.to_input(load_image(picture)[None])
-    probabilities = softmax(predict_scores(network.model, saved))[0]
-    seen = int(probabilities.argmax())
+    saved = load_image(picture)
+    seen = _seen(network, saved, target)
+    elsewhere = [{"network": other.record} | _seen(other, saved, target) for other in others]
     if not arguments.quiet:
-        share = f"{probabilities[target]:.1%}"
+        share = f"{seen['probability']:.1%}"
+        for one in elsewhere:
+            share += f" ({one['probability']:.1%} by {one['network']['network']})"
         print(f"{picture}: {short_name(name)} ({target}) at {share}", flush=True)
     return frames, {
         "target": {"class": target, "name": name},
+        **seen,
+        "others": elsewhere,
+        "picture": picture.name,
+    }
+
+
+def _seen(network: Network, picture: np.ndarray, target: int) -> dict[str, Any]:
+    """What a network sees in a saved picture, and the probability of the target."""
+    probabilities = network.probabilities(picture[None])[0]
+    seen = int(probabilities.argmax())
+    return {
         "seen_as": {"class": seen, "name": network.names[seen]},
         "probability": float(probabilities[target]),
-        "picture": picture.name,
     }
 
 

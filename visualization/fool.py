@@ -66,12 +66,13 @@ def _fool(arguments: argparse.Namespace) -> int:
     start_tensorflow(arguments.seed, arguments.quiet)
     network.load()
     photographs.size = network.size
+    others = network.others()
 
     target = network.find_class(arguments.target)
     failed = []
     for stem, image, source in photographs:
         name = f"{stem}-{file_stem(short_name(network.names[target]))}"
-        if not _fool_one(arguments, network, out, name, image, source, target):
+        if not _fool_one(arguments, network, others, out, name, image, source, target):
             failed.append(source["source"])
     if failed:
         print(
@@ -85,6 +86,7 @@ def _fool(arguments: argparse.Namespace) -> int:
 def _fool_one(
     arguments: argparse.Namespace,
     network: Network,
+    others: list[Network],
     out: OutputFolder,
     name: str,
     image: np.ndarray,
@@ -103,16 +105,18 @@ def _fool_one(
         learning_rate=arguments.learning_rate,
         max_iterations=arguments.max_iter,
         minimal=arguments.minimal,
-        preprocess=network.preprocess,
-        bounds=network.bounds,
+        preprocess=network.specification.preprocess,
+        bounds=network.specification.bounds,
     )
     before = _seen(result.probabilities_before[0], target, network.names)
     after = _seen(result.probabilities_after[0], target, network.names)
     drawn = plotting.fooling_figure(image, result.images[0], _title(before), _title(after))
     picture = out.write_image(f"{name}.png", result.images[0])
     figure = out.write(f"{name}-figure.png", plotting.png(drawn))
-    read_back = bool((load_image(picture) == result.images[0]).all())
+    saved = load_image(picture)
+    read_back = bool((saved == result.images[0]).all())
     success = bool(result.success[0]) and read_back
+    elsewhere = [_seen_by(other, image, saved, target) for other in others]
     steps, l2, linf = int(result.iterations[0]), float(result.l2[0]), int(result.linf[0])
     record = out.write_json(
         f"{name}.json",
@@ -132,6 +136,7 @@ def _fool_one(
             "linf": linf,
             "before": before,
             "after": after,
+            "others": elsewhere,
             "target_scores": result.trace[0, : steps + 1].tolist(),
             "fooling_image": picture.name,
             "figure": figure.name,
@@ -141,6 +146,8 @@ def _fool_one(
         print(f"image    {source['source']}")
         print(f"before   {_sentence(before)}")
         print(f"after    {_sentence(after)}")
+        for other in elsewhere:
+            print(f"other    {other['network']['network']}: {_sentence(other['after'])}")
         print(
             f"steps    {steps}"
             + (" (it was already taken for the target)" * bool(result.already[0]))
@@ -148,6 +155,16 @@ def _fool_one(
         print(f"change   L2 {l2:.1f}, largest pixel change {linf} (levels of 0 to 255)")
         print(f"written  {picture}\n         {figure}\n         {record}", flush=True)
     return success
+
+
+def _seen_by(other: Network, image: np.ndarray, fooling: np.ndarray, target: int) -> dict[str, Any]:
+    """What a network that was not asked sees in the photograph and in the fooling image."""
+    before, after = (other.probabilities(one[None])[0] for one in (image, fooling))
+    return {
+        "network": other.record,
+        "before": _seen(before, target, other.names),
+        "after": _seen(after, target, other.names),
+    }
 
 
 def _seen(probabilities: np.ndarray, target: int, names: Sequence[str]) -> dict[str, Any]:

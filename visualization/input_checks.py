@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 
 from visualization.backend import keras
+from visualization.networks.efficientnet_lite2 import InvertedResidual
 from visualization.networks.squeezenet import Fire
 
 __all__ = ["check_counts", "check_images", "check_labels", "check_pixels", "check_positive"]
 
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
-# SqueezeNet's preprocessed pixels lie between -2.2 and 2.7, but steps along the gradient leave that.
-_LARGEST_SQUEEZENET_INPUT = 30
+# Preprocessed pixels lie between -2.2 and 2.7, but steps along the gradient leave that.
+_LARGEST_INPUT = 30
 
 
 def check_images(model: keras.Model, images: Any) -> np.ndarray:
@@ -40,10 +41,10 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
         raise ValueError(
             f"the images have shape {images.shape}, but model {model.name!r} takes {expected}"
         )
-    if _is_our_squeezenet(model) and np.abs(images).max() > _LARGEST_SQUEEZENET_INPUT:
+    if (advice := _input_of_ours(model)) and np.abs(images).max() > _LARGEST_INPUT:
         raise ValueError(
             f"the images contain values up to {np.abs(images).max():g}, like pixels of 0 to 255, but "
-            "SqueezeNet takes about -2 to 3: call preprocess_image first"
+            f"{advice}"
         )
     return images.astype(np.float64 if images.dtype == np.float64 else np.float32, copy=False)
 
@@ -131,8 +132,19 @@ def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
     )
 
 
-def _is_our_squeezenet(model: keras.Model) -> bool:
-    """By its layers, because another model may bear the same name and take pixels of 0 to 255."""
-    first = getattr(model, "layers", [])[:4]
-    names = [layer.name for layer in first]
-    return names == ["image", "conv1", "pool1", "fire2"] and isinstance(first[-1], Fire)
+def _input_of_ours(model: keras.Model) -> str | None:
+    """What one of the bundled networks takes; None for other models.
+
+    They are known by their layers, because another model may bear the same name and take pixels.
+    """
+    layers = [(layer.name, type(layer)) for layer in getattr(model, "layers", [])[:4]]
+    if [name for name, _ in layers] == ["image", "conv1", "pool1", "fire2"] and layers[3][
+        1
+    ] is Fire:
+        return "SqueezeNet takes about -2 to 3: call preprocess_image first"
+    if layers[1:3] == [("stem", keras.layers.Conv2D), ("block1", InvertedResidual)]:
+        return (
+            "EfficientNetLite2 takes -1 to 1: call "
+            "network_specification('efficientnet-lite2').to_input first"
+        )
+    return None

@@ -97,10 +97,9 @@ def _show_one(
 ) -> None:
     """Writes one photograph's figure and record."""
     from visualization.gradients import predict_scores, softmax
-    from visualization.images.pixel_scaling import PixelScaling
     from visualization.plotting import attribution_figure, png
 
-    X = PixelScaling(network.preprocess, network.bounds).to_input(image[None])
+    X = network.specification.to_input(image[None])
     probabilities = softmax(predict_scores(network.model, X))[0]
     seen = int(probabilities.argmax())
     label = seen if label is None else label

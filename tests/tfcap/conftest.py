@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from tfcap import ops
-from visualization.backend import tf
+from tfcap.model import CaptioningRNN
+from visualization.backend import keras, tf
 
 
 def pytest_configure() -> None:
@@ -33,3 +34,32 @@ def way(request, monkeypatch):
         return "float64", 1e-12
     monkeypatch.setattr(ops, "COMPILED_FROM", 1)
     return "float32", 1e-5
+
+
+@pytest.fixture(scope="session")
+def captioner():
+    """Of photographs; untrained, with weights so large that its words depend on what it sees."""
+    words = [
+        "<NULL>",
+        "<START>",
+        "<END>",
+        "<UNK>",
+        "a",
+        "dog",
+        "runs",
+        "on",
+        "grass",
+        "$5",
+        "red",
+        "cat",
+    ]
+    keras.utils.set_random_seed(3)
+    model = CaptioningRNN(
+        {word: idx for idx, word in enumerate(words)}, 512, 8, 16, encoder="squeezenet"
+    )
+    for name, factor in (("W_proj", 0.5), ("W_vocab", 8)):
+        variable = model.parameters[name]
+        variable.assign(variable * factor)
+    model.parameters["b_vocab"].assign(-4 * np.eye(len(words))[2])  # of <END>
+    model.decoding["max_length"] = 7
+    return model

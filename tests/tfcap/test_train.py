@@ -239,6 +239,7 @@ def test_the_course_s_job_learns_50_captions_by_heart_and_draws_its_shapes_once(
     options = "--overfit", "--data", shapes_folder, "--cell", "rnn", "--out", str(rnn), "--quiet"
     assert train.main([*options]) == 0
     assert losses(rnn)[-1] < 0.1
+    assert "val_loss" not in record(rnn)["history"][0]
 
 
 def test_the_course_s_job_needs_no_validation_captions(tmp_path, capsys):

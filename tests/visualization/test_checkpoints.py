@@ -14,7 +14,7 @@ import pytest
 from tests import forms
 from visualization import SqueezeNet, checkpoints
 from visualization.backend import tf
-from visualization.files.bundle import IMAGENET, manifest
+from visualization.files.bundle import BUNDLE, EFFICIENTNET_LITE2, IMAGENET, manifest
 from visualization.weight_files import writers
 from visualization.weight_files.caffe import fold_caffe
 from visualization.weight_files.loading import read_weights
@@ -301,3 +301,19 @@ def test_a_reader_that_closes_early_gets_no_complaint(tmp_path):
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=ROOT)
     assert ran.stdout.startswith("source")
     assert not ran.stderr
+
+
+# ---- the other network
+
+
+def test_inspect_knows_the_other_network_and_convert_names_it(run, tmp_path):
+    path = BUNDLE / EFFICIENTNET_LITE2
+    status, out, _ = run("inspect", path)
+    assert status == 0
+    assert "fits        EfficientNet-Lite2" in out
+    assert "layers/inverted_residual_1/expand/vars/0  float16 (1, 1, 16, 96)  -> block2/exp" in out
+    assert "tensors     130, 6,063,024 values" in out
+    status, _, err = run("convert", path, tmp_path / "new.npz")
+    assert status == 2
+    assert "is of another network, EfficientNet-Lite2: load it into" in err
+    assert not list(tmp_path.iterdir())

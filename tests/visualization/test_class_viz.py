@@ -6,6 +6,7 @@ from PIL import Image
 
 from visualization import (
     load_image,
+    network_specification,
     predict_scores,
     preprocess_image,
 )
@@ -55,3 +56,18 @@ def test_wrong_classes_exit_with_2(target, capsys, tmp_path):
     assert main(["--target", "gorilla", target, "--out", str(tmp_path)]) == 2
     assert "there is no class" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_it_draws_for_either_network_and_says_what_the_other_sees(tmp_path, squeezenet, capsys):
+    arguments = ["--target", "tarantula", "--iterations", "60", "--network", "efficientnet-lite2"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert " by squeezenet)" in capsys.readouterr().out
+    (entry,) = json.loads((tmp_path / "tarantula.json").read_text())["classes"]
+    saved = load_image(tmp_path / entry["picture"])
+    assert saved.shape == (260, 260, 3)
+    assert entry["seen_as"]["class"] == TARANTULA
+    (other,) = entry["others"]
+    X = network_specification("squeezenet").to_input(saved[None])
+    probability = softmax(predict_scores(squeezenet, X))[0, TARANTULA]
+    assert other["probability"] == pytest.approx(probability, rel=1e-3)

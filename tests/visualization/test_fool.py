@@ -7,9 +7,11 @@ import pytest
 
 from visualization import (
     load_image,
+    network_specification,
     preprocess_image,
 )
 from visualization.fool import main
+from visualization.gradients import softmax
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STINGRAY = 6
@@ -36,6 +38,25 @@ def test_the_command_writes_a_picture_that_fools_when_it_is_read_back(tmp_path, 
     assert len(record["image"]["sha256"]) == len(record["network"]["sha256"]) == 64
     assert load_image(out / record["figure"]).shape[1] > 1000
     assert len(list(out.iterdir())) == 3
+
+
+def test_it_records_what_the_other_network_sees(tmp_path, squeezenet, lite2, capsys):
+    arguments = ["--target", "stingray", "--network", "efficientnet-lite2"]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    assert "other    squeezenet: bow tie (457) at " in capsys.readouterr().out
+    record = json.loads((tmp_path / "grace_hopper-stingray.json").read_text())
+    saved = load_image(tmp_path / record["fooling_image"])
+    assert saved.shape == (260, 260, 3)
+    assert record["network"]["network"] == "efficientnet-lite2"
+    X = network_specification("efficientnet-lite2").to_input(saved[None])
+    assert lite2(X).numpy().argmax() == STINGRAY == record["after"]["class"]
+    (other,) = record["others"]
+    assert other["network"]["network"] == "squeezenet"
+    assert other["before"]["class"] == other["after"]["class"] == 457
+    X = network_specification("squeezenet").to_input(saved[None])
+    probabilities = softmax(squeezenet(X).numpy())[0]
+    assert other["after"]["probability"] == pytest.approx(probabilities[457], rel=1e-3)
+    assert other["after"]["target_probability"] == pytest.approx(probabilities[6], rel=1e-2)
 
 
 def test_two_runs_write_the_same_bytes(tmp_path):

@@ -6,6 +6,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
+from visualization.networks.specification import NETWORKS
+
 __all__ = ["Parser", "number"]
 
 
@@ -20,13 +22,18 @@ class Parser(argparse.ArgumentParser):
     """
 
     def add_network_arguments(self) -> None:
-        """Adds ``--weights`` and ``--model``, which `visualization.cli.network.Network` reads."""
+        """Adds ``--network``, ``--weights`` and ``--model``, which `cli.network.Network` reads."""
+        self.add_argument(
+            "--network",
+            choices=NETWORKS,
+            help=f"the bundled network to look at (default: {NETWORKS[0]})",
+        )
         network = self.add_mutually_exclusive_group()
         network.add_argument(
             "--weights",
             default="imagenet",
             metavar="FILE",
-            help="a checkpoint of SqueezeNet 1.1 in any form (default: the bundled ImageNet weights)",
+            help="a checkpoint of that network in any form (default: the bundled ImageNet weights)",
         )
         network.add_argument(
             "--model",

@@ -1,20 +1,30 @@
-"""The network that a command looks at: SqueezeNet with any weights, or a user's model."""
+"""The network that a command looks at: a bundled one with any weights, or a user's model."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from visualization.cli.running import loading_tensorflow
 from visualization.cli.user_model import load_user_model, parse_user_model
-from visualization.networks.imagenet import class_names, find_class
+from visualization.networks.imagenet import find_class
+from visualization.networks.specification import (
+    NETWORKS,
+    NetworkSpecification,
+    network_specification,
+)
+from visualization.weight_files.architectures import EFFICIENTNET_LITE2, SQUEEZENET
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from visualization.backend import keras
 
 __all__ = ["Network"]
+
+_ARCHITECTURES = {"squeezenet": SQUEEZENET, "efficientnet-lite2": EFFICIENTNET_LITE2}
 
 
 class Network:
@@ -24,20 +34,19 @@ class Network:
     builds the model.
 
     Args:
-        arguments: a command's, with ``weights`` and ``model`` as `Parser.add_network_arguments` adds.
+        arguments: a command's, with ``network``, ``weights`` and ``model`` as
+            `Parser.add_network_arguments` adds.
 
     Attributes:
         model: the Keras model, once loaded.
-        preprocess, bounds: as `visualization.make_fooling_images` takes them.
-        size: (height, width) of its images; None before a user's model is loaded.
-        names: the class names; empty before a user's model is loaded.
+        specification: what it needs beside its weights; a user's model has one once it is loaded.
         record: where it comes from, with the file's sha256, for the command's JSON.
 
     Raises:
         ValueError, OSError: the weights or the model's file are missing, damaged or something else.
 
     Example:
-        >>> network = Network(argparse.Namespace(weights="imagenet", model=None))
+        >>> network = Network(argparse.Namespace(network=None, weights="imagenet", model=None))
         >>> network.size, network.find_class("stingray")
         ((224, 224), 6)
         >>> network.load()
@@ -46,27 +55,39 @@ class Network:
     """
 
     model: keras.Model
-    preprocess: Callable[[Any], Any] | None
-    bounds: tuple[float, float]
-    size: tuple[int, int] | None
-    names: Sequence[str]
+    specification: NetworkSpecification
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
         if arguments.model is None:
             from visualization.weight_files.loading import read_weights
 
-            # What SqueezeNet takes; PixelScaling's default preprocessing is SqueezeNet's.
-            self.preprocess, self.bounds, self.size = None, (0, 255), (224, 224)
-            self.names = class_names()
+            self._bundled = arguments.network or NETWORKS[0]
+            self._architecture = _ARCHITECTURES[self._bundled]
+            self.specification = network_specification(self._bundled)
             with loading_tensorflow(quiet=True):  # which reads TensorFlow checkpoints
-                digest = read_weights(arguments.weights).sha256
-            self.record = {"weights": arguments.weights, "sha256": digest}
+                digest = read_weights(arguments.weights, self._architecture).sha256
+            weights = {"weights": arguments.weights, "sha256": digest}
+            self.record = {"network": self._bundled, **weights}
         else:
-            self.size, self.names = None, ()
+            if arguments.network is not None:
+                raise ValueError(
+                    f"--network {arguments.network} and --model {arguments.model} are two networks: "
+                    "give one of them"
+                )
             path, _ = parse_user_model(arguments.model)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
             self.record = {"model": arguments.model, "sha256": digest}
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of its images; None before a user's model is loaded."""
+        return self.specification.size if hasattr(self, "specification") else None
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The class names; empty before a user's model is loaded."""
+        return self.specification.names if hasattr(self, "specification") else ()
 
     def load(self) -> None:
         """Builds the model; a user's is tried on one blank image.
@@ -75,12 +96,31 @@ class Network:
             ValueError: the user's file fails, or what its function returns cannot be used.
         """
         if self._arguments.model is None:
-            from visualization.networks.squeezenet import SqueezeNet
+            import visualization
 
-            self.model = SqueezeNet(weights=self._arguments.weights)
+            build = getattr(visualization, self._architecture.builder)
+            self.model = build(weights=self._arguments.weights)
         else:
-            loaded = load_user_model(self._arguments.model)
-            self.model, self.preprocess, self.bounds, self.size, self.names = loaded
+            self.model, self.specification = load_user_model(self._arguments.model)
+
+    def others(self) -> list[Network]:
+        """The other bundled networks with their bundled weights, loaded; none for a user's model."""
+        if self._arguments.model is not None:
+            return []
+        others = [
+            Network(argparse.Namespace(network=name, weights="imagenet", model=None))
+            for name in NETWORKS
+            if name != self._bundled
+        ]
+        for other in others:
+            other.load()
+        return others
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """What the loaded model sees in photographs of any size: uint8 (N, H, W, 3) -> (N, K)."""
+        from visualization.gradients import predict_scores, softmax
+
+        return softmax(predict_scores(self.model, self.specification.to_input(images)))
 
     def find_class(self, text: str) -> int:
         """The number of a class given by number or name; raises ValueError as `find_class` does."""

@@ -7,34 +7,14 @@ import sys
 import traceback
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
+
+from visualization.networks.specification import NetworkSpecification
 
 if TYPE_CHECKING:
     from visualization.backend import keras
 
-__all__ = ["UserModel", "load_user_model", "parse_user_model"]
-
-
-class UserModel(NamedTuple):
-    """A checked model: what the user's function returned, and the size of its images.
-
-    Attributes:
-        model: a Keras model with one output (N, K).
-        preprocess: pixels (N, H, W, 3) -> the model's input; it scales, shifts or reorders channels.
-        bounds: the pixel values that `preprocess` expects for black and white.
-        size: (height, width), 224 by 224 if the model takes any.
-        names: K class names.
-
-    Example:
-        >>> UserModel(None, abs, (0, 255), (8, 8), ["cat", "dog"]).names
-        ['cat', 'dog']
-    """
-
-    model: keras.Model
-    preprocess: Callable[[Any], Any]
-    bounds: tuple[float, float]
-    size: tuple[int, int]
-    names: list[str]
+__all__ = ["load_user_model", "parse_user_model"]
 
 
 def parse_user_model(argument: str) -> tuple[Path, str]:
@@ -57,8 +37,12 @@ def parse_user_model(argument: str) -> tuple[Path, str]:
     return Path(path), function
 
 
-def load_user_model(argument: str) -> UserModel:
+def load_user_model(argument: str) -> tuple[keras.Model, NetworkSpecification]:
     """Runs the file and calls the function, which returns (model, preprocess, bounds, class names).
+
+    Returns:
+        The model, with one output (N, K), and what it needs beside its weights; the size of its images
+        is 224 by 224 if it takes any.
 
     Raises:
         ValueError: the file fails, or what the function returns cannot be used; the message names
@@ -71,7 +55,8 @@ def load_user_model(argument: str) -> UserModel:
         ...     layers = [keras.Input((8, 8, 3)), keras.layers.Flatten(), keras.layers.Dense(2)]
         ...     return keras.Sequential(layers), lambda pixels: pixels / 255, (0, 255), ["cat", "dog"]
         ... ''')
-        >>> load_user_model("small.py:build").size
+        >>> _, specification = load_user_model("small.py:build")
+        >>> specification.size
         (8, 8)
     """
     path, function = parse_user_model(argument)
@@ -98,7 +83,7 @@ def _call(path: Path, function: str) -> Any:
     raise ValueError(f"{path} defines no function {function}()")
 
 
-def _checked_model(returned: Any, path: Path) -> UserModel:
+def _checked_model(returned: Any, path: Path) -> tuple[keras.Model, NetworkSpecification]:
     import numpy as np
 
     from visualization.backend import keras
@@ -144,7 +129,7 @@ def _checked_model(returned: Any, path: Path) -> UserModel:
             f"the class names are {_abbreviated(names)}, expected a list of {count} strings, one for "
             "each score of the model"
         )
-    return UserModel(model, preprocess, bounds, size, checked)
+    return model, NetworkSpecification(size, preprocess, bounds, checked)
 
 
 def _describe(error: BaseException, path: Path) -> str:

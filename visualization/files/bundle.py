@@ -6,9 +6,10 @@ from typing import Any
 
 from visualization.files.json_file import parse_json
 
-__all__ = ["BUNDLE", "CLASSES", "IMAGENET", "manifest", "read_bundled"]
+__all__ = ["BUNDLE", "CLASSES", "EFFICIENTNET_LITE2", "IMAGENET", "manifest", "read_bundled"]
 
 IMAGENET = "squeezenet_v1_1.weights.h5"
+EFFICIENTNET_LITE2 = "efficientnet_lite2.weights.h5"
 CLASSES = "imagenet_classes.txt"
 
 _PACKAGE = Path(__file__).resolve().parent.parent
@@ -20,7 +21,7 @@ def read_bundled(name: str) -> bytes:
     """Returns a file of `BUNDLE`, after comparing its size and sha256 with the manifest.
 
     Args:
-        name: `IMAGENET` or `CLASSES`.
+        name: `IMAGENET`, `EFFICIENTNET_LITE2` or `CLASSES`.
 
     Raises:
         OSError: the file or the manifest is missing.
@@ -55,7 +56,7 @@ def manifest() -> dict[str, Any]:
     name = "manifest.json"
     try:
         files = parse_json(_read(name), name)["files"]
-        for bundled in (IMAGENET, CLASSES):
+        for bundled in (IMAGENET, EFFICIENTNET_LITE2, CLASSES):
             [files[bundled][key] for key in ("sha256", "size", "source", "licence")]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from visualization.images.channel_statistics import SQUEEZENET_STD
-from visualization.images.preprocessing import preprocess_image
+from visualization.images.channel_statistics import SQUEEZENET_STD, standardize
 
 __all__ = ["PixelScaling"]
 
@@ -20,7 +19,7 @@ class PixelScaling:
 
     Args:
         preprocess: pixels (N, H, W, C) float32 -> the model's input of the same shape; by default
-            SqueezeNet's `preprocess_image`.
+            SqueezeNet's, as `preprocess_image` has it.
         bounds: the pixel values that `preprocess` expects for black and white.
         channels: C.
 
@@ -56,7 +55,7 @@ class PixelScaling:
             raise ValueError(
                 f"bounds are {bounds}, expected the values of black and of white, as (0, 255)"
             )
-        self._preprocess = preprocess or preprocess_image
+        self._preprocess = preprocess or standardize
         self._black, self._range = black, white - black
 
         greys = np.outer([0, 255, 51], np.ones(channels))  # black, white and a fifth of white

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from visualization.backend import tf
-from visualization.images.channel_statistics import SQUEEZENET_MEAN, SQUEEZENET_STD
+from visualization.images.channel_statistics import SQUEEZENET_MEAN, SQUEEZENET_STD, standardize
 
 __all__ = ["deprocess_image", "preprocess_image"]
 
@@ -24,7 +24,7 @@ def preprocess_image(img: Any) -> Any:
         [[-2.12  0.21  2.64]]
     """
     pixels = tf.cast(img, tf.float32) if tf.is_tensor(img) else np.asarray(img, np.float32)
-    return (pixels / 255 - SQUEEZENET_MEAN) / SQUEEZENET_STD
+    return standardize(pixels)
 
 
 def deprocess_image(img: Any, rescale: bool = False) -> Any:

@@ -1,4 +1,4 @@
-"""Loads weights into a SqueezeNet: complete and verified, or not at all.
+"""Loads weights into a bundled network: complete and verified, or not at all.
 
 `locate` opens a source of any form, `names` says which of its tensors is which weight; here values are
 checked and brought to the course's input convention.
@@ -14,28 +14,28 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from visualization.files.printable import printable, some
+from visualization.weight_files.architectures import ARCHITECTURES, SQUEEZENET
 from visualization.weight_files.caffe import fold_caffe
 from visualization.weight_files.locate import open_weights
-from visualization.weight_files.names import SQUEEZENET, TOP, match
+from visualization.weight_files.names import Architecture, Match, match
 from visualization.weight_files.weight_file import WeightFile
 
 if TYPE_CHECKING:
     from visualization.backend import keras
 
-__all__ = ["CONVENTIONS", "Weights", "load_weights", "read_weights", "tensors_sha256"]
-
-CONVENTIONS = ("course", "caffe")
+__all__ = ["Weights", "load_weights", "read_weights", "tensors_sha256"]
 
 
 class Weights(NamedTuple):
-    """SqueezeNet's weights, read from a file.
+    """A network's weights, read from a file.
 
     Attributes:
-        arrays: variable path -> float32 array, kernels HWIO, for the course's input.
+        arrays: variable path -> float32 array, kernels HWIO, for our network's input.
         sha256: of the file, 64 hexadecimal digits; of a TensorFlow checkpoint over its index and data
             files in order.
         file: the file.
-        convention: the input that the weights in the file are for, one of `CONVENTIONS`.
+        convention: the input that the weights in the file are for, one of the
+            architecture's.
 
     Example:
         >>> weights = read_weights("imagenet")
@@ -52,10 +52,10 @@ class Weights(NamedTuple):
 def load_weights(
     model: keras.Model, source: str | os.PathLike[str], *, convention: str | None = None
 ) -> None:
-    """Sets every weight of a SqueezeNet, or changes nothing.
+    """Sets every weight of a bundled network, or changes nothing.
 
     Args:
-        model: a model made by `visualization.SqueezeNet`, with or without top.
+        model: a model made by `visualization.SqueezeNet` or `EfficientNetLite2`, with or without top.
         source: "imagenet" for the bundled weights, or a checkpoint of SqueezeNet 1.1 in any form:
 
             - TensorFlow, with TF1's names or TF2's object graph: the prefix, the ``.index``, a
@@ -63,10 +63,13 @@ def load_weights(
             - HDF5: Keras 3's ``.weights.h5``, or what Keras 1 and 2 wrote under Caffe's layer names;
             - ``.npz`` or (with the package `safetensors`) ``.safetensors``, under this package's names,
               Caffe's, the course's, or torchvision's with kernels in PyTorch's order.
+
+            Of EfficientNet-Lite2, Keras 3's ``.weights.h5``, and ``.npz`` and ``.safetensors`` under
+            this package's names, as float32 or float16.
         convention: the input that the weights were trained for: "course" (RGB, divided by 255, minus
             mean, divided by std) or "caffe" (BGR, 0..255, minus a mean), which is folded into the first
             convolution, so that the model takes the course's. By default what the file says, and
-            "course" if it says nothing.
+            "course" if it says nothing. EfficientNet-Lite2 has one input only, "efficientnet-lite".
 
     Raises:
         OSError: the source is missing or cannot be read.
@@ -80,31 +83,25 @@ def load_weights(
         >>> load_weights(model, "imagenet")
     """
     shapes = {variable.path: tuple(variable.shape) for variable in model.weights}
-    without_top = {path: shape for path, shape in SQUEEZENET.items() if path not in TOP}
-    if shapes not in (SQUEEZENET, without_top):
-        wrong = [
-            path for path in {**shapes, **SQUEEZENET} if shapes.get(path) != SQUEEZENET.get(path)
-        ]
-        raise ValueError(
-            f"model {model.name!r} is not a SqueezeNet of this package, as {wrong[0]!r} shows: "
-            "make one with visualization.SqueezeNet(weights=None)"
-        )
-    arrays = read_weights(source, convention=convention, wanted=shapes).arrays
+    architecture = _architecture(model.name, shapes)
+    arrays = read_weights(source, architecture, convention=convention, wanted=shapes).arrays
     for variable in model.weights:
         variable.assign(arrays[variable.path])
 
 
 def read_weights(
     source: str | os.PathLike[str],
+    architecture: Architecture = SQUEEZENET,
     *,
     convention: str | None = None,
-    wanted: Collection[str] = SQUEEZENET,
+    wanted: Collection[str] | None = None,
 ) -> Weights:
     """The weights that `load_weights` would set. TensorFlow is imported only for its own checkpoints.
 
     Args:
         source, convention: as for `load_weights`.
-        wanted: paths of the variables to read, by default all of SqueezeNet 1.1.
+        architecture: whose weights they are, of those in `architectures`.
+        wanted: paths of the variables to read, by default all.
 
     Raises:
         OSError, ValueError, ImportError: as `load_weights`.
@@ -113,25 +110,26 @@ def read_weights(
         >>> len(read_weights("imagenet").arrays)
         52
     """
-    if convention not in (None, *CONVENTIONS):
-        raise ValueError(f"convention is {convention!r}, expected one of {', '.join(CONVENTIONS)}")
-    file = open_weights(source)
-    found = match(file.tensors, wanted)
+    known = architecture.conventions
+    if convention not in (None, *known):
+        raise ValueError(f"convention is {convention!r}, expected one of {', '.join(known)}")
+    file = open_weights(source, architecture.bundled)
+    found = match(file.tensors, architecture, wanted)
     if not found.fits:
-        raise ValueError(f"{file.name}: {found.explain()}")
+        raise ValueError(f"{file.name}: {_of_another_network(found) or found.explain()}")
     if file.defect:
-        whole = f"all {len(found.names)} tensors that the index names fit SqueezeNet 1.1"
+        whole = f"all {len(found.names)} tensors that the index names fit {architecture.title}"
         raise type(file.defect)(f"{file.name}: {file.defect} ({whole})")
-    convention = _convention(file, convention)
+    convention = _convention(file, convention, known)
     arrays = {}
-    for path in wanted:
+    for path in architecture.shapes if wanted is None else wanted:
         array = file.tensors[found.names[path]].read()
         if found.naming.oihw and array.ndim == 4:
             array = np.ascontiguousarray(array.transpose(2, 3, 1, 0))
-        arrays[path] = array
+        arrays[path] = array.astype(np.float32, copy=False)
     _check_values({found.names[path]: array for path, array in arrays.items()}, file.name)
     recorded = file.metadata.get("tensors_sha256")
-    if recorded is not None and len(arrays) == len(SQUEEZENET):
+    if recorded is not None and len(arrays) == len(architecture.shapes):
         digest = tensors_sha256(arrays)
         if digest != recorded:
             raise ValueError(
@@ -157,6 +155,33 @@ def tensors_sha256(arrays: Mapping[str, np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def _architecture(name: str, shapes: Mapping[str, tuple[int, ...]]) -> Architecture:
+    """The bundled network whose variables these are."""
+    for architecture in ARCHITECTURES:
+        if shapes in (architecture.shapes, architecture.without_top):
+            return architecture
+    nearest = max(ARCHITECTURES, key=lambda known: len(known.shapes.keys() & shapes.keys()))
+    theirs = nearest.shapes
+    wrong = [path for path in {**shapes, **theirs} if shapes.get(path) != theirs.get(path)]
+    builder = nearest.builder
+    raise ValueError(
+        f"model {name!r} is not a {builder} of this package, as {wrong[0]!r} shows: "
+        f"make one with visualization.{builder}(weights=None)"
+    )
+
+
+def _of_another_network(found: Match) -> str | None:
+    """What to say if the file holds the weights of another bundled network."""
+    for other in ARCHITECTURES:
+        if other is not found.architecture and match(found.tensors, other, other.without_top).fits:
+            return (
+                f"is of another network, {other.title}: load it into "
+                f"visualization.{other.builder}(weights=None), or use a checkpoint of "
+                f"{found.architecture.title}"
+            )
+    return None
+
+
 def _check_values(arrays: Mapping[str, np.ndarray], name: str) -> None:
     """Refuses values that no trained network has."""
     broken = [key for key, array in arrays.items() if not np.isfinite(array).all()]
@@ -173,17 +198,18 @@ def _check_values(arrays: Mapping[str, np.ndarray], name: str) -> None:
         )
 
 
-def _convention(file: WeightFile, convention: str | None) -> str:
+def _convention(file: WeightFile, convention: str | None, known: tuple[str, ...]) -> str:
     """The input that the weights are for, from the file and from the caller."""
     recorded = file.metadata.get("input_convention")
-    if recorded not in (None, *CONVENTIONS):
+    if recorded is not None and recorded not in known:
         raise ValueError(
             f"{file.name}: says that its weights are for the input convention {printable(recorded)}, "
-            f"but only {' and '.join(CONVENTIONS)} are known: use weights for one of these"
+            f"but only {' and '.join(known)} {'are' if known[1:] else 'is'} known: use weights for one "
+            "of these"
         )
     if recorded and convention and recorded != convention:
         raise ValueError(
             f"{file.name}: says that its weights are for the input convention {recorded!r}, but "
             f"{convention!r} was asked for: omit the convention"
         )
-    return recorded or convention or "course"
+    return recorded or convention or known[0]

@@ -29,12 +29,13 @@ __all__ = ["open_weights"]
 _STATE = re.compile(rb'\s*model_checkpoint_path:\s*(?P<path>"(?:[^"\\\n]|\\[^\n])*")')
 
 
-def open_weights(source: str | os.PathLike[str]) -> WeightFile:
+def open_weights(source: str | os.PathLike[str], bundled: str = IMAGENET) -> WeightFile:
     """Opens a weight file as far as its names, shapes and dtypes; values are read later.
 
     Args:
         source: "imagenet" for the bundled weights; or a path: a file, the prefix or any file of a
             TensorFlow checkpoint, or a folder that holds one checkpoint.
+        bundled: which of the bundled files "imagenet" stands for.
 
     Raises:
         OSError: it does not exist or cannot be read.
@@ -47,11 +48,10 @@ def open_weights(source: str | os.PathLike[str]) -> WeightFile:
         ('HDF5', 52)
     """
     if source == "imagenet":
-        content, path = read_bundled(IMAGENET), BUNDLE / IMAGENET
-        file = _open_content(content, f"the bundled {IMAGENET}", path)
-        entry = manifest()[IMAGENET]
-        metadata = {"provenance": entry["source"], "licence": entry["licence"]}
-        return dataclasses.replace(file, metadata=metadata | {"input_convention": "course"})
+        file = _open_content(read_bundled(bundled), f"the bundled {bundled}", BUNDLE / bundled)
+        entry = manifest()[bundled]
+        metadata = {key: entry[key] for key in ("licence", "input_convention")}
+        return dataclasses.replace(file, metadata=metadata | {"provenance": entry["source"]})
     path = Path(source)
     with reading(path, "file, folder or checkpoint prefix"):
         if index_path(path).is_file() or (not path.is_file() and data_files(path)):

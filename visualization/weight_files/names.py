@@ -1,59 +1,17 @@
-"""The names of SqueezeNet's weights, in this package and in every form of checkpoint that people have.
+"""Compares the names in a weight file with those that a network's weights have.
 
-Each form has one explicit table from the names in a file to the paths of our variables. A file fits if
-every weight is in it under such a name with the right shape and dtype, and nothing else is but an
-optimizer's state.
+A file fits if every weight is in it under a name of one `Naming`, with the right shape and dtype, and
+nothing else is but an optimizer's state.
 """
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from visualization.files.printable import printable, some
 from visualization.weight_files.weight_file import Tensor
 
-__all__ = [
-    "CAFFE",
-    "NAMINGS",
-    "SQUEEZENET",
-    "TF2",
-    "TOP",
-    "TORCH",
-    "Match",
-    "Naming",
-    "match",
-]
-
-# Fire module -> channels of its input, its squeezing and each of its expanding convolutions.
-_FIRES = {2: (64, 16, 64), 3: (128, 16, 64), 4: (128, 32, 128), 5: (256, 32, 128)}
-_FIRES |= {6: (256, 48, 192), 7: (384, 48, 192), 8: (384, 64, 256), 9: (512, 64, 256)}
-_PARTS = ("squeeze", "expand1x1", "expand3x3")
-_LAYERS = ("conv1", *(f"fire{n}" for n in _FIRES), "conv10")
-
-
-def _kernels() -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {"conv1": (3, 3, 3, 64)}
-    for n, (inputs, squeeze, expand) in _FIRES.items():
-        shapes[f"fire{n}/squeeze"] = (1, 1, inputs, squeeze)
-        shapes[f"fire{n}/expand1x1"] = (1, 1, squeeze, expand)
-        shapes[f"fire{n}/expand3x3"] = (3, 3, squeeze, expand)
-    return shapes | {"conv10": (1, 1, 512, 1000)}
-
-
-def _weights(kernels: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Path of a Keras variable -> its shape; kernels are HWIO."""
-    shapes = {}
-    for layer, shape in kernels.items():
-        shapes[f"{layer}/kernel"] = shape
-        shapes[f"{layer}/bias"] = shape[-1:]
-    return shapes
-
-
-# Every weight of SqueezeNet 1.1 by the path of its Keras variable; kernels are HWIO.
-SQUEEZENET = _weights(_kernels())
-# Version 1.0 has the same fire modules behind a larger first convolution.
-_SQUEEZENET_1_0 = _weights(_kernels() | {"conv1": (7, 7, 3, 96), "fire2/squeeze": (1, 1, 96, 16)})
-TOP = ("conv10/kernel", "conv10/bias")
+__all__ = ["Architecture", "Match", "Naming", "match"]
 
 
 @dataclass(frozen=True)
@@ -66,17 +24,14 @@ class Naming:
         oihw: whether kernels are stored in PyTorch's order: output, input, height, width.
 
     Example:
-        >>> TORCH.paths["features.0.weight"], TORCH.expected_shape("features.0.weight")
-        ('conv1/kernel', (64, 3, 3, 3))
+        >>> naming = Naming("torchvision's names", {"features.0.weight": "conv1/kernel"}, oihw=True)
+        >>> naming.as_stored((3, 3, 1, 64))
+        (64, 1, 3, 3)
     """
 
     form: str
     paths: Mapping[str, str]
     oihw: bool = False
-
-    def expected_shape(self, name: str) -> tuple[int, ...]:
-        """The shape that this weight of SqueezeNet 1.1 has in a file."""
-        return self.as_stored(SQUEEZENET[self.paths[name]])
 
     def as_stored(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape in a file of a weight that has `shape` as our variable."""
@@ -86,71 +41,43 @@ class Naming:
         return shape
 
 
-def _rename(
-    layers: Iterable[str],
-    parts: Iterable[str] = _PARTS,
-    variables: tuple[str, str] = ("kernel", "bias"),
-    separator: str = "/",
-    ending: str = "",
-) -> dict[str, str]:
-    """Name in a file -> path of our variable, for a form that uses these names and this separator."""
-    table = {}
-    for ours, theirs in zip(_LAYERS, layers, strict=True):
-        inner = list(zip(_PARTS, parts, strict=True)) if ours.startswith("fire") else [("", "")]
-        for part, their_part in inner:
-            for variable, their_variable in zip(("kernel", "bias"), variables, strict=True):
-                name = separator.join(filter(None, (theirs, their_part, their_variable)))
-                table[name + ending] = "/".join(filter(None, (ours, part, variable)))
-    return table
+@dataclass(frozen=True)
+class Architecture:
+    """A bundled network, as far as its weight files are concerned.
 
+    Attributes:
+        title: what messages call it.
+        builder: the function of `visualization` that makes it.
+        bundled: the name of its file in ``weights/``.
+        shapes: path of a Keras variable -> its shape; kernels are HWIO.
+        top: paths of the weights that the network has not without top.
+        namings: the forms of its files.
+        conventions: the inputs that its weights may be for; the first is what the network takes.
+        dtypes: what its files may hold. Half precision is read where the bundled file has it too.
+        older: a sentence about a network that uses the same names -> its shapes.
 
-_TORCH_FIRES = (3, 4, 6, 7, 9, 10, 11, 12)  # positions in `features`; so in the course's TF1 names
-_CAFFE_PARTS = ("squeeze1x1", "expand1x1", "expand3x3")
-# Keras 3 names the groups of a .weights.h5 after the layers' classes, counted in order.
-_KERAS3_FIRES = ("layers/fire", *(f"layers/fire_{n}" for n in range(1, 8)))
+    Example:
+        >>> naming = Naming("names by layer", {"dense/bias": "dense/bias"})
+        >>> small = Architecture("Small", "Small", "small.h5", {"dense/bias": (2,)}, (), (naming,))
+        >>> small.conventions
+        ('course',)
+    """
 
-TF1 = Naming(
-    "TF1 names",
-    _rename(
-        [
-            "features/layer0",
-            *(f"features/layer{n}/fire" for n in _TORCH_FIRES),
-            "classifier/layer1",
-        ],
-        ("squeeze", "e11", "e33"),
-        ("weights", "bias"),
-    ),
-)
-TF2 = Naming(
-    "TF2 object graph",
-    _rename(
-        [f"net/layer_with_weights-{n}" for n in range(10)],
-        ending="/.ATTRIBUTES/VARIABLE_VALUE",
-    ),
-)
-TORCH = Naming(
-    "torchvision's names, OIHW",
-    _rename(
-        ["features.0", *(f"features.{n}" for n in _TORCH_FIRES), "classifier.1"],
-        variables=("weight", "bias"),
-        separator=".",
-    ),
-    oihw=True,
-)
-KERAS3 = Naming(
-    "Keras 3 .weights.h5",
-    _rename(["layers/conv2d", *_KERAS3_FIRES, "layers/conv2d_1"], variables=("vars/0", "vars/1")),
-)
-OURS = Naming("names by layer", _rename(_LAYERS))
-CAFFE = Naming("Caffe's layer names", _rename(_LAYERS, _CAFFE_PARTS))
-CAFFE_UNDERSCORE = Naming(
-    "Caffe's layer names, joined by _",
-    {
-        re.sub(r"^(fire\d)/", r"\1_", name): path
-        for name, path in _rename(_LAYERS, _CAFFE_PARTS).items()
-    },
-)
-NAMINGS = (OURS, KERAS3, TF1, TF2, TORCH, CAFFE, CAFFE_UNDERSCORE)
+    title: str
+    builder: str
+    bundled: str
+    shapes: Mapping[str, tuple[int, ...]]
+    top: tuple[str, ...]
+    namings: tuple[Naming, ...]
+    conventions: tuple[str, ...] = ("course",)
+    dtypes: tuple[str, ...] = ("float32",)
+    older: Mapping[str, Mapping[str, tuple[int, ...]]] = field(default_factory=dict)
+
+    @property
+    def without_top(self) -> dict[str, tuple[int, ...]]:
+        """The shapes without those of the top."""
+        return {path: shape for path, shape in self.shapes.items() if path not in self.top}
+
 
 # Optimizer state, counters, and what TensorFlow and Keras note about a checkpoint.
 _BOOKKEEPING = re.compile(
@@ -168,9 +95,10 @@ _BOOKKEEPING = re.compile(
 
 @dataclass(frozen=True)
 class Match:
-    """How a file's tensors compare with SqueezeNet 1.1, under the naming that shares most names.
+    """How a file's tensors compare with a network's, under the naming that shares most names.
 
     Attributes:
+        architecture: the network.
         naming: that naming.
         tensors: name in the file -> tensor, of those that hold weights.
         ignored: names of the others: optimizer state, counters.
@@ -180,11 +108,13 @@ class Match:
         mismatched: names whose shape or dtype is not the expected one.
 
     Example:
+        >>> from visualization.weight_files.architectures import SQUEEZENET
         >>> from visualization.weight_files.locate import open_weights
-        >>> match(open_weights("imagenet").tensors).fits
+        >>> match(open_weights("imagenet").tensors, SQUEEZENET).fits
         True
     """
 
+    architecture: Architecture
     naming: Naming
     tensors: Mapping[str, Tensor]
     ignored: list[str]
@@ -200,9 +130,10 @@ class Match:
 
     def explain(self) -> str:
         """Why the file does not fit and what to do, to follow "NAME: "."""
+        title = self.architecture.title
         suffixed = [name for name in self.tensors if name.endswith(":0")]
         plain = {name.removesuffix(":0") for name in suffixed}
-        if any(plain & naming.paths.keys() for naming in NAMINGS):
+        if any(plain & naming.paths.keys() for naming in self.architecture.namings):
             return (
                 f"has names such as {printable(suffixed[0])}, whose ':0' belongs to tensors of a "
                 "TensorFlow graph, not to weights: save them again without ':0'"
@@ -210,15 +141,12 @@ class Match:
         if not self.names:
             return (
                 f"is of another network: none of its tensors ({some(list(self.tensors))}) has a name "
-                "that a weight of SqueezeNet 1.1 has in any known form: "
-                "use a checkpoint of SqueezeNet 1.1"
+                f"that a weight of {title} has in any known form: use a checkpoint of {title}"
             )
-        if not self.missing and self._has_shapes(_SQUEEZENET_1_0):
-            return (
-                "is of SqueezeNet 1.0, whose first convolution is 7x7 with 96 channels, but this "
-                "network is version 1.1 (3x3, 64): use a checkpoint of SqueezeNet 1.1"
-            )
-        if not (self.missing or self.unexpected) and self._has_shapes(SQUEEZENET):
+        for sentence, shapes in self.architecture.older.items():
+            if not self.missing and self._has_shapes(shapes):
+                return sentence
+        if not (self.missing or self.unexpected) and self._has_shapes(self.architecture.shapes):
             dtypes = sorted({self.tensors[name].dtype for name in self.mismatched})
             return (
                 f"holds {' and '.join(dtypes)} in {some(self.mismatched)}, but the network is float32, "
@@ -233,14 +161,18 @@ class Match:
         if self.mismatched:
             wrong = [
                 f"{name} is {self.tensors[name].dtype} {self.tensors[name].shape}, not "
-                f"float32 {self.naming.expected_shape(name)}"
+                f"float32 {self._expected_shape(name)}"
                 for name in self.mismatched
             ]
             parts.append(f"{len(self.mismatched)} mismatched ({some(wrong, '; ')})")
-        advice = "use a checkpoint of the whole SqueezeNet 1.1, and of nothing else"
-        if {self.naming.paths[name] for name in self.missing} == set(TOP):
-            advice = "it has no top, so load it into SqueezeNet(weights=None, include_top=False)"
-        return f"does not fit SqueezeNet 1.1 ({self.naming.form}): {'; '.join(parts)}: {advice}"
+        advice = f"use a checkpoint of the whole {title}, and of nothing else"
+        if {self.naming.paths[name] for name in self.missing} == set(self.architecture.top):
+            builder = self.architecture.builder
+            advice = f"it has no top, so load it into {builder}(weights=None, include_top=False)"
+        return f"does not fit {title} ({self.naming.form}): {'; '.join(parts)}: {advice}"
+
+    def _expected_shape(self, name: str) -> tuple[int, ...]:
+        return self.naming.as_stored(self.architecture.shapes[self.naming.paths[name]])
 
     def _has_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> bool:
         """Whether the tensors that are in the file have these shapes, given by our paths."""
@@ -250,23 +182,31 @@ class Match:
         )
 
 
-def match(tensors: Mapping[str, Tensor], wanted: Collection[str] = SQUEEZENET) -> Match:
+def match(
+    tensors: Mapping[str, Tensor],
+    architecture: Architecture,
+    wanted: Collection[str] | None = None,
+) -> Match:
     """Compares a file's tensors with the naming that shares most names with them.
 
     Args:
         tensors: name in the file -> tensor.
-        wanted: paths of the weights that must be there; the others of SqueezeNet may be.
+        architecture: the network that they should be the weights of.
+        wanted: paths of the weights that must be there, by default all; the others may be.
 
     Example:
-        >>> found = match({}, wanted=["conv1/bias"])
+        >>> from visualization.weight_files.architectures import SQUEEZENET
+        >>> found = match({}, SQUEEZENET, wanted=["conv1/bias"])
         >>> found.fits, found.missing
         (False, ['conv1/bias'])
     """
+    wanted = architecture.shapes if wanted is None else wanted
     ignored = [name for name in tensors if _BOOKKEEPING.fullmatch(name)]
     tensors = {name: tensors[name] for name in tensors if not _BOOKKEEPING.fullmatch(name)}
-    naming = max(NAMINGS, key=lambda naming: len(tensors.keys() & naming.paths.keys()))
+    naming = max(architecture.namings, key=lambda naming: len(tensors.keys() & naming.paths.keys()))
     names = {path: name for name, path in naming.paths.items() if name in tensors}
     return Match(
+        architecture=architecture,
         naming=naming,
         tensors=tensors,
         ignored=ignored,
@@ -275,8 +215,8 @@ def match(tensors: Mapping[str, Tensor], wanted: Collection[str] = SQUEEZENET) -
         unexpected=[name for name in tensors if name not in naming.paths],
         mismatched=[
             name
-            for name in names.values()
-            if (tensors[name].shape, tensors[name].dtype)
-            != (naming.expected_shape(name), "float32")
+            for path, name in names.items()
+            if tensors[name].shape != naming.as_stored(architecture.shapes[path])
+            or tensors[name].dtype not in architecture.dtypes
         ],
     )

@@ -58,7 +58,8 @@ def read_safetensors(content: bytes, name: str) -> tuple[dict[str, Tensor], dict
     for key, entry in entries:
         shape = tuple(entry["shape"])
         dtype = _DTYPES.get(entry["dtype"], entry["dtype"])
-        tensors[key] = Tensor(shape, dtype, functools.partial(_float32, entry["data"], shape))
+        read = functools.partial(_value, entry["data"], shape, dtype)
+        tensors[key] = Tensor(shape, dtype, read)
     return tensors, header.get(METADATA, {})
 
 
@@ -67,6 +68,6 @@ def _header_length(start: bytes) -> int:
     return length
 
 
-def _float32(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """The value of a float32 tensor; others are refused before they are read."""
-    return np.frombuffer(data, "<f4").reshape(shape)
+def _value(data: bytes, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """The value of a tensor of a NumPy dtype; others are refused before they are read."""
+    return np.frombuffer(data, np.dtype(dtype).newbyteorder("<")).reshape(shape)

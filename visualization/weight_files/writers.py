@@ -13,8 +13,8 @@ import numpy as np
 
 from visualization.backend import keras, tf
 from visualization.files.system_errors import writing
+from visualization.weight_files.architectures import TF2, TORCH
 from visualization.weight_files.hdf5_file import METADATA_ATTRIBUTE
-from visualization.weight_files.names import TF2, TORCH
 from visualization.weight_files.tensorflow_checkpoint import METADATA_KEY
 from visualization.weight_files.weight_file import METADATA
 

@@ -17,6 +17,7 @@ from visualization.cli.network import Network
 from visualization.cli.output import OutputFolder, file_stem, unused
 from visualization.cli.photographs import Photographs, image_sources
 from visualization.cli.running import run, start_tensorflow
+from visualization.files.bundle import BUNDLE, EFFICIENTNET_LITE2
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 MODEL = """
@@ -113,7 +114,7 @@ def test_a_closed_pipe_ends_a_command_quietly():
 
 
 def arguments(**given):
-    return argparse.Namespace(**{"weights": "imagenet", "model": None} | given)
+    return argparse.Namespace(**{"network": None, "weights": "imagenet", "model": None} | given)
 
 
 def test_a_network_is_known_before_tensorflow_builds_it(squeezenet):
@@ -126,6 +127,32 @@ def test_a_network_is_known_before_tensorflow_builds_it(squeezenet):
         np.testing.assert_array_equal(ours, theirs)
 
 
+def test_the_other_bundled_network_is_named_and_brings_its_size(lite2, grace_hopper):
+    network = Network(arguments(network="efficientnet-lite2"))
+    assert network.size == (260, 260)
+    assert network.record["network"] == "efficientnet-lite2"
+    network.load()
+    for ours, theirs in zip(network.model.weights, lite2.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    (other,) = network.others()
+    assert other.record == Network(arguments()).record
+    assert other.probabilities(grace_hopper[None]).argmax() == 457
+
+
+def test_two_networks_at_once_are_refused(tmp_path):
+    (tmp_path / "own.py").write_text(MODEL)
+    own = f"{tmp_path / 'own.py'}:build"
+    with pytest.raises(ValueError, match=r"--network squeezenet and --model .* are two networks"):
+        Network(arguments(network="squeezenet", model=own))
+
+
+def test_weights_of_the_other_network_are_refused_before_tensorflow_starts():
+    weights = str(BUNDLE / EFFICIENTNET_LITE2)
+    with pytest.raises(ValueError, match="is of another network, EfficientNet-Lite2"):
+        Network(arguments(weights=weights))
+    assert Network(arguments(network="efficientnet-lite2", weights=weights)).record["sha256"]
+
+
 def test_a_users_model_brings_its_own_size_names_and_preprocessing(tmp_path):
     (tmp_path / "own.py").write_text(MODEL)
     network = Network(arguments(model=f"{tmp_path / 'own.py'}:build"))
@@ -133,8 +160,9 @@ def test_a_users_model_brings_its_own_size_names_and_preprocessing(tmp_path):
     network.load()
     assert network.size == (8, 9)
     assert network.find_class("DOG") == 1
-    assert network.preprocess(np.float32(255)) == 1
-    assert network.bounds == (0, 255)
+    assert network.specification.preprocess(np.float32(255)) == 1
+    assert network.specification.bounds == (0, 255)
+    assert network.others() == []
 
 
 def test_loading_a_network_does_not_reseed_the_callers_generators():

@@ -80,4 +80,6 @@ def test_the_manifest_describes_the_files_that_lie_beside_it():
         assert entry["licence"]
     notices = (BUNDLE / "NOTICES").read_text()
     assert "BSD LICENSE" in notices
+    assert "Copyright (c) 2020, ML Illustrated" in notices
+    assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in notices
     assert "Copyright (c) 2019 Primoz Godec" in notices

@@ -4,7 +4,7 @@ from visualization import SqueezeNet, class_names, preprocess_image
 from visualization.backend import keras
 from visualization.files.bundle import BUNDLE, IMAGENET
 from visualization.networks.squeezenet import Fire
-from visualization.weight_files.names import SQUEEZENET
+from visualization.weight_files.architectures import SQUEEZENET
 
 
 def test_the_architecture_has_the_published_size_and_names(squeezenet):
@@ -16,7 +16,7 @@ def test_the_architecture_has_the_published_size_and_names(squeezenet):
 
 
 def test_the_table_of_weights_is_the_architecture(squeezenet):
-    assert {v.path: tuple(v.shape) for v in squeezenet.weights} == SQUEEZENET
+    assert {v.path: tuple(v.shape) for v in squeezenet.weights} == SQUEEZENET.shapes
 
 
 def test_it_sees_a_bow_tie_in_grace_hopper(squeezenet, grace_hopper):
