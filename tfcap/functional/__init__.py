@@ -61,12 +61,6 @@ from .words import temporal_softmax_loss, word_embedding_backward, word_embeddin
 __all__ = [
     "affine_backward",
     "affine_forward",
-    "attention_backward",
-    "attention_forward",
-    "attention_lstm_sequence_backward",
-    "attention_lstm_sequence_forward",
-    "attention_lstm_step_backward",
-    "attention_lstm_step_forward",
     "lstm_backward",
     "lstm_forward",
     "lstm_step_backward",
