@@ -24,8 +24,11 @@ def _examples_write_into_a_folder_of_their_own(request: pytest.FixtureRequest) -
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """After a file's last test, models that nobody uses any more give their memory back."""
+    """After a file's last test, what was kept for its models gives its memory back."""
     if nextitem is None or nextitem.path != item.path:
+        for module, cache in (("tfcap.ops", "_compiled"), ("tests.visualization.models", "shared")):
+            if module in sys.modules:
+                getattr(sys.modules[module], cache).cache_clear()
         gc.collect()
         if sys.platform == "linux":
             ctypes.CDLL(None).malloc_trim(0)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
-from visualization.networks.specification import NETWORKS
+from visualization.networks import NETWORKS
 
 __all__ = ["Parser", "number"]
 

@@ -9,11 +9,10 @@ from PIL import Image, ImageOps
 
 from visualization.images.channel_statistics import standardize
 from visualization.images.pixel_scaling import PixelScaling
+from visualization.networks import NETWORKS
 from visualization.networks.imagenet import class_names
 
-__all__ = ["NETWORKS", "NetworkSpecification", "network_specification"]
-
-NETWORKS = ("squeezenet", "efficientnet-lite2")
+__all__ = ["NetworkSpecification", "network_specification"]
 
 
 @dataclass(frozen=True)

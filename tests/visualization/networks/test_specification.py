@@ -4,7 +4,7 @@ from PIL import Image
 
 from visualization import NetworkSpecification, network_specification, preprocess_image
 from visualization.backend import tf
-from visualization.networks.specification import NETWORKS
+from visualization.networks import NETWORKS
 
 
 def test_the_bundled_networks_have_the_preprocessing_that_they_were_trained_with():
