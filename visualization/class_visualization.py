@@ -93,7 +93,7 @@ def create_class_visualization(
     """
     check_positive(learning_rate=learning_rate)
     check_counts(num_iterations=num_iterations, max_jitter=max_jitter, show_every=show_every)
-    if l2_reg < 0 or blur_every < 0:
+    if not (0 <= l2_reg < np.inf and blur_every >= 0):
         raise ValueError(
             f"l2_reg is {l2_reg} and blur_every {blur_every}, expected numbers of at least 0"
         )
