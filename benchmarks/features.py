@@ -10,12 +10,13 @@ import numpy as np
 from PIL import Image
 
 from tfcap.data.feature_files import FeatureFiles
-from tfcap.data.features import image_features
+from tfcap.data.features import encoder_named, image_features
 from visualization import load_image
 
 from .timing import Case
 
 PHOTOGRAPHS = 192
+SQUEEZENET = encoder_named("squeezenet")
 
 
 def cases() -> Iterator[Case]:
@@ -32,7 +33,9 @@ def building(scratch: Path, width: int, height: int) -> Case:
     numbers = count()
 
     contenders: dict[str, Callable[[], object]] = {
-        "FeatureFiles": lambda: FeatureFiles(scratch / f"{next(numbers)}.h5", paths).fill(),
+        "FeatureFiles": lambda: FeatureFiles(
+            scratch / f"{next(numbers)}.h5", paths, SQUEEZENET
+        ).fill(),
         "forward pass": lambda: image_features(pixels),
     }
     name = f"features of photographs of {width} x {height}"

@@ -1,10 +1,12 @@
 __all__ = [
+    "Captioner",
     "CaptioningRNN",
     "build_dataset",
     "caption_dataset",
     "decode_captions",
     "functional",
     "layers",
+    "load_captioner",
     "load_coco_data",
     "make_shapes",
     "ops",
@@ -13,6 +15,7 @@ __all__ = [
 ]
 
 from . import functional, layers, ops
+from .captioner import Captioner, load_captioner
 from .data.batches import caption_dataset
 from .data.build import build_dataset, make_shapes
 from .data.coco import decode_captions, load_coco_data, sample_coco_minibatch

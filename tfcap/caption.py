@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +16,8 @@ from visualization.cli.running import loading_tensorflow, run
 if TYPE_CHECKING:
     import numpy as np
 
+    from tfcap.captioner import Captioner
     from tfcap.explain import Falls
-    from tfcap.model import CaptioningRNN
 
 # Words for nothing that could be pointed at; all others are content words.
 _FUNCTION_WORDS = """a an the this that these those some one two its his her their it he they she them
@@ -32,17 +31,22 @@ def main(argv: list[str] | None = None) -> int:
     parser = Parser(
         prog="python -m tfcap.caption",
         description="Says in a sentence what a photograph shows.",
-        epilog="example: python -m tfcap.caption dog.jpg --model captioner --n-best 3 --explain",
+        epilog="example: python -m tfcap.caption dog.jpg --n-best 3 --explain",
     )
     add = parser.add_argument
     add(
         "image",
         nargs="*",
         metavar="PATH|URL|FOLDER",
-        help="the photographs (default: matplotlib's grace_hopper.jpg); the captioner sees the "
-        "central square of each",
+        help="the photographs (default: matplotlib's grace_hopper.jpg); captioners on SqueezeNet see "
+        "the central square of each",
     )
-    add("--model", type=Path, metavar="FOLDER", help="what python -m tfcap.train wrote")
+    add(
+        "--model",
+        type=Path,
+        metavar="FOLDER",
+        help="what python -m tfcap.train wrote (default: the bundled captioner, trained on Flickr8k)",
+    )
     add(
         "--n-best",
         type=number(int, 1, MAX_DECODING),
@@ -67,41 +71,33 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _caption(arguments: argparse.Namespace) -> int:
-    if arguments.model is None:
-        raise ValueError(
-            "--model names no captioner: train one with python -m tfcap.train --data FOLDER "
-            "--out captioner, then give --model captioner"
-        )
     images = Photographs(image_sources(arguments.image), None, arguments.quiet)
     out = OutputFolder(arguments.out)
     with loading_tensorflow(arguments.quiet):
-        from tfcap.data.coco import decode_captions
+        from tfcap.captioner import load_captioner
         from tfcap.data.features import image_features
         from tfcap.metrics.results import write_coco_results
-        from tfcap.model import CaptioningRNN
         from tfcap.plotting import caption_figure
         from tfcap.pretrained import weights_sha256
+        from visualization.files.bundle import BUNDLE, CAPTIONER
         from visualization.plotting import png
 
-    captioner = CaptioningRNN.from_pretrained(arguments.model)
-    _check_encoder(captioner, arguments.model)
+    captioner = load_captioner(arguments.model)
+    folder, encoder = arguments.model or BUNDLE / CAPTIONER, captioner.encoder
     model = {
-        "folder": str(arguments.model),
-        "sha256": weights_sha256(arguments.model),
-        "encoder": captioner.encoder,
+        "folder": str(folder),
+        "sha256": weights_sha256(folder),
+        "encoder": encoder.name,
     }
-    beam = arguments.beam or max(int(captioner.decoding["beam_size"]), arguments.n_best)
-    decoding = {**captioner.decoding, "beam_size": beam, "n_best": arguments.n_best}
+    beam = arguments.beam or max(int(captioner.model.decoding["beam_size"]), arguments.n_best)
+    decoding = {**captioner.model.decoding, "beam_size": beam, "n_best": arguments.n_best}
     captions: dict[str, str] = {}  # source -> its best sentence
     tested: list[tuple[list[str], Falls]] = []  # the words of each photograph, and how they fell
     for stem, pixels, source in images:
-        seen = _as_seen(pixels)
-        ids, log_p = (
-            rows[0] for rows in captioner.beam_search(image_features(seen[None]), **decoding)
-        )
-        possible = [k for k, value in enumerate(log_p) if math.isfinite(value)]
-        ids, log_p = ids[possible], log_p[possible]
-        sentences = decode_captions(ids, captioner.idx_to_word)
+        seen = encoder.fit(pixels)
+        features = image_features(seen[None], encoder.name)
+        [found] = captioner.sentences(features, **decoding)
+        sentences, log_p = [sentence for sentence, _, _ in found], [value for _, value, _ in found]
         captions[source["source"]] = sentences[0]
         figure = out.write(f"{stem}-caption.png", png(caption_figure(pixels, sentences, log_p)))
         record = {
@@ -110,15 +106,18 @@ def _caption(arguments: argparse.Namespace) -> int:
             "model": model,
             "decoding": decoding,
             "sentences": [
-                {"sentence": sentence, "log_probability": float(value)}
-                for sentence, value in zip(sentences, log_p, strict=True)
+                {"sentence": sentence, "log_probability": value} for sentence, value, _ in found
             ],
             "seed": arguments.seed,
             "figure": figure.name,
         }
+        if captioner.model.looks:
+            shown = captioner.model.attention(features, found[0][2][None])[0].mean(axis=1)  # (T, L)
+            record["attention"] = _attention(captioner, pixels, sentences[0], shown, stem, out)
         if arguments.explain:
             seed = arguments.seed + len(tested)
-            record["explanation"] = _explain(captioner, seen, ids[0], stem, out, seed, tested)
+            ids = found[0][2]
+            record["explanation"] = _explain(captioner, pixels, ids, stem, out, seed, tested)
         out.write_json(f"{stem}-caption.json", record)
         if not arguments.quiet:
             print("\n    ".join([f"{figure}: {sentences[0]}", *sentences[1:]]), flush=True)
@@ -129,32 +128,32 @@ def _caption(arguments: argparse.Namespace) -> int:
     return status
 
 
-def _check_encoder(captioner: CaptioningRNN, folder: Path) -> None:
-    from tfcap.data.features import ENCODER, POOLED_SHAPE
+def _attention(
+    captioner: Captioner,
+    pixels: np.ndarray,
+    sentence: str,
+    weights: np.ndarray,
+    stem: str,
+    out: OutputFolder,
+) -> dict[str, Any]:
+    """Draws where each word of a sentence was looked for."""
+    from tfcap.plotting import attention_figure
+    from visualization.plotting import png
 
-    if captioner.encoder != ENCODER or (captioner.input_dim,) != POOLED_SHAPE:
-        raise ValueError(
-            f"--model {folder} cannot caption photographs: it was trained on {captioner.input_dim} "
-            f"features of {captioner.encoder or 'an unnamed encoder'}, and this program computes only "
-            f"the {POOLED_SHAPE[0]} of {ENCODER}: name a captioner trained on what "
-            "python -m tfcap.datasets build wrote"
-        )
-
-
-def _as_seen(pixels: np.ndarray) -> np.ndarray:
-    """The central square, uint8 (224, 224, 3), just as `visualization.load_image` gives it."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
-    from tfcap.data.features import SIZE
-
-    square = ImageOps.fit(Image.fromarray(pixels), (SIZE, SIZE), Image.Resampling.BICUBIC)
-    return np.array(square)
+    words, encoder = sentence.split(), captioner.encoder
+    weights = weights[: len(words)].reshape(-1, *encoder.grid)
+    drawn = attention_figure(encoder.field(pixels), words, weights)
+    figure = out.write(f"{stem}-attention.png", png(drawn))
+    found = [
+        {"word": word, "weights": cells.round(5).tolist()}
+        for word, cells in zip(words, weights, strict=True)
+    ]
+    return {"figure": figure.name, "words": found}
 
 
 def _explain(
-    captioner: CaptioningRNN,
-    seen: np.ndarray,
+    captioner: Captioner,
+    pixels: np.ndarray,
     ids: np.ndarray,
     stem: str,
     out: OutputFolder,
@@ -166,15 +165,17 @@ def _explain(
     from tfcap.plotting import explanation_figure
     from visualization.plotting import png
 
-    ids = ids[(ids != captioner.ids.null) & (ids != captioner.ids.end)]
-    words = [captioner.idx_to_word[idx] for idx in ids.tolist()]
+    model, encoder = captioner.model, captioner.encoder
+    ids = ids[(ids != model.ids.null) & (ids != model.ids.end)]
+    words = [model.idx_to_word[idx] for idx in ids.tolist()]
     if not words:
         return {"words": []}
-    maps = word_maps(captioner, seen, ids)
-    falls = falls_when_hidden(captioner, seen, ids, maps, seed)
+    seen = encoder.fit(pixels)
+    maps = word_maps(model, seen, ids)
+    falls = falls_when_hidden(model, seen, ids, maps, seed)
     tested.append((words, falls))
     corners = regions(maps)
-    drawn = explanation_figure(seen, words, maps, corners, falls)
+    drawn = explanation_figure(encoder.field(pixels), words, maps, corners, falls)
     figure = out.write(f"{stem}-explanation.png", png(drawn))
     found = [
         {

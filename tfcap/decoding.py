@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from visualization.backend import tf
 
-__all__ = ["SpecialTokens", "beam_search", "decode", "greedy", "sampler"]
+__all__ = ["SpecialTokens", "beam_search", "decode", "greedy", "sampler", "without"]
 
 Tensor = Any
 Step = Callable[[Tensor, list[Tensor]], tuple[Tensor, list[Tensor]]]
@@ -121,7 +121,7 @@ def decode(
 
     def body(t: Tensor, last: Tensor, finished: Tensor, tokens: Tensor, *before: Tensor) -> tuple:
         logits, states = step(last, list(before))  # (N, V)
-        logits = _without(logits, banned)
+        logits = without(logits, banned)
         if block_trigrams:
             logits = _without_repeated_trigrams(logits, tokens, t)
         last = tf.where(finished, ids.null, select_token(logits, t))  # (N,)
@@ -277,8 +277,13 @@ def _likeliest(logits: Tensor, banned: list[int], k: int) -> tuple[Tensor, Tenso
     return tf.pad(best, missing, constant_values=-float("inf")), tf.pad(tokens, missing)
 
 
-def _without(logits: Tensor, banned: list[int]) -> Tensor:
-    """The logits (N, V) with -inf in the banned columns."""
+def without(logits: Tensor, banned: list[int]) -> Tensor:
+    """The logits (N, V) with -inf in the banned columns.
+
+    Example:
+        >>> without(tf.constant([[1.0, 2.0]]), [1]).numpy().tolist()
+        [[1.0, -inf]]
+    """
     if not banned:
         return logits
     columns = tf.reduce_any(tf.range(logits.shape[1])[:, tf.newaxis] == banned, axis=1)  # (V,)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfcap.data.features import SIZE, image_features
+from tfcap.data.features import Encoder, encoder_named, image_features
 from tfcap.model import CaptioningRNN
 from visualization import blur_image
 from visualization.backend import tf
@@ -58,10 +58,12 @@ def word_log_probabilities(captioner: CaptioningRNN, features: Any, tokens: Any)
 
 
 def word_maps(captioner: CaptioningRNN, image: Any, tokens: Any) -> np.ndarray:
-    """How much each position of a photograph adds to the probability of each word of a caption.
+    """Where in a photograph each word of a caption comes from.
 
-    This is Grad-CAM of log p(word | the words before) on SqueezeNet's last grid. The features are
-    the grid's mean over its positions A_p, so the gradient is the same at all of them, and
+    With attention, how much the captioner looked at each cell when it chose the word, the mean of its
+    heads. Otherwise Grad-CAM of log p(word | the words before) on the encoder's last grid. The
+    features are the grid's mean over its positions A_p, so the gradient is the same at all of them,
+    and
 
         map_p = ReLU(d(log p)/d(features) . A_p)
 
@@ -69,11 +71,11 @@ def word_maps(captioner: CaptioningRNN, image: Any, tokens: Any) -> np.ndarray:
 
     Args:
         captioner: one for the features of `tfcap.data.features.image_features`.
-        image: uint8 (224, 224, 3).
+        image: what its encoder sees, uint8 (size, size, 3), as from `Encoder.fit`.
         tokens: ids, integers (T,), without ``<START>``.
 
     Returns:
-        float32 (T, 224, 224), never negative.
+        float32 (T, size, size), never negative.
 
     Raises:
         ValueError: the image or the ids have another shape or type, or an id has no word.
@@ -84,11 +86,18 @@ def word_maps(captioner: CaptioningRNN, image: Any, tokens: Any) -> np.ndarray:
         >>> word_maps(captioner, np.zeros((224, 224, 3), np.uint8), [4, 2]).shape
         (2, 224, 224)
     """
-    tokens = _check_tokens(captioner, tokens, axes=1)
-    grid = image_features(np.asarray(image)[np.newaxis], grid=True)[0].astype(np.float32)
-    gradients = compiled(captioner, _build_gradients)(grid.mean(axis=(0, 1)), tokens)  # (T, 512)
-    maps = np.maximum(np.moveaxis(grid @ np.transpose(gradients), -1, 0), 0)  # (T, 13, 13)
-    return tf.image.resize(maps[..., np.newaxis], (SIZE, SIZE))[..., 0].numpy()
+    tokens, encoder = _check_tokens(captioner, tokens, axes=1), _encoder(captioner)
+    pixels = np.asarray(image)[np.newaxis]
+    if captioner.looks:
+        features = image_features(pixels, encoder.name)
+        maps = captioner.attention(features, tokens[np.newaxis])[0].mean(axis=1)  # (T, L)
+        maps = maps.reshape(-1, *encoder.grid)
+    else:
+        grid = image_features(pixels, encoder.name, grid=True)[0].astype(np.float32)
+        features = grid.mean(axis=(0, 1))  # (D,)
+        gradients = compiled(captioner, _build_gradients)(features, tokens)  # (T, D)
+        maps = np.maximum(np.moveaxis(grid @ np.transpose(gradients), -1, 0), 0)  # (T, h, w)
+    return tf.image.resize(maps[..., np.newaxis], (encoder.size, encoder.size))[..., 0].numpy()
 
 
 def regions(maps: Any, size: int = REGION) -> np.ndarray:
@@ -190,7 +199,8 @@ def falls_when_hidden(
     most = (height - REGION + 1, width - REGION + 1)
     anywhere = np.random.default_rng(seed).integers(most, size=(RANDOM_REGIONS, 2))
     hidden = hide(image, np.concatenate([regions(maps), anywhere]))
-    features = image_features(np.concatenate([image[np.newaxis], hidden]))
+    pixels = np.concatenate([image[np.newaxis], hidden])
+    features = image_features(pixels, _encoder(captioner).name)
     log_p = word_log_probabilities(captioner, features, np.tile(tokens, (len(features), 1)))
     falls, count = log_p[0] - log_p[1:], len(tokens)  # (T + R, T)
     own = falls[:count].diagonal()
@@ -239,6 +249,10 @@ def mean_falls(
         "share_above_random": float(np.mean(above)),
         **counted,
     }
+
+
+def _encoder(captioner: CaptioningRNN) -> Encoder:
+    return encoder_named(captioner.encoder or "squeezenet")
 
 
 def _check_tokens(captioner: CaptioningRNN, tokens: Any, axes: int) -> np.ndarray:

@@ -3,7 +3,7 @@ predicts one word after another."""
 
 import functools
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from numbers import Real
 from typing import Any, Self
 
@@ -56,6 +56,7 @@ class CaptioningRNN(keras.Model):
         feature_mean, feature_std: features are first shifted and scaled by these, numbers or (D,).
         encoder: what the features are of, such as "squeezenet".
         heads: how many places of an image attention looks at at a time; they divide H.
+        feature_dropout: the fraction of the numbers of the features that training drops.
 
     Attributes:
         decoding: the commands' defaults for decoding, which `save_pretrained` keeps.
@@ -97,6 +98,7 @@ class CaptioningRNN(keras.Model):
         feature_std: Any = 1.0,
         encoder: str | None = None,
         heads: int = 8,
+        feature_dropout: float = 0.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -104,7 +106,8 @@ class CaptioningRNN(keras.Model):
             raise ValueError(
                 f'cell_type must be "rnn", "lstm" or "attention", received {cell_type!r}'
             )
-        for name, value in (("dropout", dropout), ("label_smoothing", label_smoothing)):
+        shares = {"dropout": dropout, "label_smoothing": label_smoothing}
+        for name, value in (shares | {"feature_dropout": feature_dropout}).items():
             if not isinstance(value, Real) or not 0 <= value < 1:
                 raise ValueError(f"{name} must be at least 0 and below 1, received {value!r}")
         check_vocabulary(word_to_idx)
@@ -138,6 +141,9 @@ class CaptioningRNN(keras.Model):
         )
         self.vocab = TemporalAffine(words, dtype=dtype, name="vocab")
         self.drop = keras.layers.Dropout(float(dropout), dtype=dtype, name="drop")
+        self.drop_features = keras.layers.Dropout(
+            float(feature_dropout), dtype=dtype.variable_dtype, name="drop_features"
+        )
         self.project.build((None, input_dim))
         self.embed.build((None, None))
         self.recurrent.build((None, None, wordvec_dim))
@@ -222,7 +228,7 @@ class CaptioningRNN(keras.Model):
         return super().evaluate(x, y, *args, **kwargs)
 
     def call(self, inputs: tuple[Tensor, Tensor], training: bool = False) -> Tensor:
-        return self.vocab(self._hidden(*inputs, training))
+        return self._logits(self._run(*inputs, training), training)
 
     def loss_and_gradients(
         self, features: Tensor, captions: Tensor
@@ -241,41 +247,56 @@ class CaptioningRNN(keras.Model):
         if tf.executing_eagerly():
             self._check_arrays(features, captions)
         with tf.GradientTape() as tape:
-            loss = self.summed_loss(features, captions) / _count(captions, self.variable_dtype)
+            loss = self.summed_loss(features, captions)
+            loss /= tf.cast(tf.shape(captions)[0], loss.dtype)
         values = {name: variable.value for name, variable in self.parameters.items()}
         return loss, tape.gradient(loss, values)
 
     def train_step(self, data: Any) -> dict[str, Tensor]:
-        features, captions = _unpack(data)
-        loss, share = self.optimize(features, captions)
-        self._mean_loss.update_state(loss / share, sample_weight=_count(captions, loss.dtype))
+        features, captions, image_of_row = _unpack(data)
+        loss, share = self.optimize(features, captions, image_of_row)
+        self._mean_loss.update_state(loss / share, sample_weight=self._count(captions))
         return {"loss": self._mean_loss.result()}
 
-    def optimize(self, features: Tensor, captions: Tensor) -> tuple[Tensor, Tensor]:
+    def optimize(
+        self, features: Tensor, captions: Tensor, image_of_row: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """One step of the optimizer on a batch, alone or as one of several replicas.
 
         Replicas, each with rows of its own, do together what one does with all rows. Returns what
-        these rows give to the batch's loss, (), and their share of its rows.
+        these rows give to the batch's loss, (), and their share of its captions.
         """
+        count = self._count(captions)
+        whole = tf.distribute.get_replica_context().all_reduce("SUM", count)
+        loss = self.descend(
+            lambda: self.summed_loss(features, captions, True, image_of_row) / whole
+        )
+        return loss, count / whole
+
+    def descend(self, loss_function: Callable[[], Tensor]) -> Tensor:
+        """One step of the optimizer down the gradient of a loss, (), which is returned."""
         replicas = tf.distribute.get_replica_context()
-        count = _count(captions, self.variable_dtype)
-        whole = replicas.all_reduce(tf.distribute.ReduceOp.SUM, count)
         variables = self.trainable_variables
         with tf.GradientTape() as tape:
-            loss = self.summed_loss(features, captions, training=True) / whole
+            loss = loss_function()
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [variable.value for variable in variables])
         if replicas.num_replicas_in_sync > 1:
             gradients = self._of_all_replicas(gradients, replicas)
         self.optimizer.apply(gradients, variables)
-        return loss, count / whole
+        return loss
 
     def test_step(self, data: Any) -> dict[str, Tensor]:
-        features, captions = _unpack(data)
-        count = _count(captions, self.variable_dtype)
-        loss = self.summed_loss(features, captions) / count
+        features, captions, image_of_row = _unpack(data)
+        count = self._count(captions)
+        loss = self.summed_loss(features, captions, image_of_row=image_of_row) / count
         self._mean_loss.update_state(loss, sample_weight=count)
         return {"loss": self._mean_loss.result()}
+
+    def _count(self, captions: Tensor) -> Tensor:
+        """How many rows are captions: those of nothing but <NULL> fill a batch."""
+        some = tf.reduce_any(captions[:, 1:] != self.ids.null, axis=1)
+        return tf.reduce_sum(tf.cast(some, self.variable_dtype))
 
     @property
     def metrics(self) -> list[keras.metrics.Metric]:
@@ -290,24 +311,56 @@ class CaptioningRNN(keras.Model):
     ) -> Tensor:
         """The sum over all words; logits are computed only for those that are not ``<NULL>``.
 
-        Where features are those of images that several captions may share, image_of_row int (N,)
-        names the image of each.
+        Where several captions share an image, image_of_row int (N,) names the image of each. The steps
+        after a caption's last word are then left out, which saves time where rows come sorted by
+        falling length.
         """
-        captions = tf.convert_to_tensor(captions)
-        _check_captions(captions)
-        h = self._hidden(features, captions[:, :-1], training, image_of_row)  # (N, T - 1, H)
-        places = tf.where(captions[:, 1:] != self.ids.null)  # (P, 2)
-        words = tf.gather_nd(captions[:, 1:], places)[:, tf.newaxis]  # (P, 1)
-        logits = tf.cast(self.vocab(tf.gather_nd(h, places)), self.variable_dtype)  # (P, V)
+        logits, words, _ = self._logits_of_words(features, captions, training, image_of_row)
         each = tf.ones_like(words, tf.bool)
         mean = temporal_softmax_loss(logits[:, tf.newaxis], words, each)
-        loss = mean * _count(words, self.variable_dtype)
+        loss = mean * tf.cast(tf.shape(words)[0], logits.dtype)
         if training and self.label_smoothing:
             right = tf.gather(logits, words, batch_dims=1)  # (P, 1)
             # -log p of a uniform target, less that of the right word
             more = tf.reduce_sum(right - tf.reduce_mean(logits, axis=1, keepdims=True))
             loss += self.label_smoothing * more
         return loss
+
+    def weighted_loss(
+        self, features: Tensor, captions: Tensor, weights: Tensor, image_of_row: Tensor
+    ) -> Tensor:
+        """The sum over all words of -log p, each times the weight of its row, for drawn sentences.
+
+        p is that with which `sample` draws: the tokens that it never selects have none.
+
+        features (I, D) or (I, L, D), captions int (N, T), weights (N,), image_of_row int (N,)
+        -> loss ()
+        """
+        logits, words, rows = self._logits_of_words(features, captions, True, image_of_row)
+        logits = decoding.without(logits, self.ids.banned)
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(words[:, 0], logits)  # (P,)
+        return tf.reduce_sum(tf.gather(weights, rows) * losses)
+
+    def _logits_of_words(
+        self,
+        features: Tensor,
+        captions: Tensor,
+        training: bool,
+        image_of_row: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The logits (P, V) before each of the P words that are not <NULL>, the words' ids (P, 1) and
+        their rows (P,)."""
+        captions = tf.convert_to_tensor(captions)
+        _check_captions(captions)
+        spoken = captions[:, 1:] != self.ids.null  # (N, T - 1)
+        mask = None
+        if image_of_row is not None:
+            mask = tf.cumsum(tf.cast(spoken, tf.int32), axis=1, reverse=True) > 0
+        states = self._run(features, captions[:, :-1], training, image_of_row, mask)
+        places = tf.where(spoken)  # (P, 2)
+        words = tf.gather_nd(captions[:, 1:], places)[:, tf.newaxis]  # (P, 1)
+        logits = self._logits([tf.gather_nd(state, places) for state in states], training)
+        return tf.cast(logits, self.variable_dtype), words, places[:, 0]
 
     def _of_all_replicas(self, gradients: list[Tensor], replicas: Any) -> list[Tensor]:
         """The whole batch's gradients, clipped as such, for an optimizer that adds replicas up."""
@@ -325,35 +378,44 @@ class CaptioningRNN(keras.Model):
             gradients = [tf.clip_by_value(gradient, -most, most) for gradient in gradients]
         return [gradient / replicas.num_replicas_in_sync for gradient in gradients]
 
-    def _hidden(
+    def _run(
         self,
         features: Tensor,
         words: Tensor,
         training: bool = False,
         image_of_row: Tensor | None = None,
-    ) -> Tensor:
-        """What the scores after each of the words (N, T) are made of: (N, T, H)."""
+        mask: Tensor | None = None,
+    ) -> list[Tensor]:
+        """What `_logits` makes the logits after each of the words (N, T) of: (N, T, width) each."""
         x = self.drop(self.embed(words), training=training)  # (N, T, W)
-        states, image = self._begin(features)
+        states, image = self._begin(features, training)
         if image_of_row is not None:
             states = [tf.gather(state, image_of_row) for state in states]  # (N, H)
+        if not self.looks:
+            return [self.recurrent(x, initial_state=states, mask=mask, training=training)]
+        h, context, _ = self.recurrent(
+            x,
+            *image,
+            image_of_row=image_of_row,
+            initial_state=states,
+            mask=mask,
+            training=training,
+        )
+        return [h, context, x]
+
+    def _logits(self, states: list[Tensor], training: bool = False) -> Tensor:
+        """h, and with attention also context and x, (..., width) each -> (..., V)."""
+        h = states[0]
         if self.looks:
-            h, context, _ = self.recurrent(
-                x, *image, image_of_row=image_of_row, initial_state=states, training=training
-            )
-            h = self._seen(h, context, x)
-        else:
-            h = self.recurrent(x, initial_state=states, training=training)
-        return self.drop(h, training=training)
+            h = tf.tanh(self.out(tf.concat(states, axis=-1)))  # (..., H)
+        return self.vocab(self.drop(h, training=training))
 
-    def _seen(self, h: Tensor, context: Tensor, x: Tensor) -> Tensor:
-        return tf.tanh(self.out(tf.concat([h, context, x], axis=-1)))  # (..., H)
-
-    def _begin(self, features: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+    def _begin(self, features: Tensor, training: bool = False) -> tuple[list[Tensor], list[Tensor]]:
         """The states before the first word, (N, H) each; with attention keys, values (N, L, H)."""
         features = tf.cast(features, self.variable_dtype)
         self._check_features(features)
         features = (features - self.feature_mean) / self.feature_std  # (N, D) or (N, L, D)
+        features = self.drop_features(features, training=training)
         if self.looks:
             states = tf.tanh(self.project(tf.reduce_mean(features, axis=1)))  # (N, 2H)
             return tf.split(states, 2, axis=1), [self.keys(features), self.values(features)]
@@ -559,10 +621,9 @@ class CaptioningRNN(keras.Model):
         x = tf.cast(tf.gather(self.embed.W, tokens), self.compute_dtype)  # (M, W)
         if self.looks:
             h, c, context, _ = self.recurrent.cell.look(x, [*states, *image])
-            states, h = [h, c], self._seen(h, context, x)
-        else:
-            h, states = self.recurrent.cell(x, states)
-        return tf.cast(self.vocab(h), tf.float32), states  # (M, V)
+            return tf.cast(self._logits([h, context, x]), tf.float32), [h, c]  # (M, V)
+        h, states = self.recurrent.cell(x, states)
+        return tf.cast(self._logits([h]), tf.float32), states  # (M, V)
 
     @functools.cached_property
     def _decode(self) -> Any:
@@ -573,12 +634,15 @@ class CaptioningRNN(keras.Model):
             top_k: Tensor | None = None,
             top_p: Tensor | None = None,
             seed: Tensor | None = None,
+            count: int = 1,
             **options: Any,
         ) -> Tensor:
+            """`count` sentences for each image, one below the other."""
             select_token: decoding.SelectToken = decoding.greedy
             if temperature is not None:
                 select_token = decoding.sampler(temperature, top_k, top_p, seed)
             states, image = self._begin(features)
+            states = [tf.repeat(state, count, axis=0) for state in states]
             step = functools.partial(self._step, image)
             return decoding.decode(step, states, self.ids, max_length, select_token, **options)
 
@@ -595,8 +659,12 @@ class CaptioningRNN(keras.Model):
 
     # ---- files
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+    def save_pretrained(self, folder: str | os.PathLike[str], *, half: bool = False) -> None:
         """Writes the captioner into a folder, in place of an older one.
+
+        Args:
+            folder: where to; made if missing.
+            half: store the weights in half precision, in half the room.
 
         Raises:
             OSError: the folder cannot be written; an older captioner there is unchanged.
@@ -614,7 +682,7 @@ class CaptioningRNN(keras.Model):
         """
         architecture = {**self.get_config(), "dtype": self.dtype_policy.name}
         arrays = {name: np.asarray(variable) for name, variable in self.parameters.items()}
-        pretrained.save(folder, architecture, self.decoding, arrays)
+        pretrained.save(folder, architecture, self.decoding, arrays, half=half)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
@@ -647,6 +715,7 @@ class CaptioningRNN(keras.Model):
             "feature_mean": self.feature_mean.tolist(),
             "feature_std": self.feature_std.tolist(),
             "encoder": self.encoder,
+            "feature_dropout": self.drop_features.rate,
             **({"heads": self.heads} if self.looks else {}),
         }
 
@@ -660,13 +729,17 @@ class CaptioningRNN(keras.Model):
         return value
 
 
-def _unpack(data: Any) -> tuple[Tensor, Tensor]:
+def _unpack(data: Any) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Features, captions, and the image of each row where several share one."""
     features, captions, weights = keras.utils.unpack_x_y_sample_weight(data)
     if captions is None:
         raise ValueError("captions are missing: give fit and evaluate features and captions")
     if weights is not None:
         raise ValueError("sample weights and class weights are not supported: omit them")
-    return features, captions
+    if isinstance(features, tuple | list):
+        features, image_of_row = features
+        return features, captions, image_of_row
+    return features, captions, None
 
 
 def _check_captions(captions: Any) -> None:
@@ -676,7 +749,3 @@ def _check_captions(captions: Any) -> None:
         )
     if np.dtype(getattr(captions.dtype, "name", captions.dtype)).kind not in "iu":
         raise TypeError(f"captions must be integer ids, received {captions.dtype}: cast them")
-
-
-def _count(rows: Tensor, dtype: str) -> Tensor:
-    return tf.cast(tf.shape(rows)[0], dtype)

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tfcap import functional
-from tfcap.shape_checks import check, in_range
+from tfcap.shape_checks import check
 from visualization.backend import tf
 
 __all__ = [
@@ -255,13 +255,8 @@ def attention_lstm(
         image_of_row=image_of_row,
         mask=mask,
     )
-    images = inputs[3].shape[0]
-    if image_of_row is not None and images is not None:
-        # compiled, the function itself could not tell
-        image_of_row = in_range(image_of_row, images, "attention_lstm: image_of_row holds")
-    backward, compiled = functional.attention_lstm_sequence_backward, _worth_compiling(x, inputs[6])
-    constants = heads, image_of_row, mask
-    return _op(forward, backward, inputs, *constants, compiled=compiled, shown=1)
+    backward = functional.attention_lstm_sequence_backward
+    return _op(forward, backward, inputs, heads, image_of_row, mask, shown=1)
 
 
 def word_embedding(x: Tensor, W: Tensor) -> Tensor:

@@ -14,7 +14,13 @@ from tfcap.explain import REGION, Falls
 from visualization.images.reading import load_image
 from visualization.plotting import TITLE, overlay
 
-__all__ = ["caption_figure", "dataset_figure", "explanation_figure", "loss_figure"]
+__all__ = [
+    "attention_figure",
+    "caption_figure",
+    "dataset_figure",
+    "explanation_figure",
+    "loss_figure",
+]
 
 
 def loss_figure(losses: Sequence[float], history: Sequence[Mapping[str, float]] = ()) -> Figure:
@@ -36,14 +42,14 @@ def loss_figure(losses: Sequence[float], history: Sequence[Mapping[str, float]] 
     axes.plot(range(1, len(losses) + 1), losses, "C0", linewidth=1, alpha=1 if width == 1 else 0.3)
     axes.plot(range(width, len(losses) + 1), smooth, "C0", label="training")
     validated = [epoch["val_loss"] for epoch in history if "val_loss" in epoch]
-    if validated:
+    if validated and min(losses) >= 0:  # otherwise the two are not of one kind
         steps = [len(losses) * (k + 1) / len(validated) for k in range(len(validated))]
         axes.plot(steps, validated, "C1o-", label="validation")
         axes.legend()
-    axes.set(
-        xlabel="step", ylabel="loss: cross entropy of a caption", title="Training loss history"
-    )
-    axes.set_ylim(bottom=0)
+    rewarded = min(losses, default=0) < 0
+    label = "-CIDEr-D of a drawn sentence" if rewarded else "cross entropy of a caption"
+    axes.set(xlabel="step", ylabel=f"loss: {label}", title="Training loss history")
+    axes.set_ylim(bottom=None if rewarded else 0)
     axes.grid(alpha=0.3)
     return figure
 
@@ -94,7 +100,30 @@ def caption_figure(image: np.ndarray, sentences: Sequence[str], log_p: Sequence[
 
 
 PANELS = 6  # in a row
-PANEL, TITLES = 2.9, 0.6  # inches: a panel's side, the two lines above it
+PANEL, TITLES = 2.9, 0.6  # inches: a panel's width, the two lines above it
+PANEL_PIXELS = 320  # the longer side of a photograph in a panel
+
+
+def attention_figure(image: np.ndarray, words: Sequence[str], weights: np.ndarray) -> Figure:
+    """Where each word was looked for: the photograph, bright in the cells that were looked at.
+
+    Args:
+        image: uint8 (H, W, 3), the part of the photograph that the captioner saw.
+        words: T of them.
+        weights: (T, height, width), as `tfcap.Captioner.caption` returns them.
+
+    Example:
+        >>> figure = attention_figure(np.zeros((40, 60, 3), np.uint8), ["dog"], np.ones((1, 9, 9)))
+        >>> figure.axes[1].get_title()
+        'dog'
+    """
+    image = _in_panel(image)
+    figure, axes = _panels(image, "where it looked for each word", len(words), lines=1)
+    for word, cells, axis in zip(words, weights, axes[1:], strict=False):
+        lit = _resized(cells / cells.max(), image.shape[:2])[..., np.newaxis]  # (H, W, 1)
+        axis.imshow((image * (0.2 + 0.8 * lit)).round().astype(np.uint8))
+        axis.set_title(word, fontsize=TITLE, parse_math=False)
+    return figure
 
 
 def explanation_figure(
@@ -105,10 +134,11 @@ def explanation_figure(
     The title of each map has the word's probability, and what remains of it without the region.
 
     Args:
-        image: uint8 (H, W, 3), what the captioner saw.
+        image: uint8 (H, W, 3), the part of the photograph that the captioner saw.
         words: T of them.
-        maps: (T, H, W), as `tfcap.explain.word_maps` returns them.
-        corners: int (T, 2), the regions' tops and lefts, as `tfcap.explain.regions` returns them.
+        maps: (T, size, size), as `tfcap.explain.word_maps` returns them.
+        corners: int (T, 2), the regions' tops and lefts in a map, as `tfcap.explain.regions` returns
+            them.
         falls: as `tfcap.explain.falls_when_hidden` returns them.
 
     Example:
@@ -118,28 +148,51 @@ def explanation_figure(
         >>> figure.axes[1].get_title()
         'dog\\n80% → 40%'
     """
-    columns = min(PANELS, max(3, 1 + len(words)))
-    rows = math.ceil((1 + len(words)) / columns)
-    width, height = PANEL * columns, (PANEL + TITLES) * rows + TITLES
-    figure = Figure(figsize=(width, height))
-    figure.subplots_adjust(0, 0, 1, 1 - 2 * TITLES / height, wspace=0.03, hspace=TITLES / PANEL)
+    image = _in_panel(image)
     legend = "each word's probability \N{RIGHTWARDS ARROW} with the framed part hidden"
+    figure, axes = _panels(image, legend, len(words), lines=2)
+    scale_y, scale_x = image.shape[0] / maps.shape[1], image.shape[1] / maps.shape[2]
+    before, after = np.exp(falls.log_p), np.exp(falls.log_p - falls.own)
+    for t, (word, axis) in enumerate(zip(words, axes[1:], strict=False)):
+        axis.imshow(overlay(image, _resized(maps[t], image.shape[:2])))
+        top, left = corners[t] * (scale_y, scale_x)
+        size = REGION * scale_x, REGION * scale_y
+        axis.add_patch(Rectangle((left, top), *size, fill=False, edgecolor="white", linewidth=1.5))
+        title = f"{word}\n{before[t]:.0%} \N{RIGHTWARDS ARROW} {after[t]:.0%}"
+        axis.set_title(title, fontsize=TITLE, parse_math=False)
+    return figure
+
+
+def _in_panel(image: np.ndarray) -> np.ndarray:
+    photograph = Image.fromarray(image)
+    photograph.thumbnail((PANEL_PIXELS, PANEL_PIXELS))
+    return np.asarray(photograph)
+
+
+def _resized(cells: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """A map (h, w), smoothly enlarged to (H, W)."""
+    height, width = size
+    picture = Image.fromarray(cells.astype(np.float32))
+    enlarged = picture.resize((width, height), Image.Resampling.BICUBIC)
+    return np.clip(np.asarray(enlarged), cells.min(), cells.max())
+
+
+def _panels(image: np.ndarray, legend: str, count: int, lines: int) -> tuple[Figure, np.ndarray]:
+    """A grid of panels with room for `lines` above each; the first shows the photograph."""
+    columns = min(PANELS, max(3, 1 + count))
+    rows = math.ceil((1 + count) / columns)
+    high, titles = PANEL * image.shape[0] / image.shape[1], TITLES * lines / 2
+    width, height = PANEL * columns, (high + titles) * rows + TITLES
+    figure = Figure(figsize=(width, height))
+    top = 1 - (titles + TITLES) / height
+    figure.subplots_adjust(0, 0, 1, top, wspace=0.03, hspace=titles / high)
     figure.text(0.5, 1 - TITLES / 2 / height, legend, ha="center", va="center", fontsize=TITLE)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes:
         axis.set_axis_off()
     axes[0].imshow(image)
     axes[0].set_title("what it sees", fontsize=TITLE)
-    before, after = np.exp(falls.log_p), np.exp(falls.log_p - falls.own)
-    for t, (word, axis) in enumerate(zip(words, axes[1:], strict=False)):
-        axis.imshow(overlay(image, maps[t]))
-        top, left = corners[t]
-        axis.add_patch(
-            Rectangle((left, top), REGION, REGION, fill=False, edgecolor="white", linewidth=1.5)
-        )
-        title = f"{word}\n{before[t]:.0%} \N{RIGHTWARDS ARROW} {after[t]:.0%}"
-        axis.set_title(title, fontsize=TITLE, parse_math=False)
-    return figure
+    return figure, axes
 
 
 def dataset_figure(sources: Sequence[str], captions: Sequence[Sequence[str]], title: str) -> Figure:

@@ -27,7 +27,16 @@ from visualization.files.json_file import read_json
 from visualization.files.printable import printable
 from visualization.files.system_errors import reading, writing
 
-__all__ = ["CONFIG", "MAX_DECODING", "WEIGHTS", "Pretrained", "load", "save", "weights_sha256"]
+__all__ = [
+    "CONFIG",
+    "MAX_DECODING",
+    "WEIGHTS",
+    "Pretrained",
+    "architecture_of",
+    "load",
+    "save",
+    "weights_sha256",
+]
 
 CONFIG = "config.json"
 WEIGHTS = "model.weights.h5"
@@ -49,6 +58,7 @@ _ARCHITECTURE = {
     "encoder": str | None,
     "dtype": str,
 }
+_LATER = {"feature_dropout": int | float}  # may be missing: format 1 began without it
 _CELLS = ("rnn", "lstm", "attention")
 _WITH_ATTENTION = {"heads": int}  # for the cell_type "attention" only
 _DECODING = {"beam_size": 1, "max_length": 1, "length_penalty": 0.0}  # the least of each
@@ -75,6 +85,8 @@ def save(
     architecture: Mapping[str, Any],
     decoding: Mapping[str, Any],
     arrays: Mapping[str, np.ndarray],
+    *,
+    half: bool = False,
 ) -> None:
     """Writes a captioner into a folder, which is made if it is missing, in place of an older one.
 
@@ -83,6 +95,7 @@ def save(
         architecture: the arguments of `tfcap.CaptioningRNN`, and its dtype; others are left out.
         decoding: beam_size, max_length, length_penalty.
         arrays: the weights by their names.
+        half: store them in half precision, in half the room; they are loaded as what they were.
 
     Raises:
         OSError: a file cannot be written; an older captioner there is unchanged.
@@ -99,7 +112,7 @@ def save(
     """
     folder = Path(folder)
     for name, array in arrays.items():
-        if not _is_finite(array):
+        if not _is_finite(array.astype(np.float16) if half else array):
             raise ValueError(
                 f"the captioner cannot be saved: {name} holds NaN or infinity; go back to earlier "
                 "weights and train with a lower learning rate"
@@ -117,7 +130,8 @@ def save(
     with h5py.File(memory, "w") as file:
         for name, array in arrays.items():
             # HDF5 has no bfloat16, which fits into float32
-            file[name] = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+            array = array.astype(np.float32) if array.dtype.name == "bfloat16" else array
+            file[name] = array.astype(np.float16) if half else array
     weights = memory.getvalue()
     sha256 = hashlib.sha256(weights).hexdigest()
     content = {
@@ -197,6 +211,22 @@ def load(folder: str | os.PathLike[str]) -> Pretrained:
         if not _is_finite(array):
             raise ValueError(f"{path} holds NaN or infinity in {name}: train it again")
     return Pretrained(architecture, config["decoding"], arrays, folder / CONFIG)
+
+
+def architecture_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The arguments of `tfcap.CaptioningRNN` for the captioner in this folder, without its weights.
+
+    Raises:
+        OSError, ValueError: as `load`, for the config.
+
+    Example:
+        >>> from tfcap import CaptioningRNN
+        >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
+        >>> CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6).save_pretrained("captioner")
+        >>> architecture_of("captioner")["hidden_dim"]
+        6
+    """
+    return _read_config(Path(folder))["architecture"]
 
 
 def weights_sha256(folder: str | os.PathLike[str]) -> str:
@@ -279,7 +309,8 @@ def _problem(config: Any, found: Any) -> str | None:
 def _expected(architecture: Mapping[str, Any]) -> dict[str, Any]:
     """What an architecture of its cell_type consists of."""
     looks = architecture.get("cell_type") == "attention"
-    return {**_ARCHITECTURE, **(_WITH_ATTENTION if looks else {})}
+    later = {key: kind for key, kind in _LATER.items() if key in architecture}
+    return {**_ARCHITECTURE, **later, **(_WITH_ATTENTION if looks else {})}
 
 
 def _wrong_default(decoding: Mapping[str, Any]) -> str | None:

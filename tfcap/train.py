@@ -18,8 +18,20 @@ from visualization.cli.running import loading_tensorflow, progress, run
 if TYPE_CHECKING:
     import numpy as np
 
+    from tfcap.model import CaptioningRNN
     from tfcap.train_state import SavedState, TrainConfig
     from tfcap.training import Trainer
+
+# Small steps keep what the captioner has learned.
+_FINE_TUNE = {"learning_rate": 1e-4}
+_SELF_CRITICAL = {
+    "learning_rate": 5e-5,
+    "epochs": 10,
+    "batch_size": 125,
+    "dropout": 0.0,
+    "schedule": "cosine",
+    "patience": 0,
+}
 
 # The course's job: it learns 50 captions by heart. Its learning rate decays by cell.
 _OVERFIT = {
@@ -31,7 +43,7 @@ _OVERFIT = {
     "max_train": 50,
     "patience": 0,
 }
-_OVERFIT_DECAY = {"rnn": 0.95, "lstm": 0.995}
+_OVERFIT_DECAY = {"rnn": 0.95, "lstm": 0.995, "attention": 0.995}
 _OVERFITTED = 0.1  # the loss that the course asks of it
 _DRAW_EVERY = 10  # seconds: small epochs take less time than their picture
 
@@ -59,8 +71,26 @@ def main(argv: list[str] | None = None) -> int:
         help="the course's job: learn 50 captions of 50 images by heart",
     )
     add("--resume", action="store_true", help="go on with the run in --out, exactly where it was")
+    going_on = parser.add_mutually_exclusive_group()
+    going_on.add_argument(
+        "--init-from",
+        metavar="CAPTIONER",
+        help="go on from a trained captioner on this data (learning rate 0.0001); its vocabulary gets "
+        "the data's new words",
+    )
+    going_on.add_argument(
+        "--self-critical",
+        metavar="CAPTIONER",
+        help="go on from a trained captioner on CIDEr itself: it draws sentences and learns from how "
+        "each scores (learning rate 0.00005, cosine, 10 epochs, no dropout)",
+    )
+    add(
+        "--keep-vocabulary",
+        action="store_true",
+        help="with --init-from: new words become <UNK>",
+    )
     # None unless given, so that --resume can tell. The defaults are those of TrainConfig.
-    add("--cell", choices=("rnn", "lstm"), help="default: lstm")
+    add("--cell", choices=("rnn", "lstm", "attention"), help="default: lstm")
     add("--hidden-dim", type=count, metavar="H", help="default: 512")
     add("--wordvec-dim", type=count, metavar="W", help="default: 256")
     add("--epochs", type=count, help="default: 15")
@@ -71,12 +101,32 @@ def main(argv: list[str] | None = None) -> int:
     add("--weight-decay", type=from_0, help="default: 0")
     add("--clip-norm", type=from_0, help="of all gradients together (default: 5; 0: none)")
     add("--label-smoothing", type=fraction, help="default: 0")
+    add("--feature-dropout", type=fraction, help="of the photographs' features (default: 0)")
+    add("--heads", type=count, help="of attention (default: 8)")
+    add(
+        "--schedule",
+        choices=("constant", "cosine"),
+        help="of the learning rate; cosine: down to 0 at the last step (default: constant)",
+    )
+    add(
+        "--average",
+        type=fraction,
+        metavar="SHARE",
+        help="keep a moving average of the weights, of which each step keeps this share, such as "
+        "0.999; it is what is validated and written (default: 0, no average)",
+    )
     add("--max-train", type=count, metavar="N", help="train on N captions, drawn by the seed")
     add(
         "--patience",
         type=number(int, 0),
         metavar="EPOCHS",
         help="stop after so many without improvement (default: 5; 0: never)",
+    )
+    add(
+        "--half",
+        action="store_true",
+        default=None,
+        help="write the captioner in half precision, in half the room",
     )
     precisions = ("float32", "mixed_bfloat16", "mixed_float16")
     add("--precision", choices=precisions, help="default: float32")
@@ -114,6 +164,8 @@ def _train(arguments: argparse.Namespace) -> int:
     if not saved:
         _check_unused(out.path)
     config = _config(arguments, saved)
+    if arguments.keep_vocabulary and not arguments.init_from:
+        raise ValueError("--keep-vocabulary needs --init-from: omit it")
     with loading_tensorflow(arguments.quiet):
         from tfcap import training
     # Collective ops of several workers must be set up before TensorFlow does anything else.
@@ -127,18 +179,25 @@ def _train(arguments: argparse.Namespace) -> int:
 
     folder = arguments.data or _shapes(arguments.overfit, out, strategy)
     data = _load(folder, config, arguments.overfit)
+    captioner, data = _captioner(config, data, saved, out.path, arguments.keep_vocabulary)
     references = None
     if chief and "val_captions" in data:
         try:
             references = training.validation_references(data)
         except ImportError as error:
             say(f"no CIDEr, the validation loss decides: {error}")
-    trainer = training.Trainer(
+    kind: type[Trainer] = training.Trainer
+    if config.self_critical:
+        from tfcap.self_critical import SelfCriticalTrainer
+
+        kind = SelfCriticalTrainer
+    trainer = kind(
         config,
         data,
         out.path,
         strategy=strategy,
         references=references,
+        captioner=captioner,
         save_every=arguments.save_every,
     )
     if saved:
@@ -200,6 +259,8 @@ def _config(arguments: argparse.Namespace, saved: SavedState | None) -> TrainCon
 
     names = [field.name for field in dataclasses.fields(TrainConfig)]
     given: dict[str, Any] = {name: getattr(arguments, name) for name in names}
+    if given.pop("self_critical"):
+        given |= {"self_critical": True, "init_from": arguments.self_critical}
     given = {name: value for name, value in given.items() if value is not None}
     if saved:
         for name, value in given.items():
@@ -210,9 +271,57 @@ def _config(arguments: argparse.Namespace, saved: SavedState | None) -> TrainCon
                     "omit it, or start another run with another --out"
                 )
         return dataclasses.replace(saved.config, **given)
+    if given.get("init_from"):
+        given = (_SELF_CRITICAL if given.get("self_critical") else _FINE_TUNE) | given
+        given |= _of_captioner(given)
     if arguments.overfit:
-        given = _OVERFIT | {"decay": _OVERFIT_DECAY[given.get("cell", "lstm")]} | given
+        decay = _OVERFIT_DECAY[str(given.get("cell", "lstm"))]
+        given = _OVERFIT | {"decay": decay} | given
     return TrainConfig(**given)
+
+
+_ARCHITECTURE = {
+    "cell": "cell_type",
+    "hidden_dim": "hidden_dim",
+    "wordvec_dim": "wordvec_dim",
+    "heads": "heads",
+}
+
+
+def _of_captioner(given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the captioner decides from which the run goes on."""
+    from tfcap.pretrained import architecture_of
+
+    has = architecture_of(given["init_from"])
+    decided = {name: has[key] for name, key in _ARCHITECTURE.items() if key in has}
+    for name, value in decided.items():
+        if given.get(name, value) != value:
+            raise ValueError(
+                f"--{name.replace('_', '-')} {given[name]}: the captioner {given['init_from']} has "
+                f"{value}; omit it"
+            )
+    return decided
+
+
+def _captioner(
+    config: TrainConfig,
+    data: dict[str, Any],
+    saved: SavedState | None,
+    out: Path,
+    keep_vocabulary: bool,
+) -> tuple[CaptioningRNN | None, dict[str, Any]]:
+    """The captioner that the run goes on from, and the data with its vocabulary."""
+    from tfcap.fine_tuning import with_more_words, with_vocabulary_of
+    from tfcap.model import CaptioningRNN
+
+    if config.init_from is None:
+        return None, data
+    captioner = CaptioningRNN.from_pretrained(out if saved else config.init_from)
+    if not (saved or keep_vocabulary or config.self_critical):
+        captioner = with_more_words(captioner, data["word_to_idx"], config.seed)
+    if not saved:
+        captioner.save_pretrained(out)  # what --resume begins with
+    return captioner, with_vocabulary_of(captioner, data)
 
 
 def _strategy(name: str | None) -> Any:

@@ -49,8 +49,15 @@ class TrainConfig:
     weight_decay: float = 0.0
     clip_norm: float = 5.0  # of all gradients together; 0: not clipped
     label_smoothing: float = 0.0
+    feature_dropout: float = 0.0
+    heads: int = 8  # of attention
+    schedule: str = "constant"  # of the learning rate within the run, or "cosine": down to 0
+    average: float = 0.0  # what an average of the weights keeps of itself a step; 0: no average
     precision: str = "float32"
+    half: bool = False  # whether the captioner is written in half precision
     max_train: int | None = None
+    init_from: str | None = None  # the captioner that the run goes on from
+    self_critical: bool = False  # on CIDEr, as `tfcap.self_critical` does
     patience: int = 5  # epochs without improvement; 0: never stops early
     seed: int = 0
 

@@ -24,9 +24,9 @@ from visualization.files.atomic import make_folder
 
 __all__ = ["DivergedError", "Trainer", "agree", "is_chief", "validation_references"]
 
-Batch = tuple[Any, Any]  # features (n, D), captions (n, L)
+Batch = tuple[tuple[Any, Any], Any]  # (features (I, ...), image_of_row (N,)), captions (N, L)
 SCORED_IMAGES = 1000  # of the validation set, after each epoch
-VALIDATION_BATCH = 256
+_VALIDATION = {"split": "val", "batch_size": 256, "shuffle": False}
 MOMENTS_IMAGES = 10_000  # for the features' mean and standard deviation
 
 
@@ -47,6 +47,7 @@ class Trainer:
         strategy: a ``tf.distribute.Strategy``; by default one device.
         references: image -> its captions, for the CIDEr that then decides which epoch is the best; see
             `validation_references`.
+        captioner: what the run goes on from, with the data's vocabulary; by default a new one.
         save_every: seconds between saved states within an epoch; 0 saves one after every step.
 
     Attributes:
@@ -78,8 +79,10 @@ class Trainer:
         *,
         strategy: Any = None,
         references: Mapping[int, list[str]] | None = None,
+        captioner: CaptioningRNN | None = None,
         save_every: float = 60,
     ) -> None:
+        self.captioner = captioner
         self.config, self.data, self.folder = config, data, make_folder(folder)
         self.strategy = strategy or tf.distribute.get_strategy()
         self.references, self.save_every = references, save_every
@@ -92,6 +95,8 @@ class Trainer:
                     config.learning_rate,
                     weight_decay=config.weight_decay or None,
                     global_clipnorm=config.clip_norm or None,
+                    use_ema=bool(config.average),
+                    ema_momentum=config.average,
                 )
             )
             self.model.optimizer.build(self.model.trainable_variables)
@@ -132,8 +137,9 @@ class Trainer:
         ):
             begun = time.monotonic()
             results = {"epoch": self.state.epoch + 1, "loss": self._train_epoch(report)}
-            if self.is_chief:
-                results |= self._validate()
+            with self._averaged():
+                if self.is_chief:
+                    results |= self._validate()
             if agree(self.strategy, not all(map(math.isfinite, results.values()))):
                 raise self._diverged("the validation loss is NaN or infinite")
             if self.is_chief:
@@ -169,33 +175,74 @@ class Trainer:
         return [*model, *self.model.optimizer.variables]
 
     def _model(self) -> CaptioningRNN:
-        features = self.data["train_features"]
-        some = np.asarray(evenly_spread(features, MOMENTS_IMAGES), np.float64)
+        config, features = self.config, self.data["train_features"]
+        if self.captioner is not None:
+            return self._going_on(self.captioner)
+        attention = config.cell == "attention"
+        if attention != (len(features.shape) == 3):
+            how = "needs" if attention else "takes no"
+            raise ValueError(
+                f"the cell {config.cell} {how} features of cells, received {features.shape[1:]} for an "
+                f"image: build the data {'with' if attention else 'without'} --cells"
+            )
+        images = MOMENTS_IMAGES // (10 if attention else 1)
+        some = np.asarray(evenly_spread(features, images)).reshape(-1, features.shape[-1])
+        mean, std = (f(some, axis=0, dtype=np.float64) for f in (np.mean, np.std))  # (D,)
         return CaptioningRNN(
             self.data["word_to_idx"],
-            features.shape[1],
-            self.config.wordvec_dim,
-            self.config.hidden_dim,
-            self.config.cell,
-            dropout=self.config.dropout,
-            label_smoothing=self.config.label_smoothing,
-            feature_mean=some.mean(0),  # (D,)
-            feature_std=np.maximum(some.std(0), 1e-3),  # (D,)
+            features.shape[-1],
+            config.wordvec_dim,
+            config.hidden_dim,
+            config.cell,
+            dropout=config.dropout,
+            label_smoothing=config.label_smoothing,
+            feature_mean=mean,
+            feature_std=np.maximum(std, 1e-3),
             encoder=self.data.get("encoder"),
-            dtype=self.config.precision,
+            heads=config.heads,
+            feature_dropout=config.feature_dropout,
+            dtype=config.precision,
         )
+
+    def _going_on(self, captioner: CaptioningRNN) -> CaptioningRNN:
+        """A copy of the captioner that is trained by this run's settings."""
+        config, data = self.config, self.data
+        if captioner.word_to_idx != data["word_to_idx"]:
+            raise ValueError(
+                "the data and the captioner number their words differently: use "
+                "tfcap.fine_tuning.with_vocabulary_of"
+            )
+        shape = data["train_features"].shape
+        fits = len(shape) == 2 + captioner.looks and shape[-1] == captioner.input_dim
+        if not fits or captioner.encoder != data.get("encoder"):
+            raise ValueError(
+                f"the data have features {shape[1:]} of {data.get('encoder')}, but the captioner takes "
+                f"({'L, ' * captioner.looks}{captioner.input_dim}) of {captioner.encoder}: build the "
+                "data with its encoder"
+            )
+        settings = captioner.get_config() | {
+            "dtype": config.precision,
+            "dropout": config.dropout,
+            "feature_dropout": config.feature_dropout,
+            "label_smoothing": config.label_smoothing,
+        }
+        model = CaptioningRNN(**settings)
+        for name, variable in model.parameters.items():
+            variable.assign(captioner.parameters[name])
+        model.decoding.update(captioner.decoding)
+        return model
 
     # ---- an epoch
 
     def _train_epoch(self, report: Callable[[float, float], None]) -> float:
         """Does what is left of the epoch; returns its mean loss over the batches."""
         state = self.state
-        self.model.optimizer.learning_rate = self._learning_rate()
         started = saved = time.monotonic()
         words = 0.0
         order = {"epoch": state.epoch, "start": state.batch}
         for batches in _batches(self.data, [self._reading(k) | order for k in self._replicas]):
-            loss, count = (float(value) for value in self.train_step(batches))
+            self.model.optimizer.learning_rate = self._learning_rate()
+            loss, count = self.step_on(batches)
             state.step += 1
             if not math.isfinite(loss):
                 raise self._diverged("the loss is NaN or infinite", batches)
@@ -219,18 +266,35 @@ class Trainer:
         }
 
     def _learning_rate(self) -> float:
-        return self.config.learning_rate * self.config.decay**self.state.epoch
+        config, state = self.config, self.state
+        rate = config.learning_rate * config.decay**state.epoch
+        if config.schedule == "cosine":  # I. Loshchilov, F. Hutter (2017), SGDR, equation 5
+            done = (state.epoch + state.batch / self.steps_per_epoch) / config.epochs
+            rate *= (1 + math.cos(math.pi * done)) / 2
+        return rate
+
+    @contextlib.contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Meanwhile the model has the average of its weights, if there is one."""
+        if not self.config.average:
+            yield
+            return
+        swap = keras.callbacks.SwapEMAWeights()
+        swap.set_model(self.model)
+        swap.on_test_begin()
+        try:
+            yield
+        finally:
+            swap.on_test_end()
 
     def _validate(self) -> dict[str, float]:
         """The mean loss of the validation captions, and the CIDEr of greedy sentences."""
         if "val_captions" not in self.data:
             return {}
-        total, count = 0.0, 0
-        reading = {"split": "val", "batch_size": VALIDATION_BATCH, "shuffle": False}
-        for ((features, captions),) in _batches(self.data, [reading]):
-            total += float(self._summed_loss(features, captions))
-            count += len(captions)
-        results = {"val_loss": total / count}
+        total = 0.0
+        for (((features, image_of_row), captions),) in _batches(self.data, [_VALIDATION]):
+            total += float(self._summed_loss(features, captions, image_of_row))
+        results = {"val_loss": total / len(self.data["val_captions"])}
         if self.references:
             images = list(self.references)
             tokens = self.model.sample(self.data["val_features"][images])
@@ -246,7 +310,8 @@ class Trainer:
             if self.state.best is None:
                 self.save()  # no run could go on from a captioner alone
             self.state.best, self.state.best_epoch = score, int(results["epoch"])
-            self.model.save_pretrained(self.folder)
+            with self._averaged():
+                self.model.save_pretrained(self.folder, half=self.config.half)
 
     def _has_stalled(self) -> bool:
         patience = self.config.patience
@@ -254,32 +319,41 @@ class Trainer:
 
     # ---- a step
 
+    def step_on(self, batches: tuple[Batch, ...]) -> tuple[float, float]:
+        """One step on the parts of a batch, one for each replica of this process -> loss, words."""
+        loss, words = self.train_step(batches)
+        return float(loss), float(words)
+
     @functools.cached_property
     def train_step(self) -> Any:
         """One step on a batch, compiled: the parts of this process's replicas -> loss, words."""
-        parts = (self._signature(),) * len(self._replicas)
+        parts = (self.signature(),) * len(self._replicas)
         return tf.function(self._replicated, input_signature=[parts], autograph=False)
 
     @functools.cached_property
     def _summed_loss(self) -> Any:
-        function = self.model.summed_loss
-        return tf.function(function, input_signature=self._signature(), autograph=False)
+        def loss(features: Any, captions: Any, image_of_row: Any) -> Any:
+            return self.model.summed_loss(features, captions, image_of_row=image_of_row)
 
-    def _signature(self) -> Batch:
-        """Any number of rows and any length, so that TensorFlow traces a function only once."""
-        width = self.data["train_features"].shape[1]
-        return tf.TensorSpec((None, width), tf.float32), tf.TensorSpec((None, None), tf.int32)
+        (features, image_of_row), captions = self.signature(_VALIDATION)
+        signature = features, captions, image_of_row
+        return tf.function(loss, input_signature=signature, autograph=False)
 
-    def _replicated(self, batches: tuple[Batch, ...]) -> Batch:
-        def step(features: Any, captions: Any) -> Batch:
+    def signature(self, reading: Mapping[str, Any] | None = None) -> Any:
+        """Of batches of any length, so that TensorFlow traces a function only once."""
+        return caption_dataset(self.data, **(reading or self._reading(0))).element_spec
+
+    def _replicated(self, batches: tuple[Batch, ...]) -> tuple[Any, Any]:
+        def step(batch: Batch) -> tuple[Any, Any]:
+            (features, image_of_row), captions = batch
             context = tf.distribute.get_replica_context()
-            loss, _ = self.model.optimize(features, captions)
+            loss, _ = self.model.optimize(features, captions, image_of_row)
             words = tf.reduce_sum(tf.cast(captions[:, 1:] != self.model.ids.null, tf.float32))
             return context.all_reduce("SUM", loss), context.all_reduce("SUM", words)
 
         parts = iter(batches)
         distribute = self.strategy.experimental_distribute_values_from_function
-        loss, words = self.strategy.run(step, args=distribute(lambda context: next(parts)))
+        loss, words = self.strategy.run(step, args=(distribute(lambda context: next(parts)),))
         first = self.strategy.experimental_local_results
         return first(loss)[0], first(words)[0]
 
@@ -289,7 +363,7 @@ class Trainer:
     def _diverged(self, what: str, batches: tuple[Batch, ...] = ()) -> DivergedError:
         """The error for a run to which `what` happened after its last step, or on these batches."""
         what = f"step {self.state.step}: {what}"
-        if not all(np.isfinite(features).all() for features, _ in batches):
+        if not all(np.isfinite(features).all() for (features, _), _ in batches):
             return DivergedError(f"{what}, and so are its features: build them again")
         return DivergedError(
             f"{what}, most likely because the steps are too large: start again with a learning rate "

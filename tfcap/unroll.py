@@ -4,16 +4,17 @@ Arrays of all steps lie time first, (T, N, width). A mask is (T, N, 1): False wh
 step.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from visualization.backend import tf
 
-__all__ = ["begun", "time_first", "unroll", "where", "whole_blocks_product"]
+__all__ = ["begun", "time_first", "unroll", "where", "whole_blocks", "whole_blocks_product"]
 
 Tensor = Any
 
-ROW_BLOCKS = 8  # a masked product leaves out whole eighths of the batch
+ROW_BLOCKS = 8  # a masked step leaves out whole eighths of the batch
 
 
 def unroll(
@@ -85,32 +86,52 @@ def where(keep: Tensor | None, new: Tensor, old: Tensor) -> Tensor:
 
 
 def whole_blocks_product(v: Tensor, W: Tensor, keep: Tensor | None) -> Tensor:
-    """v @ W, without the blocks at the end of the batch in which no row takes this step.
-
-    Right for rows in any order; where they come sorted by falling length, those that have ended are
-    left out. XLA needs products of fixed sizes: the rows are rounded up to whole eighths of N, and
-    nothing is left out if N is only known when the graph runs.
-
-    Args:
-        v: (N, D).
-        W: (D, M).
-        keep: (N, 1), or None if every row takes every step.
-
-    Returns:
-        (N, M), with zeros or the product in the rows that do not take this step.
+    """v @ W by `whole_blocks`: v (N, D), W (D, M) -> (N, M).
 
     Example:
         >>> keep = tf.constant([[True], *[[False]] * 7])
         >>> whole_blocks_product(tf.ones((8, 1)), tf.ones((1, 1)), keep).numpy().ravel().tolist()
         [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
     """
-    N = v.shape[0]
+    [product] = whole_blocks(lambda v: [v @ W], [v], keep)
+    return product
+
+
+def whole_blocks(
+    function: Callable[..., Sequence[Tensor]], values: Sequence[Tensor], keep: Tensor | None
+) -> list[Tensor]:
+    """function(*values), without the blocks at the end of the batch in which no row takes this step.
+
+    Right for rows in any order; where they come sorted by falling length, those that have ended are
+    left out. XLA needs fixed sizes: the rows are rounded up to whole eighths of N, and nothing is left
+    out if N is only known when the graph runs.
+
+    Args:
+        function: makes a list of tensors (N, ...) of the values, each row from its own rows.
+        values: (N, ...) each.
+        keep: (N, 1), or None if every row takes every step.
+
+    Returns:
+        The function's results, with zeros or its values in the rows that do not take this step.
+
+    Example:
+        >>> keep = tf.constant([[True], *[[False]] * 7])
+        >>> [doubled] = whole_blocks(lambda v: [2 * v], [tf.ones((8, 1))], keep)
+        >>> doubled.numpy().ravel().tolist()
+        [2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+    """
+    N = values[0].shape[0]
     if keep is None or N is None:
-        return v @ W
+        return list(function(*values))
+
+    def first(n: int) -> list[Tensor]:
+        results = function(*[value[:n] for value in values])
+        return [tf.pad(v, [[0, N - n], *[[0, 0]] * (len(v.shape) - 1)]) for v in results]
+
     rows = tf.reduce_max(tf.cast(keep[:, 0], tf.int32) * tf.range(1, N + 1))  # up to the last one
-    sizes = [N * k // ROW_BLOCKS for k in range(ROW_BLOCKS + 1)]
-    products = [lambda n=n: tf.pad(v[:n] @ W, [[0, N - n], [0, 0]]) for n in sizes]
-    return tf.switch_case(tf.searchsorted(sizes, [rows])[0], products)
+    sizes = sorted({N * k // ROW_BLOCKS for k in range(ROW_BLOCKS + 1)})
+    sizes_first = [functools.partial(first, n) for n in sizes]
+    return list(tf.switch_case(tf.searchsorted(sizes, [rows])[0], sizes_first))
 
 
 def begun(mask: Tensor) -> Tensor:

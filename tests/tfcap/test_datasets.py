@@ -119,8 +119,8 @@ def test_gigabytes_are_not_hashed_in_silence(csv_folder, tmp_path, monkeypatch):
         "tfcap.datasets.progress", lambda *_: contextlib.nullcontext(reported.append)
     )
     out = ["--out", str(tmp_path / "set"), "--quiet"]
-    assert main(["build", str(csv_folder), "--grid", *out]) == 0
-    hashed = "sha256 of my-photos_train_squeezenet_grid.h5 (2 MB)"
+    assert main(["build", str(csv_folder), "--cells", *out]) == 0
+    hashed = "sha256 of my-photos_train_squeezenet_cells.h5 (2 MB)"
     assert hashed in reported
     reported.clear()
     assert main(["inspect", str(tmp_path / "set"), "--out", str(tmp_path), "--quiet"]) == 0

@@ -1,6 +1,6 @@
 """Builds caption data in the course's layout from photographs with captions.
 
-``NAME_captions.h5`` (SPLIT_captions, SPLIT_image_idxs), ``NAME_SPLIT_squeezenet.h5`` (features),
+``NAME_captions.h5`` (SPLIT_captions, SPLIT_image_idxs), ``NAME_SPLIT_ENCODER.h5`` (features),
 ``NAME_vocab.json``, ``NAME_SPLIT_images.txt`` (paths, relative where they are inside the folder), and
 ``NAME_SPLIT_captions.json``, the sentences as they were written, in COCO's format.
 """
@@ -8,6 +8,7 @@
 import hashlib
 import io
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,7 @@ from PIL import Image
 
 from tfcap.data import shapes
 from tfcap.data.feature_files import FeatureFiles
-from tfcap.data.features import ENCODER
+from tfcap.data.features import encoder_named
 from tfcap.data.sources import CaptionSource, Photograph
 from tfcap.data.vocabulary import (
     MAX_WORDS,
@@ -35,7 +36,7 @@ from visualization.files.atomic import make_folder, write_file
 from visualization.files.json_file import record_json
 from visualization.files.system_errors import writing
 
-__all__ = ["build_dataset", "hash_files", "make_shapes"]
+__all__ = ["build_dataset", "feature_bytes", "hash_files", "make_shapes"]
 
 _CAPTIONS = "_captions.h5"
 Report = Callable[[str], None]
@@ -48,7 +49,9 @@ def build_dataset(
     *,
     min_count: int = MIN_COUNT,
     max_words: int = MAX_WORDS,
-    grid: bool = False,
+    encoder: str = "squeezenet",
+    views: int = 0,
+    seed: int = 0,
     report: Report = lambda text: None,
 ) -> dict[str, Any]:
     """Writes captions, vocabulary and features of photographs into a folder.
@@ -64,7 +67,10 @@ def build_dataset(
         name: NAME in the files' names.
         min_count: rarer words of the training captions become <UNK>.
         max_words: longer captions are cut, and <END> follows.
-        grid: also write ``NAME_SPLIT_squeezenet_grid.h5``, float16 (images, 13, 13, 512).
+        encoder: what makes the features, the name of a `tfcap.data.features.Encoder`.
+        views: K; if there are some, also write ``NAME_train_ENCODER_views.h5``, with the features of K
+            random crops of each photograph, half of them mirrored, (images, K, *features).
+        seed: of the crops.
         report: called with a line of text about the progress.
 
     Returns:
@@ -87,6 +93,7 @@ def build_dataset(
             "put some into train, or omit the splits, and they are drawn"
         )
     start = time.monotonic()
+    made_by = encoder_named(encoder)
     folder = make_folder(folder)
     other = next((p for p in folder.glob(f"*{_CAPTIONS}") if p.name != name + _CAPTIONS), None)
     if other is not None:
@@ -96,17 +103,21 @@ def build_dataset(
         )
     _vocabulary(_words(source.splits["train"]), min_count, max_words)  # fails before long work
     left_out = list(source.left_out)
-    features: dict[str, FeatureFiles] = {}
-    kept: dict[str, list[Photograph]] = {}
-    for split, photographs in source.splits.items():
-        files = FeatureFiles(
-            folder / f"{name}_{split}_{ENCODER}.h5",
+    features = {
+        split: FeatureFiles(
+            folder / f"{name}_{split}_{encoder}.h5",
             [photograph.path for photograph in photographs],
-            grid=grid,
+            made_by,
+            views=views if split == "train" else 0,
+            seed=seed,
             what=f"photographs in {split}",
         )
+        for split, photographs in source.splits.items()
+    }
+    kept: dict[str, list[Photograph]] = {}
+    for split, photographs in source.splits.items():
+        files = features[split]
         files.fill(_reporter(report, f"{split} features", len(photographs)))
-        features[split] = files
         kept[split] = [p for p in photographs if p.path not in files.skipped]
         left_out += files.skipped.items()
 
@@ -137,8 +148,9 @@ def build_dataset(
         "name": name,
         "min_count": min_count,
         "max_words": max_words,
-        "encoder": ENCODER,
-        "grid": grid,
+        "encoder": encoder,
+        "views": views,
+        "seed": seed,
         "vocabulary": len(word_to_idx),
         "splits": {
             split: {
@@ -156,6 +168,20 @@ def build_dataset(
     contents = {f"{name}_build.json": record_json(record)} | contents
     _put_in_place(folder, contents, features.values())
     return record
+
+
+def feature_bytes(source: CaptionSource, encoder: str = "squeezenet", views: int = 0) -> int:
+    """What the features of `build_dataset` take on the disk, in bytes.
+
+    Example:
+        >>> source = CaptionSource("own", {"train": [Photograph("a.png", ["A black square."])]})
+        >>> feature_bytes(source, "efficientnet_lite2_cells", views=4)
+        285120
+    """
+    one = encoder_named(encoder)
+    rows = {split: len(photographs) for split, photographs in source.splits.items()}
+    count = sum(rows.values()) + views * rows.get("train", 0)
+    return count * math.prod(one.shape) * one.dtype.itemsize
 
 
 def make_shapes(
@@ -207,7 +233,7 @@ def make_shapes(
 
 
 def hash_files(places: Mapping[Path, Path], report: Report = lambda text: None) -> dict[str, str]:
-    """The sha256 of files; each is reported, because a grid of features has gigabytes.
+    """The sha256 of files; each is reported, because the features of cells have gigabytes.
 
     Args:
         places: the names of the files -> where they are now.

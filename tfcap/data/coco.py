@@ -48,11 +48,13 @@ def load_coco_data(
 
         - ``SPLIT_captions`` int32 (M, T): ``<START> words <END> <NULL>...``;
         - ``SPLIT_image_idxs`` int32 (M,): each caption's image;
-        - ``SPLIT_features`` float32 (images, D);
+        - ``SPLIT_features`` float32 (images, D), or of cells (images, L, D);
+        - ``SPLIT_views``, where they were built: features of random crops, (images, K, D) or
+          (images, K, L, D);
         - ``SPLIT_urls`` (images,): an array of str, paths or URLs;
         - ``SPLIT_annotations``: the path of ``NAME_SPLIT_captions.json``, if there is one.
 
-        The first three are read when they are indexed (`LazyArray`). Then ``idx_to_word``, a list,
+        All but the last two are read when they are indexed (`LazyArray`). Then ``idx_to_word``, a list,
         ``word_to_idx``, a dict, and ``encoder``, the name of what made the features
         ("vgg16_fc7_pca", "vgg16_fc7", "squeezenet").
 
@@ -87,7 +89,7 @@ def load_coco_data(
         features_file, lines_file, encoders[split] = _files_of(folder, name, split, pca_features)
         captions = LazyArray(captions_file, f"{split}_captions", 2)
         image_idxs = LazyArray(captions_file, f"{split}_image_idxs", 1)
-        features = LazyArray(features_file, "features", 2)
+        features = LazyArray(features_file, "features", (2, 3))
         urls = _read_lines(lines_file)
         if len(urls) != len(features):
             raise ValueError(
@@ -98,6 +100,9 @@ def load_coco_data(
         _check_images(captions, image_idxs, features)
         data |= {f"{split}_captions": captions, f"{split}_image_idxs": image_idxs}
         data |= {f"{split}_features": features, f"{split}_urls": urls}
+        views = features_file.with_name(f"{features_file.stem}_views.h5")
+        if views.is_file():
+            data[f"{split}_views"] = _views(views, features)
         annotations = folder / f"{name}_{split}_captions.json"
         if annotations.is_file():
             data[f"{split}_annotations"] = str(annotations)
@@ -137,7 +142,8 @@ def sample_coco_minibatch(
     random state decides, as in the course.
 
     Returns:
-        captions int32 (batch_size, T), features float32 (batch_size, D), urls (batch_size,) of str.
+        captions int32 (batch_size, T), features float32 (batch_size, D) or (batch_size, L, D), urls
+        (batch_size,) of str.
 
     Raises:
         ValueError: there is no such split, or `batch_size` is below 1.
@@ -236,7 +242,11 @@ def _files_of(folder: Path, name: str, split: str, pca_features: bool) -> tuple[
     """A split's features, its list of images, and the features' encoder."""
     prefix = f"{name}_{split}_"
     built = [path for path in sorted(folder.iterdir()) if path.name.startswith(prefix)]
-    built = [path for path in built if path.suffix == ".h5" and not path.stem.endswith("_grid")]
+    built = [
+        path
+        for path in built
+        if path.suffix == ".h5" and not path.stem.endswith(("_grid", "_views"))
+    ]
     if len(built) > 1:
         raise ValueError(
             f"{folder}: holds several files of features of {split}, "
@@ -343,6 +353,17 @@ def _fault(caption: np.ndarray, size: int, vocabulary: str) -> str:
             )
     what = "has no words" if caption[0] == START else "does not begin with <START>"
     return f"{what}, expected <START> words <END> <NULL>...: download or build the file again"
+
+
+def _views(path: Path, features: LazyArray) -> LazyArray:
+    """The features of random crops of the images that `features` are of."""
+    views = LazyArray(path, "features", features.ndim + 1)
+    if (views.shape[0], *views.shape[2:]) != features.shape:
+        raise ValueError(
+            f"{path}: has features {views.shape} of views, but {features.path.name} those of images, "
+            f"{features.shape}: the two files do not belong together"
+        )
+    return views
 
 
 def _check_images(captions: LazyArray, image_idxs: LazyArray, features: LazyArray) -> None:

@@ -15,15 +15,8 @@ from typing import Any, Self
 import h5py
 import numpy as np
 
-from tfcap.data.features import (
-    BATCH_SIZE,
-    ENCODER,
-    GRID_SHAPE,
-    POOLED_SHAPE,
-    compiled_encoder,
-    read_images,
-)
-from visualization.files.bundle import IMAGENET, manifest
+from tfcap.data.features import BATCH_SIZE, Encoder, compiled_encoder, read_images
+from visualization.files.bundle import manifest
 from visualization.files.hdf5 import open_hdf5, safe_dataset
 from visualization.files.json_file import read_json
 from visualization.files.system_errors import writing
@@ -39,9 +32,12 @@ class FeatureFiles:
     """The features of one list of images, a row for each that could be read.
 
     Args:
-        path: NAME.h5, the file of the pooled vectors: dataset ``features``, float32 (rows, 512).
+        path: NAME.h5, with the dataset ``features``, (rows, *encoder.shape).
         sources: the paths of the images.
-        grid: also make NAME_grid.h5, with ``features`` float16 (rows, 13, 13, 512).
+        encoder: what makes the features.
+        views: K; if there are some, also make NAME_views.h5, with the ``features`` of K random crops of
+            each image, (rows, K, *encoder.shape).
+        seed: of the crops.
         what: what errors call the images.
 
     Attributes:
@@ -49,8 +45,10 @@ class FeatureFiles:
 
     Example:
         >>> from PIL import Image
+        >>> from tfcap.data.features import encoder_named
         >>> Image.new("RGB", (9, 9)).save("a.png")
-        >>> files = FeatureFiles(Path("a.h5"), ["a.png", "gone.png"])
+        >>> encoder = encoder_named("squeezenet")
+        >>> files = FeatureFiles(Path("a.h5"), ["a.png", "gone.png"], encoder)
         >>> files.fill()
         >>> files.move_into_place()
         >>> with h5py.File("a.h5") as file:
@@ -59,16 +57,24 @@ class FeatureFiles:
     """
 
     def __init__(
-        self, path: Path, sources: Sequence[str], *, grid: bool = False, what: str = "images"
+        self,
+        path: Path,
+        sources: Sequence[str],
+        encoder: Encoder,
+        *,
+        views: int = 0,
+        seed: int = 0,
+        what: str = "images",
     ) -> None:
-        self.sources, self._grid, self._what = sources, grid, what
-        self._grid_path = path.with_name(f"{path.stem}_grid.h5")
-        self._files = [_FeatureFile(path, POOLED_SHAPE, "<f4")]
-        if grid:
-            self._files.append(_FeatureFile(self._grid_path, GRID_SHAPE, "<f2"))
+        self.sources, self._encoder, self._what = sources, encoder, what
+        self._views, self._seed = views, seed
+        self._views_path = path.with_name(f"{path.stem}_views.h5")
+        self._files = [_FeatureFile(path, encoder.shape, encoder)]
+        if views:
+            self._files.append(_FeatureFile(self._views_path, (views, *encoder.shape), encoder))
         self._progress = path.with_name(f"{path.stem}.progress.json")
         self._next_progress = path.with_name(f"{path.stem}.progress.json.partial")
-        self._digest = _digest(sources)
+        self._digest = _digest(sources, encoder, seed if views else 0)
         self.skipped: dict[str, str] = {}
         self._done = self._rows = 0
         self._in_place = False
@@ -90,8 +96,14 @@ class FeatureFiles:
         with contextlib.ExitStack() as opened:
             for file in self._files:
                 opened.enter_context(file)
-            left = self.sources[self._done :]
-            images = opened.enter_context(contextlib.closing(read_images(left)))
+            images = read_images(
+                self.sources,
+                self._encoder,
+                first=self._done,
+                views=self._views,
+                seed=self._seed,
+            )
+            opened.enter_context(contextlib.closing(images))
             self._compute(images, report)
         if not self._rows:
             reason = next(iter(self.skipped.values()))
@@ -111,7 +123,7 @@ class FeatureFiles:
         """Renames the files to their final names; this takes no room on the disk."""
         if self._in_place:
             return
-        self._grid_path.unlink(missing_ok=True)  # of other images, perhaps
+        self._views_path.unlink(missing_ok=True)  # of other images, perhaps
         for file in self._files:
             os.replace(file.partial, file.path)
         os.replace(self._next_progress, self._progress)
@@ -120,7 +132,7 @@ class FeatureFiles:
     def _compute(
         self, images: Iterator[np.ndarray | Exception], report: Callable[[int], None]
     ) -> None:
-        forward = compiled_encoder()
+        forward = compiled_encoder(self._encoder.name)
         done, rows, batches = self._done, self._rows, 0
         while done < len(self.sources):
             report(done)
@@ -133,8 +145,11 @@ class FeatureFiles:
                     batch.append(image)
                 done += 1
             if batch:
-                for file, features in zip(self._files, forward(np.stack(batch)), strict=False):
-                    file.write(rows, features.numpy())
+                views = np.stack(batch, axis=1)  # (1 + views, n, size, size, 3)
+                features = [forward(part).numpy() for part in views]
+                self._files[0].write(rows, features[0])
+                if self._views:
+                    self._files[1].write(rows, np.stack(features[1:], axis=1))
                 rows += len(batch)
             batches += 1
             if batches % _BETWEEN_COMMITS == 0 or done == len(self.sources):
@@ -150,7 +165,7 @@ class FeatureFiles:
     def _resume(self) -> bool:
         """Continues what an earlier run left, if it is complete so far and of the same images."""
         state, count = self._state(), len(self.sources)
-        if state is None or (state["grid"] != self._grid and not state["in_place"]):
+        if state is None or state["views"] != self._views:
             return False
         for file in self._files:
             found = file.rows_of(file.path if state["in_place"] else file.partial)
@@ -175,7 +190,7 @@ class FeatureFiles:
 
     def _stage_state(self, in_place: bool) -> None:
         state = {"digest": self._digest, "done": self._done, "rows": self._rows}
-        state |= {"skipped": self.skipped, "grid": self._grid, "in_place": in_place}
+        state |= {"skipped": self.skipped, "views": self._views, "in_place": in_place}
         with _writing(self._progress):
             self._next_progress.write_text(json.dumps(state), encoding="utf-8")
 
@@ -184,8 +199,8 @@ class FeatureFiles:
         try:
             state = read_json(self._progress)
             possible = 0 <= state["rows"] <= state["done"] <= len(self.sources)
-            flags = isinstance(state["grid"], bool) and isinstance(state["in_place"], bool)
-            possible = possible and flags and isinstance(state["skipped"], dict)
+            possible = possible and isinstance(state["in_place"], bool)
+            possible = possible and isinstance(state["skipped"], dict) and "views" in state
             return state if possible and state["digest"] == self._digest else None
         except (OSError, ValueError, KeyError, TypeError):
             return None
@@ -198,9 +213,9 @@ class _FeatureFile:
     a file that it has open for writing: a killed run leaves a valid file.
     """
 
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str) -> None:
+    def __init__(self, path: Path, shape: tuple[int, ...], encoder: Encoder) -> None:
         self.path, self.partial = path, path.with_name(f"{path.name}.partial")
-        self._shape, self._dtype = shape, np.dtype(dtype)
+        self._shape, self._encoder, self._dtype = shape, encoder, encoder.dtype.newbyteorder("<")
         self.row_bytes = int(np.prod(shape)) * self._dtype.itemsize
 
     def create(self, rows: int) -> None:
@@ -208,7 +223,7 @@ class _FeatureFile:
         layout.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
         layout.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
         with _writing(self.partial), h5py.File(self.partial, "w") as file:
-            file.attrs["encoder"] = ENCODER
+            file.attrs["encoder"] = self._encoder.name
             options = {"dcpl": layout, "track_times": False}  # a time would make files differ
             file.create_dataset("features", (rows, *self._shape), self._dtype, **options)
 
@@ -249,7 +264,7 @@ class _FeatureFile:
             features = file["features"]
             if len(features) == rows:
                 return
-            shorter = _FeatureFile(self.partial, self._shape, self._dtype.str)
+            shorter = _FeatureFile(self.partial, self._shape, self._encoder)
             shorter.create(rows)
             with shorter:
                 for start in range(0, rows, _ROWS_AT_ONCE):
@@ -258,9 +273,10 @@ class _FeatureFile:
         os.replace(shorter.partial, self.partial)
 
 
-def _digest(sources: Sequence[str]) -> str:
-    """Changes when the list, an image file, or the encoder's weights change."""
-    digest = hashlib.sha256(f"{ENCODER} {manifest()[IMAGENET]['sha256']}".encode())
+def _digest(sources: Sequence[str], encoder: Encoder, seed: int) -> str:
+    """Changes when the list, an image file, the seed, or the encoder's weights change."""
+    weights = manifest()[encoder.weights]["sha256"]
+    digest = hashlib.sha256(f"{encoder.name} {weights} {seed}".encode())
     for source in sources:
         try:
             status = os.stat(source)

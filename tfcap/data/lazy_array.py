@@ -32,7 +32,7 @@ class LazyArray:
     Args:
         path: the HDF5 file.
         name: the dataset in it.
-        ndim: the number of axes it must have.
+        ndim: the number of axes it must have, or the numbers it may have.
 
     Attributes:
         shape, ndim, dtype: as an array's.
@@ -52,11 +52,13 @@ class LazyArray:
                [ 0,  1,  2]], dtype=int32)
     """
 
-    def __init__(self, path: str | os.PathLike[str], name: str, ndim: int) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], name: str, ndim: int | tuple[int, ...]
+    ) -> None:
         self.path, self.name = Path(path), name
         with open_hdf5(self.path) as file:
             dataset = _numbers(file, name, ndim, self.path)
-            self.shape, self.ndim, self._stored = dataset.shape, ndim, dataset.dtype
+            self.shape, self.ndim, self._stored = dataset.shape, dataset.ndim, dataset.dtype
             row_bytes = math.prod(self.shape[1:]) * self._stored.itemsize
             self.rows_at_once = (dataset.chunks or (max(1, _BLOCK // row_bytes),))[0]
             self._offset = _offset(file, dataset)
@@ -156,12 +158,14 @@ def blocks(array: Any) -> Iterator[np.ndarray]:
         yield array[start : start + step]
 
 
-def _numbers(file: h5py.File, name: str, ndim: int, path: Path) -> h5py.Dataset:
+def _numbers(file: h5py.File, name: str, ndim: int | tuple[int, ...], path: Path) -> h5py.Dataset:
     """The dataset of that name, if it holds numbers with so many axes, in rows of bounded size."""
     dataset = safe_dataset(file, name, str(path), _LARGEST_UNPACKED)
-    if dataset.dtype.kind not in "iuf" or dataset.ndim != ndim or 0 in dataset.shape[1:]:
+    axes = (ndim,) if isinstance(ndim, int) else ndim
+    if dataset.dtype.kind not in "iuf" or dataset.ndim not in axes or 0 in dataset.shape[1:]:
         raise RefusedError(
-            f"{path}: {name} is {dataset.dtype} {dataset.shape}, expected numbers with {ndim} axes"
+            f"{path}: {name} is {dataset.dtype} {dataset.shape}, expected numbers with "
+            f"{' or '.join(map(str, axes))} axes"
         )
     rows = (dataset.chunks or (1,))[0]
     together = rows * math.prod(dataset.shape[1:]) * dataset.dtype.itemsize

@@ -24,7 +24,7 @@ from tfcap.functional.over_time import (
     rows,
 )
 from tfcap.shape_checks import checks_shapes, in_range
-from tfcap.unroll import time_first, unroll, where, whole_blocks_product
+from tfcap.unroll import time_first, unroll, where, whole_blocks
 from visualization.backend import tf
 
 __all__ = [
@@ -169,16 +169,20 @@ def attention_lstm_sequence_forward(
     keys_heads, values_heads = by_head(keys, keys, heads), by_head(values, keys, heads)
     mask = None if mask is None else time_first(mask[..., tf.newaxis])  # (T, N, 1)
     Whq = tf.concat([Wh, Wq], axis=1)  # (H, 5H)
+    alone = keys.shape[0] == x.shape[0]  # no two rows look at the same keys
+
+    def move(h: Tensor, c: Tensor, ax: Tensor, keys: Tensor, values: Tensor) -> list[Tensor]:
+        ah, q = tf.split(h @ Whq, [4 * H, H], axis=1)
+        context, weights = map(from_heads, attend(by_head(q, keys, heads), keys, values))
+        h, c, gates = lstm_cell(ax + ah + context @ Wz + b, c)
+        return [h, c, gates, q, context, weights]
 
     def step(h: Tensor, c: Tensor, ax: Tensor, keep: Tensor | None) -> tuple:
-        ah, q = tf.split(whole_blocks_product(h, Whq, keep), [4 * H, H], axis=1)
-        context, weights = map(
-            from_heads, attend(by_head(q, keys, heads), keys_heads, values_heads)
+        next_h, next_c, gates, q, context, weights = whole_blocks(
+            move, [h, c, ax, keys_heads, values_heads], keep if alone else None
         )
         context = where(keep, context, tf.zeros_like(context))  # (N, H)
         weights = where(keep, weights, tf.zeros_like(weights))  # (N, heads L)
-        a = ax + ah + whole_blocks_product(context, Wz, keep) + b  # (N, 4H)
-        next_h, next_c, gates = lstm_cell(a, c)
         h, c = where(keep, next_h, h), where(keep, next_c, c)  # (N, H)
         return [h, c], [h, c, gates, q, context, weights]
 
@@ -224,27 +228,34 @@ def attention_lstm_sequence_backward(
     back = tf.transpose(tf.concat([Wh, Wz], axis=0))  # (4H, 2H)
     Wq_transposed = tf.transpose(Wq)
 
-    def step(
+    alone = keys.shape[0] == x.shape[0]  # no two rows look at the same keys
+
+    def move(
         dh: Tensor,
         dc: Tensor,
-        dh_t: Tensor,
         dcontext: Tensor,
         gates: Tensor,
         prev_c: Tensor,
         c: Tensor,
         weights: Tensor,
-        keep: Tensor | None,
-    ) -> tuple:
-        dh = dh + dh_t  # (N, H)
+        keys: Tensor,
+        values: Tensor,
+    ) -> list[Tensor]:
         da, dprev_c = lstm_cell_backward(dh, dc, gates, prev_c, c)  # (N, 4H), (N, H)
-        da = where(keep, da, tf.zeros_like(da))  # (N, 4H)
-        dprev_h, more = tf.split(whole_blocks_product(da, back, keep), 2, axis=1)  # (N, H)
-        dcontext = where(keep, dcontext + more, tf.zeros_like(more))  # (N, H)
+        dprev_h, more = tf.split(da @ back, 2, axis=1)  # (N, H)
+        dcontext = dcontext + more
         dout, weights = by_head(dcontext, keys, heads), _weights_by_head(weights, keys)
         dq, ds = map(from_heads, attend_backward(dout, keys, values, weights))
-        dprev_h = dprev_h + whole_blocks_product(dq, Wq_transposed, keep)  # (N, H)
-        dh, dc = where(keep, dprev_h, dh), where(keep, dprev_c, dc)  # (N, H)
-        return [dh, dc], [da, dcontext, dq, ds]
+        return [dprev_h + dq @ Wq_transposed, dprev_c, da, dcontext, dq, ds]
+
+    def step(dh: Tensor, dc: Tensor, dh_t: Tensor, *now: Tensor | None) -> tuple:
+        *values_now, keep = now
+        dh = dh + dh_t  # (N, H)
+        dprev_h, dprev_c, *grown = whole_blocks(
+            move, [dh, dc, *values_now, keys, values], keep if alone else None
+        )
+        grown = [where(keep, value, tf.zeros_like(value)) for value in grown]
+        return [where(keep, dprev_h, dh), where(keep, dprev_c, dc)], grown
 
     inputs = [dhs, dcontexts, gates, previous(cs, c0), cs, weights, mask]
     widths = [4 * H, H, H, weights.shape[2]]

@@ -12,7 +12,7 @@ import numpy as np
 
 from visualization.cli.output import file_stem, unused
 from visualization.cli.running import progress
-from visualization.images.reading import SUFFIXES, decode_image, read_source
+from visualization.images.reading import decode_image, images_in, read_source
 
 __all__ = ["Photographs", "image_sources"]
 
@@ -38,10 +38,7 @@ def image_sources(given: list[str]) -> list[str]:
         if "://" in source or not Path(source).is_dir():
             sources.append(source)
             continue
-        inside = sorted(path for path in Path(source).iterdir() if path.suffix.lower() in SUFFIXES)
-        if not inside:
-            raise FileNotFoundError(f"{source}: is a folder without images ({' '.join(SUFFIXES)})")
-        sources += map(str, inside)
+        sources += images_in(Path(source))
     return sources
 
 

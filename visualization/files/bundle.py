@@ -6,11 +6,20 @@ from typing import Any
 
 from visualization.files.json_file import parse_json
 
-__all__ = ["BUNDLE", "CLASSES", "EFFICIENTNET_LITE2", "IMAGENET", "manifest", "read_bundled"]
+__all__ = [
+    "BUNDLE",
+    "CAPTIONER",
+    "CLASSES",
+    "EFFICIENTNET_LITE2",
+    "IMAGENET",
+    "manifest",
+    "read_bundled",
+]
 
 IMAGENET = "squeezenet_v1_1.weights.h5"
 EFFICIENTNET_LITE2 = "efficientnet_lite2.weights.h5"
 CLASSES = "imagenet_classes.txt"
+CAPTIONER = "captioner_flickr8k"  # a folder
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _INSTALLED = (_PACKAGE / "weights").is_dir()
@@ -21,7 +30,8 @@ def read_bundled(name: str) -> bytes:
     """Returns a file of `BUNDLE`, after comparing its size and sha256 with the manifest.
 
     Args:
-        name: `IMAGENET`, `EFFICIENTNET_LITE2` or `CLASSES`.
+        name: as in the manifest: `IMAGENET`, `EFFICIENTNET_LITE2`, `CLASSES`, or a file in the folder
+            `CAPTIONER`.
 
     Raises:
         OSError: the file or the manifest is missing.

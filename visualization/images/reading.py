@@ -3,6 +3,7 @@
 import io
 import os
 import warnings
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -11,7 +12,7 @@ from visualization.files.kinds import describe
 from visualization.files.regular_file import read_file
 from visualization.images.download import fetch
 
-__all__ = ["SUFFIXES", "decode_image", "image_from_url", "load_image", "read_source"]
+__all__ = ["SUFFIXES", "decode_image", "image_from_url", "images_in", "load_image", "read_source"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
 
@@ -52,6 +53,23 @@ def load_image(source: str | os.PathLike[str] | bytes, size: int | None = None) 
     if isinstance(source, (bytes, bytearray, memoryview)):
         return decode_image(bytes(source), "the image", size)
     return decode_image(read_source(source), str(source), size)
+
+
+def images_in(folder: Path) -> list[str]:
+    """The paths of the images in a folder, by name.
+
+    Raises:
+        OSError: there are none.
+
+    Example:
+        >>> Image.new("RGB", (9, 9)).save("a.png")
+        >>> images_in(Path("."))
+        ['a.png']
+    """
+    inside = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not inside:
+        raise FileNotFoundError(f"{folder}: is a folder without images ({' '.join(SUFFIXES)})")
+    return [str(path) for path in inside]
 
 
 def image_from_url(

@@ -12,11 +12,10 @@ import tempfile
 import time
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 
-from tfcap.data.build import build_dataset, make_shapes
+from tfcap.data.build import build_dataset, feature_bytes, make_shapes
 from tfcap.data.coco import decode_captions, load_coco_data
 from tfcap.data.features import image_features
 from tfcap.data.sources import CaptionSource, Photograph
@@ -51,13 +50,19 @@ def test_what_is_built_is_read_by_load_coco_data(tmp_path, paths):
     np.testing.assert_allclose(data["val_features"][:], image_features(pixels), atol=1e-4)
 
 
-def test_a_grid_is_written_beside_the_vectors(tmp_path, paths):
-    build_dataset(source(paths), tmp_path, "mine", grid=True)
-    with h5py.File(tmp_path / "mine_val_squeezenet_grid.h5") as file:
-        grid = file["features"][:]
-    assert grid.dtype == np.float16
-    features = load_coco_data(tmp_path)["val_features"][:]
-    np.testing.assert_allclose(grid.mean(axis=(1, 2), dtype="f4"), features, rtol=1e-2, atol=1e-2)
+def test_cells_and_views_of_them_are_written_where_asked(tmp_path, paths):
+    encoder = "efficientnet_lite2_cells"
+    record = build_dataset(source(paths), tmp_path, "mine", encoder=encoder, views=2, seed=5)
+    assert (record["encoder"], record["views"]) == (encoder, 2)
+    data = load_coco_data(tmp_path)
+    assert data["encoder"] == encoder
+    count = len(data["train_features"])
+    assert data["train_features"].shape == (count, 81, 352)
+    assert data["train_views"].shape == (count, 2, 81, 352)
+    assert "val_views" not in data
+    stored = sum(path.stat().st_size for path in tmp_path.glob("*.h5"))
+    needed = feature_bytes(source(paths), encoder, views=2)
+    assert needed == pytest.approx(stored, rel=0.05)
 
 
 def test_images_that_cannot_be_read_are_left_out_with_their_captions(tmp_path, paths):

@@ -9,8 +9,7 @@ import pytest
 
 from tfcap.data import feature_files
 from tfcap.data.feature_files import FeatureFiles
-from tfcap.data.features import image_features, read_images
-from visualization import load_image
+from tfcap.data.features import encoder_named, image_features, read_images
 
 
 def read(path):
@@ -18,23 +17,36 @@ def read(path):
         return file["features"][:]
 
 
-def fill(path, paths, grid=False):
-    files = FeatureFiles(path, paths, grid=grid)
+SQUEEZENET = encoder_named("squeezenet")
+
+
+def fill(path, paths, **options):
+    files = FeatureFiles(path, paths, options.pop("encoder", SQUEEZENET), **options)
     files.fill()
     files.move_into_place()
     return files, list(files.places().values())
 
 
 def test_a_file_holds_a_row_for_each_image_in_order(tmp_path, paths):
-    path, grid = tmp_path / "f.h5", tmp_path / "f_grid.h5"
-    files, written = fill(path, paths[:40], grid=True)
-    assert written == [path, grid]
+    path, views = tmp_path / "f.h5", tmp_path / "f_views.h5"
+    files, written = fill(path, paths[:40], views=2, seed=3)
+    assert written == [path, views]
     assert not files.skipped
-    pixels = np.stack([load_image(one, 224) for one in paths[:40]])
-    np.testing.assert_allclose(read(path), image_features(pixels), rtol=1e-4, atol=1e-5)
-    assert read(grid).dtype == np.float16
-    np.testing.assert_allclose(read(grid), image_features(pixels, grid=True), rtol=1e-2, atol=1e-3)
-    assert {one.name for one in tmp_path.iterdir()} == {"f.h5", "f_grid.h5", "f.progress.json"}
+    pixels = np.stack(list(read_images(paths[:40], SQUEEZENET, views=2, seed=3)))
+    np.testing.assert_allclose(read(path), image_features(pixels[:, 0]), rtol=1e-4, atol=1e-5)
+    assert read(views).shape == (40, 2, 512)
+    for view in (1, 2):
+        expected = image_features(pixels[:, view])
+        np.testing.assert_allclose(read(views)[:, view - 1], expected, rtol=1e-4, atol=1e-5)
+    assert {one.name for one in tmp_path.iterdir()} == {"f.h5", "f_views.h5", "f.progress.json"}
+
+
+def test_cells_take_half_precision(tmp_path, paths):
+    cells = encoder_named("squeezenet_cells")
+    fill(tmp_path / "f.h5", paths[:3], encoder=cells)
+    with h5py.File(tmp_path / "f.h5") as file:
+        assert (file["features"].shape, file["features"].dtype) == ((3, 169, 512), np.float16)
+        assert file.attrs["encoder"] == "squeezenet_cells"
 
 
 def test_what_cannot_be_read_has_no_row_and_is_told(tmp_path, paths):
@@ -42,13 +54,13 @@ def test_what_cannot_be_read_has_no_row_and_is_told(tmp_path, paths):
     broken.write_bytes(b"\xff\xd8\xff\xe0 no more")
     missing = str(tmp_path / "missing.jpg")
     sources = [missing, *paths[:3], str(broken), *paths[3:5]]
-    files, _ = fill(tmp_path / "f.h5", sources, grid=True)
+    files, _ = fill(tmp_path / "f.h5", sources, views=1)
     assert list(files.skipped) == [missing, str(broken)]
-    fill(tmp_path / "whole.h5", paths[:5], grid=True)
+    fill(tmp_path / "whole.h5", paths[:5], views=1)
     assert len(read(tmp_path / "f.h5")) == 5
     np.testing.assert_allclose(read(tmp_path / "f.h5"), read(tmp_path / "whole.h5"), atol=1e-5)
-    grid, whole = read(tmp_path / "f_grid.h5"), read(tmp_path / "whole_grid.h5")
-    np.testing.assert_allclose(grid, whole, atol=1e-2)
+    views = read(tmp_path / "f_views.h5")
+    assert len(views) == 5
 
 
 def test_images_of_which_none_can_be_read_are_refused(tmp_path):
@@ -61,9 +73,9 @@ def counted(monkeypatch):
     """How many images were read."""
     counts = []
 
-    def read_and_count(sources):
-        counts.append(len(sources))
-        return read_images(sources)
+    def read_and_count(sources, encoder, *, first=0, **options):
+        counts.append(len(sources) - first)
+        return read_images(sources, encoder, first=first, **options)
 
     monkeypatch.setattr(feature_files, "read_images", read_and_count)
     return counts
@@ -157,25 +169,25 @@ def test_a_disk_that_fills_up_leaves_the_old_file_and_the_work_done(
     assert len(read(tmp_path / "f.h5")) == 80
 
 
-def test_a_grid_is_made_when_it_is_asked_for_later_and_never_stays_from_other_images(
+def test_views_are_made_when_they_are_asked_for_later_and_never_stay_when_they_are_not(
     tmp_path, paths, counted, monkeypatch
 ):
-    path, grid = tmp_path / "f.h5", tmp_path / "f_grid.h5"
+    path, views = tmp_path / "f.h5", tmp_path / "f_views.h5"
     with monkeypatch.context() as patched:
         interrupt_after(patched, 1)
         with pytest.raises(KeyboardInterrupt):
             fill(path, paths[:40])
-    fill(path, paths[:40], grid=True)
-    fill(path, paths[:40])
+    fill(path, paths[:40], views=1)
+    fill(path, paths[:40], views=1)
     assert counted == [40, 40]
-    assert len(read(grid)) == 40
-    fill(path, paths[40:60])
-    assert not grid.exists()
+    assert len(read(views)) == 40
+    fill(path, paths[:40])
+    assert not views.exists()
 
 
 def test_writing_rows_changes_nothing_else_in_the_file(tmp_path):
     """So that a run that is killed between two writes leaves a valid file."""
-    file = feature_files._FeatureFile(tmp_path / "f.h5", (512,), "<f4")
+    file = feature_files._FeatureFile(tmp_path / "f.h5", (512,), SQUEEZENET)
     file.create(100)
     before = file.partial.read_bytes()
     rows = np.random.default_rng(0).random((64, 512), np.float32)
