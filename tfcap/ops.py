@@ -395,8 +395,8 @@ def _reverse(x: Tensor | None) -> Tensor | None:
 
 
 def _or_zeros(gradient: Tensor | None, value: Tensor) -> Tensor:
-    """The gradient; zeros if nobody used the value, which TensorFlow says by None."""
-    return tf.zeros_like(value) if gradient is None else gradient
+    """The gradient as one tensor; zeros if nobody used the value, which TensorFlow says by None."""
+    return tf.zeros_like(value) if gradient is None else tf.convert_to_tensor(gradient)
 
 
 def _list(results: Any) -> list[Tensor]:

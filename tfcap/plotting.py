@@ -120,7 +120,8 @@ def attention_figure(image: np.ndarray, words: Sequence[str], weights: np.ndarra
     image = _in_panel(image)
     figure, axes = _panels(image, "where it looked for each word", len(words), lines=1)
     for word, cells, axis in zip(words, weights, axes[1:], strict=False):
-        lit = _resized(cells / cells.max(), image.shape[:2])[..., np.newaxis]  # (H, W, 1)
+        cells = (cells - cells.min()) / max(np.ptp(cells), 1e-9)
+        lit = _resized(cells, image.shape[:2])[..., np.newaxis]  # (H, W, 1)
         axis.imshow((image * (0.2 + 0.8 * lit)).round().astype(np.uint8))
         axis.set_title(word, fontsize=TITLE, parse_math=False)
     return figure
