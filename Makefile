@@ -1,12 +1,15 @@
-# make fool | test | quick | lint | notebooks | docs | bench | lowest
+# make fool | caption | test | quick | lint | notebooks | docs | bench | lowest
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 RUN := .venv/bin/python
 
-.PHONY: fool test quick lint notebooks check-notebooks docs bench lowest clean
+.PHONY: fool caption test quick lint notebooks check-notebooks docs bench lowest clean
 fool: .venv/run.stamp
 	$(RUN) -m visualization.fool --target 6
+
+caption: .venv/run.stamp
+	$(RUN) -m tfcap.caption $(PHOTO)
 
 # two at a time; a file's tests share their models, so they stay in one process
 PYTEST := -m pytest -n 2 --dist loadfile --durations 20 --durations-min 1

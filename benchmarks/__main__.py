@@ -26,6 +26,7 @@ NAMES = (
     "recurrent",
     "growth",
     "captioning",
+    "attention",
     "data",
     "features",
 )

@@ -340,8 +340,68 @@ for name, values in times.items():
     print(f"{name:25} {np.median(values):6.1f} ms")
 
 # %% [markdown]
+# ## Where to look
+#
+# So far the image is one vector, and the LSTM has to remember all of it. With attention (Xu et al. 2015,
+# *Show, attend and tell*; the lecture's slides on image captioning with attention) the image stays a
+# grid of cells, and the LSTM looks at them before each word. Its last hidden state asks, every cell has a
+# key that may answer and a value that is then seen (Vaswani et al. 2017, section 3.2):
+#
+# $$q = h_{t-1} W_q \qquad s_l = \frac{q \cdot k_l}{\sqrt d} \qquad w = \mathrm{softmax}(s) \qquad
+# z_t = \sum_l w_l v_l$$
+#
+# and the context $z_t$ joins the input of the gates: $a = x_t W_x + h_{t-1} W_h + z_t W_z + b$. Backward,
+# with $dz$ from the gates:
+#
+# $$dv_l = w_l\, dz \qquad dw_l = dz \cdot v_l \qquad ds_l = w_l \Big(dw_l - \sum_m w_m\, dw_m\Big)
+# \qquad dq = \frac{1}{\sqrt d} \sum_l ds_l\, k_l \qquad dk_l = \frac{1}{\sqrt d}\, ds_l\, q$$
+#
+# A cell's score rises if seeing more of it would help more than seeing more of what is seen already.
+# These are `attention_forward` and `attention_backward`, with several heads side by side.
+
+# %%
+from tfcap.functional import attention_backward, attention_forward
+
+rng = np.random.default_rng(0)
+q, keys, values, dout = (rng.standard_normal(shape) for shape in [(2, 4), *2 * [(2, 5, 4)], (2, 4)])
+out, weights, cache = attention_forward(q, keys, values, heads=2)
+gradients = attention_backward(dout, cache)
+print("the weights of each head add up to one:", np.allclose(weights.sum(axis=2), 1))
+for name, x, gradient in zip(("dq", "dkeys", "dvalues"), (q, keys, values), gradients, strict=True):
+
+    def f(changed, name=name):
+        arguments = {"q": q, "keys": keys, "values": values} | {name[1:]: changed}
+        return attention_forward(**arguments, heads=2)[0]
+
+    report(name, rel_error(eval_numerical_gradient_array(f, x, dout), gradient), 1e-6)
+
+# %% [markdown]
+# The captioner in the box works so. It was trained on the 6,000 photographs of Flickr8k's training set, of
+# which each has 9 x 9 cells. What does it say of a photograph that it has never seen, and where does it
+# look for each word? (Bright cells: the mean of its eight heads.)
+
+# %%
+from matplotlib import cbook
+
+from tfcap import load_captioner
+from tfcap.plotting import attention_figure
+from visualization import load_image
+
+with cbook.get_sample_data("grace_hopper.jpg") as file:
+    photograph = load_image(file.read())
+sentence, weights = load_captioner().caption(photograph, attention=True)
+print(sentence)
+attention_figure(photograph, sentence.split(), weights)
+
+# %% [markdown]
+# Function words such as "a" and "in" need no look, so that what is bright there means little. And a map
+# shows where the captioner looked, not why it chose the word: `python -m tfcap.caption --explain` hides
+# the brightest part and measures how much less likely the word becomes.
+
+# %% [markdown]
 # ## Questions
 #
 # 1. Why is $h_t = o \cdot \tanh(c_t)$ and not $o \cdot c_t$?
 # 2. With a forget gate that is always 1 and an input gate that is always 1, what does $c_t$ compute?
 # 3. The network steps through `<NULL>` words; only the loss leaves them out. Does that matter?
+# 4. If all keys of an image are equal, what does attention see, and what are $dk$ and $dq$?

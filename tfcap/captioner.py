@@ -146,7 +146,12 @@ def load_captioner(folder: str | os.PathLike[str] | None = None) -> Captioner:
         for name in manifest():
             if name.startswith(f"{CAPTIONER}/"):
                 read_bundled(name)
-    return Captioner(CaptioningRNN.from_pretrained(folder or BUNDLE / CAPTIONER))
+    folder = Path(folder or BUNDLE / CAPTIONER)
+    model = CaptioningRNN.from_pretrained(folder)
+    try:
+        return Captioner(model)
+    except ValueError as error:
+        raise ValueError(f"{folder}: {error}") from None
 
 
 def _pixels(image: Image) -> np.ndarray:

@@ -16,6 +16,7 @@ from tfcap.pretrained import MAX_DECODING
 from visualization.cli.arguments import Parser, number
 from visualization.cli.output import OutputFolder
 from visualization.cli.running import loading_tensorflow, progress, run
+from visualization.files.bundle import BUNDLE, CAPTIONER
 
 if TYPE_CHECKING:
     from tfcap.model import CaptioningRNN
@@ -44,9 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--model",
         type=Path,
-        required=True,
         metavar="FOLDER",
-        help="a captioner that python -m tfcap.train or save_pretrained wrote",
+        help="a captioner that python -m tfcap.train or save_pretrained wrote (default: the bundled "
+        "one)",
     )
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")
     parser.add_argument(
@@ -75,6 +76,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from tfcap.metrics.scores import check_installed
 
     check_installed()
+    arguments.model = arguments.model or BUNDLE / CAPTIONER
     out = OutputFolder(arguments.out)
     split, seed, quiet = arguments.split, arguments.seed, arguments.quiet
     data = load_coco_data(arguments.data)
@@ -88,7 +90,13 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     if split != "train" and "train_captions" in data:
         with progress("looking up sentences of the training set ...", quiet):
             known = references_by_image(data, "train")
-            looked_up = nearest_neighbour_captions(features, data["train_features"], known)
+            mine, theirs = features, data["train_features"]
+            if model.looks:
+                mine, theirs = (
+                    _mean_cells(data[f"{split}_features"])[features.rows],
+                    _mean_cells(theirs),
+                )
+            looked_up = nearest_neighbour_captions(mine, theirs, known)
             found = dict(zip(references, looked_up, strict=True))
             sentences = chain.from_iterable(known.values())
             results["looked up"] = _judge(found, references, sentences, seed)
@@ -127,13 +135,22 @@ def _check_fit(
     model: CaptioningRNN, data: Mapping[str, Any], arguments: argparse.Namespace
 ) -> None:
     """Captioner and data may have different vocabularies, but must have the same kind of features."""
-    width = data[f"{arguments.split}_features"].shape[1]
-    if (model.encoder or data["encoder"], model.input_dim) != (data["encoder"], width):
+    shape = data[f"{arguments.split}_features"].shape
+    fits = len(shape) == 2 + model.looks and shape[-1] == model.input_dim
+    if not fits or (model.encoder or data["encoder"]) != data["encoder"]:
         raise ValueError(
             f"--model {arguments.model} takes {model.input_dim} features of "
-            f"{model.encoder or 'an unnamed encoder'}, but --data {arguments.data} holds {width} of "
-            f"{data['encoder']}: name a captioner that was trained on those"
+            f"{model.encoder or 'an unnamed encoder'}{' in cells' * model.looks}, but --data "
+            f"{arguments.data} holds {shape[-1]} of {data['encoder']}: name a captioner that was "
+            "trained on those"
         )
+
+
+def _mean_cells(features: Any) -> np.ndarray:
+    """The mean over the cells of each image, (N, D)."""
+    from tfcap.data.lazy_array import blocks
+
+    return np.concatenate([block.mean(axis=1) for block in blocks(features)])
 
 
 class _Rows:
@@ -141,7 +158,7 @@ class _Rows:
 
     def __init__(self, features: Any, rows: list[int]) -> None:
         self.features, self.rows = features, np.array(rows)
-        self.shape = (len(rows), features.shape[1])
+        self.shape = (len(rows), *features.shape[1:])
 
     def __len__(self) -> int:
         return len(self.rows)

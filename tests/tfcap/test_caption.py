@@ -109,7 +109,6 @@ def test_a_sentence_without_words_is_written_and_not_explained(captioner, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "train one with python -m tfcap.train"),
         (["--model", "nowhere"], "is not a captioner's folder"),
         (["--model", "other"], "cannot caption photographs"),
         (["--model", "damaged"], "damaged"),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tfcap import explain
-from tfcap.data.features import encoder, image_features
+from tfcap.data.features import encoder_model, encoder_named, image_features
 from visualization import grad_cam, preprocess_image
 from visualization.backend import keras, tf
 
@@ -25,7 +25,7 @@ def test_the_maps_are_grad_cam_through_the_whole_network(captioner, grace_hopper
 
         def __init__(self):
             super().__init__()
-            self.encoder, self.captioner = encoder(), captioner
+            self.encoder, self.captioner = encoder_model(), captioner
 
         def call(self, images, training=False):
             features = self.encoder(images)
@@ -89,3 +89,16 @@ def test_words_that_do_not_fit_are_refused(captioner, grace_hopper, words):
 def test_maps_that_do_not_fit_are_refused(captioner, grace_hopper):
     with pytest.raises(ValueError, match="one of the image's size for each word"):
         explain.falls_when_hidden(captioner, grace_hopper, [5], np.zeros((2, 224, 224)))
+
+
+def test_with_attention_the_maps_are_where_it_looked(looking, grace_hopper):
+    encoder = encoder_named("efficientnet_lite2_cells")
+    image, words = encoder.fit(grace_hopper), np.array([5, 6, 11, 8])
+    maps = explain.word_maps(looking, image, words)
+    assert maps.shape == (4, 260, 260)
+    features = image_features(image[None], encoder.name)
+    weights = looking.attention(features, words[None])[0].mean(axis=1).reshape(4, 9, 9)
+    middles = np.array([14 + 29 * k for k in range(9)])  # a cell is 260 / 9 pixels wide
+    np.testing.assert_allclose(maps[:, middles][:, :, middles], weights, atol=0.1 * weights.max())
+    falls = explain.falls_when_hidden(looking, image, words, maps)
+    assert np.isfinite(falls.own).all()
