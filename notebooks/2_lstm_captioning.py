@@ -342,16 +342,16 @@ for name, values in times.items():
 # %% [markdown]
 # ## Where to look
 #
-# So far the image is one vector, and the LSTM has to remember all of it. With attention (Xu et al. 2015,
-# *Show, attend and tell*; the lecture's slides on image captioning with attention) the image stays a
-# grid of cells, and the LSTM looks at them before each word. Its last hidden state asks, every cell has a
-# key that may answer and a value that is then seen (Vaswani et al. 2017, section 3.2):
+# So far the image is one vector, and the LSTM has to remember all of it. With attention (Xu et al.
+# 2015, *Show, attend and tell*; the lecture's slides on image captioning with attention) the image
+# stays a grid of cells, and the LSTM looks at them before each word. Its last hidden state asks, every
+# cell has a key that may answer and a value that is then seen (Vaswani et al. 2017, section 3.2):
 #
 # $$q = h_{t-1} W_q \qquad s_l = \frac{q \cdot k_l}{\sqrt d} \qquad w = \mathrm{softmax}(s) \qquad
 # z_t = \sum_l w_l v_l$$
 #
-# and the context $z_t$ joins the input of the gates: $a = x_t W_x + h_{t-1} W_h + z_t W_z + b$. Backward,
-# with $dz$ from the gates:
+# and the context $z_t$ joins the input of the gates: $a = x_t W_x + h_{t-1} W_h + z_t W_z + b$.
+# Backward, with $dz$ from the gates:
 #
 # $$dv_l = w_l\, dz \qquad dw_l = dz \cdot v_l \qquad ds_l = w_l \Big(dw_l - \sum_m w_m\, dw_m\Big)
 # \qquad dq = \frac{1}{\sqrt d} \sum_l ds_l\, k_l \qquad dk_l = \frac{1}{\sqrt d}\, ds_l\, q$$
@@ -376,9 +376,9 @@ for name, x, gradient in zip(("dq", "dkeys", "dvalues"), (q, keys, values), grad
     report(name, rel_error(eval_numerical_gradient_array(f, x, dout), gradient), 1e-6)
 
 # %% [markdown]
-# The captioner in the box works so. It was trained on the 6,000 photographs of Flickr8k's training set, of
-# which each has 9 x 9 cells. What does it say of a photograph that it has never seen, and where does it
-# look for each word? (Bright cells: the mean of its eight heads.)
+# The captioner in the box works so. It was trained on the 6,000 photographs of Flickr8k's training
+# set, of which each has 9 x 9 cells. What does it say of a photograph that it has never seen, and where
+# does it look for each word? (Bright cells: the mean of its eight heads.)
 
 # %%
 from matplotlib import cbook

@@ -96,8 +96,8 @@ class Captioner:
             >>> log_p < 0
             True
         """
-        options = {**self.model.decoding, **decoding}
-        options["beam_size"] = max(int(options["beam_size"]), n_best)
+        beam_size = max(int(self.model.decoding["beam_size"]), n_best)
+        options = {**self.model.decoding, "beam_size": beam_size, **decoding}
         ids, log_p = self.model.beam_search(features, n_best=n_best, **options)
         return [
             [

@@ -401,10 +401,10 @@ def _of_distinct_images(data: Mapping[str, Any], count: int, seed: int) -> np.nd
 def _reporter(trainer: Trainer, show: Callable[[str], None]) -> Callable[[float, float], None]:
     """Shows where the run is after each step, and how long it may still take."""
     begun, first = time.monotonic(), trainer.state.step
-    steps, epochs = trainer.steps_per_epoch, trainer.config.epochs
+    epochs = trainer.config.epochs
 
     def report(loss: float, speed: float) -> None:
-        state = trainer.state
+        state, steps = trainer.state, trainer.steps_per_epoch
         to_do = steps * (epochs - state.epoch) - state.batch
         left = (time.monotonic() - begun) / (state.step - first) * to_do
         show(

@@ -111,9 +111,16 @@ class Trainer:
         """The `fingerprint` of the data."""
         return fingerprint(self.data)
 
-    @functools.cached_property
+    @property
     def steps_per_epoch(self) -> int:
-        return len(caption_dataset(self.data, **self._reading(0)))
+        """Of this epoch: the next may fill its batches with whole images better or worse."""
+        return self._steps(self.state.epoch)
+
+    @functools.cached_property
+    def _steps(self) -> Callable[[int], int]:
+        return functools.cache(
+            lambda epoch: len(caption_dataset(self.data, **self._reading(0), epoch=epoch))
+        )
 
     def epochs(
         self, report: Callable[[float, float], None] = lambda loss, speed: None

@@ -86,7 +86,7 @@ def test_a_run_writes_a_captioner_its_losses_their_picture_and_a_record(folder, 
     model = CaptioningRNN.from_pretrained(undisturbed)
     assert model.encoder == "squeezenet"
     assert model.sample(np.zeros((2, caption_folders.WIDTH))).shape == (2, 30)
-    assert len(losses(undisturbed)) == 14
+    assert len(losses(undisturbed)) == 15
     assert (undisturbed / "losses.png").read_bytes().startswith(b"\x89PNG")
     written = record(undisturbed)
     assert [epoch["epoch"] for epoch in written["history"]] == [1, 2]
