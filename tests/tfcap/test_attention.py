@@ -1,5 +1,7 @@
 """Attention over an image's cells: central differences, Keras's attention, groups of rows, masks."""
 
+import functools
+
 import numpy as np
 import pytest
 
@@ -242,14 +244,14 @@ def test_xla_gives_what_tensorflow_gives(name):
 @pytest.mark.parametrize("sorted_rows", [True, False])
 def test_rows_that_have_ended_may_be_left_out(sorted_rows):
     """Each row has its own image, as where `image_of_row` is given; rows end one after another."""
-    ours, plain, shapes = CASES["masked attention_lstm"]
+    *_, shapes = CASES["masked attention_lstm"]
     arguments = [tf.constant(a) for a in draw(*shapes)]
     N, T = arguments[0].shape[:2]
     lengths = np.linspace(T, 1, N).round().astype(int)
     mask = np.arange(T) < (lengths if sorted_rows else lengths[::-1])[:, np.newaxis]
     row = np.arange(N) % arguments[3].shape[0]
 
-    def run(image_of_row, given):
+    def run(image_of_row, *given):
         keys, values = given[3:5]
         if image_of_row is None:
             keys, values = tf.gather(keys, row), tf.gather(values, row)
@@ -274,7 +276,7 @@ def test_rows_that_have_ended_may_be_left_out(sorted_rows):
 
     expected = outputs_and_gradients(alone, arguments)
     for image_of_row in (row, None):
-        found = outputs_and_gradients(lambda *g: run(image_of_row, g), arguments)
+        found = outputs_and_gradients(functools.partial(run, image_of_row), arguments)
         assert_agree(found, expected, 1e-12)
 
 

@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from tfcap import decoding, model
+from tfcap import decoding, generation
 from tfcap.model import CaptioningRNN
 from visualization.backend import keras, tf
 
@@ -130,14 +130,14 @@ def test_a_sentence_does_not_depend_on_the_others_in_its_batch(way, monkeypatch)
 def test_many_images_are_worked_on_in_parts_with_the_same_result(way, monkeypatch):
     made, features = unchanged(words=20), pictures(11)
     whole = WAYS[way](made, features)
-    monkeypatch.setattr(model, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(generation, "ROWS_AT_ONCE", 4)
     np.testing.assert_array_equal(WAYS[way](made, features), whole)
-    monkeypatch.setattr(model, "ROWS_AT_ONCE", 1)
+    monkeypatch.setattr(generation, "ROWS_AT_ONCE", 1)
     np.testing.assert_array_equal(WAYS[way](made, features), whole)
 
 
 def test_parts_draw_each_for_itself(monkeypatch):
-    monkeypatch.setattr(model, "ROWS_AT_ONCE", 4)
+    monkeypatch.setattr(generation, "ROWS_AT_ONCE", 4)
     same = np.repeat(pictures(1), 12, axis=0)
     words = unchanged(words=20).sample(same, 9, temperature=3.0)
     assert len({tuple(row) for row in words}) == 12
