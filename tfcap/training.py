@@ -286,13 +286,15 @@ class Trainer:
         if not self.config.average:
             yield
             return
+        before = [np.asarray(variable) for variable in self._variables()]
         swap = keras.callbacks.SwapEMAWeights()
         swap.set_model(self.model)
         swap.on_test_begin()
         try:
             yield
-        finally:
-            swap.on_test_end()
+        finally:  # swapped back, they would be rounded
+            for variable, value in zip(self._variables(), before, strict=True):
+                variable.assign(value)
 
     def _validate(self) -> dict[str, float]:
         """The mean loss of the validation captions, and the CIDEr of greedy sentences."""

@@ -43,14 +43,15 @@ def write_course(folder, train=200, val=20, pca=True, **options):
     return _write(folder, "coco2014", {"train": train, "val": val}, names, **options)
 
 
-def write_built(folder, name="photos", counts=None, **options):
-    """A folder as tfcap.datasets builds it."""
+def write_built(folder, name="photos", counts=None, cells=0, **options):
+    """A folder as tfcap.datasets builds it; with `cells`, that many of each image."""
     counts = counts or {"train": 200, "val": 20}
-    names = {part: (f"{name}_{part}_squeezenet.h5", f"{name}_{part}_images.txt") for part in counts}
-    return _write(folder, name, counts, names, **options)
+    encoder = "squeezenet" + "_cells" * bool(cells)
+    names = {part: (f"{name}_{part}_{encoder}.h5", f"{name}_{part}_images.txt") for part in counts}
+    return _write(folder, name, counts, names, cells, **options)
 
 
-def _write(folder, name, counts, names, **storage):
+def _write(folder, name, counts, names, cells=0, **storage):
     """`storage` goes to h5py, for chunked and compressed features."""
     folder.mkdir(parents=True, exist_ok=True)
     content = {"idx_to_word": WORDS, "word_to_idx": {word: i for i, word in enumerate(WORDS)}}
@@ -60,6 +61,10 @@ def _write(folder, name, counts, names, **storage):
         for seed, (part, count) in enumerate(counts.items()):
             arrays = split(count, seed)
             features, lines = names[part]
+            if cells:
+                shape = (len(arrays["features"]), cells, WIDTH)
+                drawn = np.random.default_rng(seed).standard_normal(shape)
+                arrays["features"] = drawn.astype(np.float16)
             file[f"{part}_captions"] = arrays["captions"]
             file[f"{part}_image_idxs"] = arrays["image_idxs"]
             with h5py.File(folder / features, "w") as other:

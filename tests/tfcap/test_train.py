@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -409,3 +410,69 @@ def test_a_split_that_is_missing_is_told_before_the_training(tmp_path, capsys, c
     caption_folders.write_built(tmp_path / "data", counts=counts)
     assert told in refused(capsys, tmp_path / "data", tmp_path / "out")
     assert list((tmp_path / "out").iterdir()) == []
+
+
+# ---- from a captioner
+
+
+@pytest.fixture(scope="module")
+def other_folder(tmp_path_factory):
+    """The same words under other ids, and one more."""
+    path = tmp_path_factory.mktemp("others")
+    caption_folders.write_built(path)
+    file = path / "photos_vocab.json"
+    words = json.loads(file.read_text())["idx_to_word"]
+    words = [*words[:4], *reversed(words[4:-1]), "zebra"]
+    content = {"idx_to_word": words, "word_to_idx": {word: k for k, word in enumerate(words)}}
+    file.write_text(json.dumps(content))
+    return path
+
+
+def test_fine_tuning_keeps_the_words_and_adds_new_ones(undisturbed, other_folder, tmp_path):
+    began = CaptioningRNN.from_pretrained(undisturbed)
+    out = tmp_path / "tuned"
+    options = ["--init-from", str(undisturbed), "--epochs", "1"]
+    assert train.main(["--data", str(other_folder), "--out", str(out), *options, "--quiet"]) == 0
+    tuned = CaptioningRNN.from_pretrained(out)
+    assert list(tuned.word_to_idx) == [*began.word_to_idx, "zebra"]
+    assert record(out)["settings"]["learning_rate"] == 1e-4
+    assert tuned.hidden_dim == began.hidden_dim
+    moved = np.asarray(tuned.parameters["W_embed"])[:-1] - began.parameters["W_embed"]
+    assert 0 < np.abs(moved).max() < 0.01
+    assert train.main(["--data", str(other_folder), "--out", str(out), "--resume", "--quiet"]) == 0
+
+    kept = tmp_path / "kept"
+    options += ["--keep-vocabulary"]
+    assert train.main(["--data", str(other_folder), "--out", str(kept), *options, "--quiet"]) == 0
+    assert CaptioningRNN.from_pretrained(kept).word_to_idx == began.word_to_idx
+
+
+def test_self_critical_training_goes_on_from_a_captioner(undisturbed, folder, tmp_path):
+    out = tmp_path / "critical"
+    options = ["--self-critical", str(undisturbed), "--epochs", "1", "--quiet"]
+    assert train.main(["--data", str(folder), "--out", str(out), *options]) == 0
+    written = record(out)
+    assert written["settings"]["self_critical"]
+    assert written["settings"]["dropout"] == 0
+    assert all(loss <= 0 for loss in losses(out))
+    assert (out / "losses.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ["--init-from", "BEGAN", "--cell", "rnn"],
+            "--cell rnn: the captioner .* has lstm; omit it",
+        ),
+        (["--init-from", "BEGAN", "--hidden-dim", "7"], "--hidden-dim 7: the captioner"),
+        (["--init-from", "/nowhere"], "is not a captioner's folder"),
+        (["--keep-vocabulary"], "--keep-vocabulary needs --init-from"),
+    ],
+)
+def test_what_contradicts_the_captioner_is_refused(
+    undisturbed, folder, tmp_path, capsys, options, said
+):
+    options = [str(undisturbed) if option == "BEGAN" else option for option in options]
+    assert train.main(["--data", str(folder), "--out", str(tmp_path / "out"), *options]) == 2
+    assert re.search(said, capsys.readouterr().err)

@@ -131,6 +131,77 @@ def test_settings_reach_the_captioner_and_its_optimizer(data, tmp_path):
     np.testing.assert_allclose(rates, [0.01, 0.01 * 0.5], rtol=1e-6)
 
 
+@pytest.fixture(scope="module")
+def cells_data(tmp_path_factory):
+    path = tmp_path_factory.mktemp("cells")
+    caption_folders.write_built(path, cells=5)
+    return load_coco_data(path)
+
+
+def test_settings_of_attention_reach_the_captioner(cells_data, tmp_path):
+    config = {"cell": "attention", "heads": 4, "feature_dropout": 0.25}
+    trainer = make(cells_data, tmp_path, **config, epochs=1, **ONE_STEP)
+    model = trainer.model
+    assert (model.cell_type, model.heads, model.drop_features.rate) == ("attention", 4, 0.25)
+    assert (model.input_dim, model.encoder) == (caption_folders.WIDTH, "squeezenet_cells")
+    features = cells_data["train_features"][:]
+    np.testing.assert_allclose(model.feature_mean, features.mean((0, 1)), atol=1e-4)
+    (results,) = trainer.epochs()
+    assert np.isfinite(results["val_loss"])
+    again = CaptioningRNN.from_pretrained(tmp_path)
+    assert (again.heads, again.drop_features.rate) == (4, 0.25)
+
+
+def test_attention_needs_cells_and_other_cells_take_none(data, cells_data, tmp_path):
+    with pytest.raises(ValueError, match=r"attention needs features of cells, received \(6,\)"):
+        make(data, tmp_path, cell="attention")
+    with pytest.raises(ValueError, match=r"lstm takes no features of cells, received \(5, 6\)"):
+        make(cells_data, tmp_path)
+
+
+def test_a_cosine_takes_the_learning_rate_to_nothing(data, tmp_path):
+    rates = []
+
+    class Watched(Trainer):
+        def step_on(self, batches):
+            rates.append(float(self.model.optimizer.learning_rate))
+            return super().step_on(batches)
+
+    losses_of(make(data, tmp_path, trainer=Watched, schedule="cosine", learning_rate=0.01))
+    expected = [0.01 * (1 + np.cos(np.pi * k / 14)) / 2 for k in range(7)]
+    np.testing.assert_allclose(rates[:7], expected, rtol=1e-4)
+    assert 0 < rates[-1] < 2e-4
+
+
+def test_the_average_of_the_weights_is_what_is_validated_and_written(data, tmp_path):
+    weights = []
+
+    class Watched(Trainer):
+        def step_on(self, batches):
+            done = super().step_on(batches)
+            weights.append(np.asarray(self.model.parameters["W_vocab"]))
+            return done
+
+    trainer = make(data, tmp_path, trainer=Watched, average=0.75, epochs=1)
+    losses_of(trainer)
+    average = weights[0]
+    for array in weights[1:]:
+        average = 0.75 * average + 0.25 * array
+    written = CaptioningRNN.from_pretrained(tmp_path).parameters["W_vocab"]
+    np.testing.assert_allclose(written, average, atol=1e-6)
+    np.testing.assert_array_equal(trainer.model.parameters["W_vocab"], weights[-1])
+
+
+def test_a_captioner_in_half_precision_takes_half_the_room(data, tmp_path):
+    for half in (False, True):
+        losses_of(make(data, tmp_path / str(half), half=half, epochs=1, **ONE_STEP))
+    whole, halved = (tmp_path / str(h) / "model.weights.h5" for h in (False, True))
+    assert halved.stat().st_size < 0.62 * whole.stat().st_size
+    again = CaptioningRNN.from_pretrained(tmp_path / "True").parameters
+    for name, array in CaptioningRNN.from_pretrained(tmp_path / "False").parameters.items():
+        np.testing.assert_allclose(again[name], array, rtol=1e-3, atol=1e-6)
+
+
 def test_the_validation_set_is_judged_by_loss_and_cider(whole_data, tmp_path):
     trainer = Trainer(
         dataclasses.replace(CONFIG, epochs=1, **ONE_STEP),
