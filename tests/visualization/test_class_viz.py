@@ -73,7 +73,7 @@ def test_it_draws_for_either_network_and_says_what_the_other_sees(tmp_path, sque
 @pytest.mark.slow
 def test_it_draws_for_both_networks_at_once_and_says_what_each_sees(tmp_path, squeezenet, lite2):
     both = {"squeezenet": squeezenet, "efficientnet-lite2": lite2}
-    arguments = ["--target", "tarantula", "--iterations", "40", "--network", *both]
+    arguments = ["--target", "tarantula", "--iterations", "80", "--network", *both]
     assert main([*arguments, "--out", str(tmp_path)]) == 0
     (entry,) = json.loads((tmp_path / "tarantula.json").read_text())["classes"]
     saved = load_image(tmp_path / entry["picture"])
