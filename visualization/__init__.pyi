@@ -9,6 +9,7 @@ __all__ = [
     "SqueezeNet",
     "auc",
     "blur_image",
+    "build_ensemble",
     "cascading_randomization",
     "class_names",
     "class_visualization_update_step",
@@ -44,6 +45,7 @@ from .attribution import (
     smoothed,
 )
 from .class_visualization import class_visualization_update_step, create_class_visualization
+from .ensemble import build_ensemble
 from .faithfulness import (
     Faithfulness,
     auc,

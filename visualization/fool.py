@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from visualization.cli.arguments import Parser, number
-from visualization.cli.network import Network
+from visualization.cli.network import Network, open_network
 from visualization.cli.output import OutputFolder, file_stem
 from visualization.cli.photographs import Photographs, image_sources
 from visualization.cli.running import run, start_tensorflow
@@ -52,13 +52,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--minimal", action="store_true", help="then look for the smallest change that still fools"
     )
-    parser.add_network_arguments()
+    parser.add_network_arguments(several=True)
     parser.add_common_arguments()
     return run(parser, argv, _fool)
 
 
 def _fool(arguments: argparse.Namespace) -> int:
-    network = Network(arguments)
+    network = open_network(arguments)
     if network.names:
         network.find_class(arguments.target)
     photographs = Photographs(image_sources(arguments.image), network.size, arguments.quiet)
@@ -76,7 +76,7 @@ def _fool(arguments: argparse.Namespace) -> int:
             failed.append(source["source"])
     if failed:
         print(
-            f"the network does not take {', '.join(failed)} for {network.names[target]}: "
+            f"{_subject(network)} take {', '.join(failed)} for {network.names[target]}: "
             "try more steps with --max-iter, or longer ones with --learning-rate",
             file=sys.stderr,
         )
@@ -108,15 +108,13 @@ def _fool_one(
         preprocess=network.specification.preprocess,
         bounds=network.specification.bounds,
     )
-    before = _seen(result.probabilities_before[0], target, network.names)
-    after = _seen(result.probabilities_after[0], target, network.names)
-    drawn = plotting.fooling_figure(image, result.images[0], _title(before), _title(after))
     picture = out.write_image(f"{name}.png", result.images[0])
-    figure = out.write(f"{name}-figure.png", plotting.png(drawn))
     saved = load_image(picture)
-    read_back = bool((saved == result.images[0]).all())
-    success = bool(result.success[0]) and read_back
+    seen = [_seen_by(member, image, saved, target) for member in network.members]
     elsewhere = [_seen_by(other, image, saved, target) for other in others]
+    success = all(one["after"]["class"] == target for one in seen)
+    drawn = plotting.fooling_figure(image, saved, _title(seen, "before"), _title(seen, "after"))
+    figure = out.write(f"{name}-figure.png", plotting.png(drawn))
     steps, l2, linf = int(result.iterations[0]), float(result.l2[0]), int(result.linf[0])
     record = out.write_json(
         f"{name}.json",
@@ -127,15 +125,13 @@ def _fool_one(
             "minimal": arguments.minimal,
             "seed": arguments.seed,
             "image": source,
-            "network": network.record,
+            **(seen[0] if len(seen) == 1 else {"networks": seen}),
             "target": {"class": target, "name": network.names[target]},
             "success": success,
             "already": bool(result.already[0]),
             "iterations": steps,
             "l2": l2,
             "linf": linf,
-            "before": before,
-            "after": after,
             "others": elsewhere,
             "target_scores": result.trace[0, : steps + 1].tolist(),
             "fooling_image": picture.name,
@@ -144,8 +140,10 @@ def _fool_one(
     )
     if not arguments.quiet:
         print(f"image    {source['source']}")
-        print(f"before   {_sentence(before)}")
-        print(f"after    {_sentence(after)}")
+        for one in seen:
+            who = f"{one['network']['network']}: " if len(seen) > 1 else ""
+            print(f"before   {who}{_sentence(one['before'])}")
+            print(f"after    {who}{_sentence(one['after'])}")
         for other in elsewhere:
             print(f"other    {other['network']['network']}: {_sentence(other['after'])}")
         print(
@@ -157,13 +155,13 @@ def _fool_one(
     return success
 
 
-def _seen_by(other: Network, image: np.ndarray, fooling: np.ndarray, target: int) -> dict[str, Any]:
-    """What a network that was not asked sees in the photograph and in the fooling image."""
-    before, after = (other.probabilities(one[None])[0] for one in (image, fooling))
+def _seen_by(network: Network, image: np.ndarray, saved: np.ndarray, target: int) -> dict[str, Any]:
+    """What a network sees in the photograph and in the picture that was saved."""
+    before, after = (network.probabilities(one[None])[0] for one in (image, saved))
     return {
-        "network": other.record,
-        "before": _seen(before, target, other.names),
-        "after": _seen(after, target, other.names),
+        "network": network.record,
+        "before": _seen(before, target, network.names),
+        "after": _seen(after, target, network.names),
     }
 
 
@@ -178,8 +176,14 @@ def _seen(probabilities: np.ndarray, target: int, names: Sequence[str]) -> dict[
     }
 
 
-def _title(seen: dict[str, Any]) -> str:
-    return f"{short_name(seen['name'])} {seen['probability']:.0%}"
+def _subject(network: Network) -> str:
+    return "the network does not" if len(network.members) == 1 else "the networks do not all"
+
+
+def _title(seen: list[dict[str, Any]], when: str) -> str:
+    """What each network sees "before" or "after", a line for each."""
+    found = [one[when] for one in seen]
+    return "\n".join(f"{short_name(one['name'])} {one['probability']:.0%}" for one in found)
 
 
 def _sentence(seen: dict[str, Any]) -> str:

@@ -277,7 +277,7 @@ def _build_loop(
             """x (n, H, W, C) are the images still in the batch, rows (n,) their places in it."""
             saved, goals = as_saved(x), tf.gather(targets, rows)
             scores, gradients = logits_and_gradients(get_model(), saved, score_and_margin(goals))
-            reached = tf.gather(scores, goals, batch_dims=1)  # (n,)
+            reached = tf.cast(tf.gather(scores, goals, batch_dims=1), x.dtype)  # (n,)
             not_a_number = tf.fill([N], float("nan"))
             trace = trace.write(
                 t, tf.tensor_scatter_nd_update(not_a_number, rows[:, None], reached)

@@ -32,6 +32,7 @@ def paint_class(
     num_iterations: int = 200,
     learning_rate: float = 0.05,
     max_jitter: int = 16,
+    max_zoom: float = 2,
     show_every: int = 32,
     seed: int = 0,
     preprocess: Callable[[Any], Any] | None = None,
@@ -43,13 +44,16 @@ def paint_class(
 
     The image is a sigmoid of an inverse Fourier transform whose coefficients have the magnitudes of
     photographs, 1/f, with colours that vary as in photographs. Adam climbs the class's score, and each
-    step sees the image shifted by up to `max_jitter` - 1 pixels. Pixels are valid at every step, so
-    what is saved is what was optimised. While the class's score has no gradient, the highest other
-    score is lowered instead.
+    step sees a part of the image, shifted by up to `max_jitter` - 1 pixels and enlarged. Pixels are
+    valid at every step, so what is saved is what was optimised. While the class's score has no
+    gradient, the highest other score is lowered instead.
 
     Args:
         num_iterations: how many steps of Adam.
         learning_rate: Adam's.
+        max_zoom: how many times the part that a step sees is enlarged at most; 1 for the whole image
+            always. A network that is content with texture, as EfficientNet-Lite2 is, draws forms only
+            if they must do at every size.
         target_y, model, max_jitter, show_every, seed, preprocess, bounds, image_shape, on_frame: as
             for `create_class_visualization`.
 
@@ -67,6 +71,8 @@ def paint_class(
         (2, 4, 4, 3)
     """
     check_positive(learning_rate=learning_rate)
+    if not 1 <= max_zoom < np.inf:
+        raise ValueError(f"max_zoom is {max_zoom}, expected a number of at least 1")
     check_counts(num_iterations=num_iterations, max_jitter=max_jitter, show_every=show_every)
     targets, shape = check_targets(target_y, model, image_shape)
     scaling = PixelScaling(preprocess, bounds, shape[2])
@@ -75,10 +81,13 @@ def paint_class(
     real_and_imaginary = (1, 2, channels, height, width // 2 + 1)
     noise = 0.01 * generator.standard_normal(real_and_imaginary, dtype=np.float32)
     shifts = generator.integers(0, max_jitter, (num_iterations, 2), dtype=np.int32)
+    sides = 1 - generator.random((num_iterations, 1)) * (1 - 1 / max_zoom)  # of the part seen
+    corners = generator.random((num_iterations, 2)) * (1 - sides)
+    parts = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)  # (T, 4)
     colours = np.eye(channels, dtype=np.float32)
     if channels == 3:
         colours = np.array(_COLOURS, np.float32)[list(scaling.channel_order)]
-    steps = compiled(model, _build_steps, shape)
+    steps = compiled(model, _build_steps, shape, max_zoom > 1)
     settings = np.float32(learning_rate), colours, scaling.lower, scaling.upper
 
     def start(count: int) -> tuple[np.ndarray, ...]:
@@ -88,14 +97,14 @@ def paint_class(
     def advance(
         state: tuple, chosen: np.ndarray, done: np.int32, until: np.int32
     ) -> tuple[tuple, Any]:
-        images, *state_after = steps(*state, chosen, shifts, done, until, *settings)
+        images, *state_after = steps(*state, chosen, shifts, parts, done, until, *settings)
         return tuple(state_after), images
 
     return draw_in_batches(targets, start, advance, num_iterations, show_every, on_frame)
 
 
 def _build_steps(
-    get_model: Callable[[], keras.Model], shape: tuple[int, int, int]
+    get_model: Callable[[], keras.Model], shape: tuple[int, int, int], zooms: bool
 ) -> Callable[..., tuple[tf.Tensor, ...]]:
     """Steps of Adam (Kingma, Ba 2015, algorithm 1) on the spectrum, as one graph."""
     height, width, _ = shape
@@ -118,6 +127,7 @@ def _build_steps(
         square: tf.Tensor,  # Adam's second moment
         targets: tf.Tensor,  # (N,)
         shifts: tf.Tensor,  # (T, 2)
+        parts: tf.Tensor,  # (T, 4): top, left, bottom, right, from 0 to 1
         done: tf.Tensor,
         until: tf.Tensor,
         learning_rate: tf.Tensor,
@@ -131,6 +141,10 @@ def _build_steps(
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch(spectrum)
                 seen = jitter(image(spectrum, colours, lower, upper), shifts[t, 0], shifts[t, 1])
+                if zooms:
+                    N = tf.shape(seen)[0]
+                    part = tf.repeat(parts[t][None], N, axis=0)  # (N, 4)
+                    seen = tf.image.crop_and_resize(seen, part, tf.range(N), [height, width])
             _, ascent = logits_and_ascent(get_model(), seen, targets)
             gradient = tape.gradient(seen, spectrum, output_gradients=ascent)
             mean = 0.9 * mean + 0.1 * gradient

@@ -306,6 +306,28 @@ def test_a_reader_that_closes_early_gets_no_complaint(tmp_path):
 # ---- the other network
 
 
+@pytest.fixture(params=[".weights.h5", ".safetensors"])
+def lite2_file(request, lite2, tmp_path_factory):
+    path = tmp_path_factory.mktemp("lite2") / f"lite2{request.param}"
+    if request.param == ".weights.h5":
+        lite2.save_weights(path)
+    else:
+        arrays = {variable.path: variable.numpy() for variable in lite2.weights}
+        pytest.importorskip("safetensors.numpy").save_file(arrays, path)
+    return path
+
+
+@pytest.mark.parametrize("job", ["verify", "convert"])
+def test_files_of_the_other_network_are_said_to_be_its(job, run, lite2_file, tmp_path):
+    assert "fits        EfficientNet-Lite2" in run("inspect", lite2_file)[1]
+    destination = [tmp_path / "new.npz"] if job == "convert" else []
+    status, out, err = run(job, lite2_file, *destination)
+    assert (status, out) == (2, "")
+    assert "is of another network, EfficientNet-Lite2: load it into visualization.Eff" in err
+    assert err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
 def test_inspect_knows_the_other_network_and_convert_names_it(run, tmp_path):
     path = BUNDLE / EFFICIENTNET_LITE2
     status, out, _ = run("inspect", path)

@@ -99,6 +99,15 @@ def test_painting_is_repeatable_valid_and_follows_its_seed(squeezenet):
     assert (first <= (1 - SQUEEZENET_MEAN) / SQUEEZENET_STD + 1e-5).all()
 
 
+def test_each_step_of_painting_sees_a_part_of_the_image_unless_zoom_is_1(squeezenet):
+    whole, parts = (
+        paint_class(GORILLA, squeezenet, num_iterations=2, max_zoom=zoom) for zoom in (1, 2)
+    )
+    assert np.abs(whole - parts).max() > 1e-3
+    with pytest.raises(ValueError, match=r"max_zoom is 0\.5, expected a number of at least 1"):
+        paint_class(GORILLA, squeezenet, max_zoom=0.5)
+
+
 @pytest.mark.slow
 def test_a_seeded_drawing_is_the_same_to_the_last_byte_in_every_process():
     program = (
@@ -137,7 +146,7 @@ def test_any_model_can_be_drawn_for_with_its_own_preprocessing(draw, settings):
 
 @pytest.mark.parametrize(
     ("draw", "target", "iterations"),
-    [(paint_class, 550, 40), (create_class_visualization, 547, 30)],
+    [(paint_class, 550, 100), (create_class_visualization, 547, 30)],
 )
 def test_a_class_whose_score_is_cut_off_at_the_start_is_drawn_all_the_same(
     draw, target, iterations, squeezenet

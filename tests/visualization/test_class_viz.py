@@ -16,9 +16,6 @@ from visualization.gradients import softmax
 TARANTULA, GORILLA = 76, 366
 
 
-GORILLA = 366
-
-
 @pytest.mark.slow
 def test_the_command_writes_pictures_gif_and_record(tmp_path, capsys, squeezenet):
     arguments = ["--target", "gorilla", "hourglass", "--iterations", "60", "--gif", "run.gif"]
@@ -71,3 +68,28 @@ def test_it_draws_for_either_network_and_says_what_the_other_sees(tmp_path, sque
     X = network_specification("squeezenet").to_input(saved[None])
     probability = softmax(predict_scores(squeezenet, X))[0, TARANTULA]
     assert other["probability"] == pytest.approx(probability, rel=1e-3)
+
+
+@pytest.mark.slow
+def test_it_draws_for_both_networks_at_once_and_says_what_each_sees(tmp_path, squeezenet, lite2):
+    both = {"squeezenet": squeezenet, "efficientnet-lite2": lite2}
+    arguments = ["--target", "tarantula", "--iterations", "80", "--network", *both]
+    assert main([*arguments, "--out", str(tmp_path)]) == 0
+    (entry,) = json.loads((tmp_path / "tarantula.json").read_text())["classes"]
+    saved = load_image(tmp_path / entry["picture"])
+    assert saved.shape == (260, 260, 3)
+    assert entry["others"] == []
+    for one, (name, network) in zip(entry["networks"], both.items(), strict=True):
+        assert one["network"]["network"] == name
+        assert one["seen_as"]["class"] == TARANTULA
+        X = network_specification(name).to_input(saved[None])
+        probability = softmax(predict_scores(network, X))[0, TARANTULA]
+        assert one["probability"] == pytest.approx(probability, rel=1e-3)
+
+
+def test_each_network_that_does_not_recognise_a_joint_picture_is_named(tmp_path, capsys):
+    both = ["squeezenet", "efficientnet-lite2"]
+    arguments = ["--target", "76", "--iterations", "1", "--quiet", "--network", *both]
+    assert main([*arguments, "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert [line.split(" sees ")[0] for line in said] == both

@@ -1,3 +1,5 @@
+import argparse
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,9 +9,11 @@ import pytest
 
 from visualization import (
     load_image,
+    make_fooling_images,
     network_specification,
     preprocess_image,
 )
+from visualization.cli.network import Network
 from visualization.fool import main
 from visualization.gradients import softmax
 
@@ -59,6 +63,41 @@ def test_it_records_what_the_other_network_sees(tmp_path, squeezenet, lite2, cap
     assert other["after"]["target_probability"] == pytest.approx(probabilities[6], rel=1e-2)
 
 
+@pytest.mark.slow
+def test_one_picture_fools_both_networks_and_the_record_says_what_each_sees_in_it(tmp_path, capsys):
+    both = ["squeezenet", "efficientnet-lite2"]
+    assert main(["--target", "stingray", "--network", *both, "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    record = json.loads((tmp_path / "grace_hopper-stingray.json").read_text())
+    assert record["success"]
+    assert record["others"] == []
+    assert [one["network"]["network"] for one in record["networks"]] == both
+    assert load_image(tmp_path / record["fooling_image"]).shape == (260, 260, 3)
+    for one, name in zip(record["networks"], both, strict=True):
+        assert f"after    {name}: stingray (6) at " in printed
+        # what a command that is given the saved picture sees
+        seen = network_of(name).probabilities(load_image(tmp_path / record["fooling_image"])[None])
+        assert seen.argmax() == STINGRAY == one["after"]["class"]
+        assert one["after"]["probability"] == pytest.approx(seen.max(), rel=1e-3)
+        assert one["before"]["class"] != STINGRAY
+
+
+def network_of(name):
+    network = Network(argparse.Namespace(network=name, weights="imagenet", model=None))
+    network.load()
+    return network
+
+
+def test_the_saved_picture_is_judged_and_not_what_the_loop_says(tmp_path, monkeypatch, capsys):
+    def believing(images, targets, model, **settings):
+        result = make_fooling_images(images, targets, model, **settings)
+        return dataclasses.replace(result, images=images)
+
+    monkeypatch.setattr("visualization.fooling.make_fooling_images", believing)
+    assert main(["--target", "stingray", "--quiet", "--out", str(tmp_path)]) == 1
+    assert "the network does not take" in capsys.readouterr().err
+
+
 def test_two_runs_write_the_same_bytes(tmp_path):
     for name in ("a", "b"):
         assert main(["--target", "6", "--quiet", "--out", str(tmp_path / name)]) == 0
@@ -102,6 +141,20 @@ def test_a_photograph_that_is_the_target_is_said_to_be(tmp_path, capsys):
         (["--target", "6", "--learning-rate", "nan"], "'nan' is not a number above 0"),
         (["--target", "6", "--max-iter", "0"], "'0' is not a whole number of at least 1"),
         ([], "--target"),
+        (["--target", "6", "--network", "vgg16"], "invalid choice: 'vgg16'"),
+        (["--target", "6", "--network", "squeezenet", "squeezenet"], "name each network once"),
+        (
+            [
+                "--target",
+                "6",
+                "--weights",
+                "a.npz",
+                "--network",
+                "squeezenet",
+                "efficientnet-lite2",
+            ],
+            "--weights a.npz is for one network, but --network names 2: name one, or leave --weights",
+        ),
     ],
 )
 def test_wrong_input_is_answered_with_one_sentence_and_status_2(

@@ -16,7 +16,7 @@ from visualization import (
 )
 from visualization.backend import keras, tf
 
-from .models import recording
+from .models import recording, smooth_network
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 STINGRAY = 6
@@ -280,6 +280,15 @@ def test_the_smallest_change_is_the_smallest_to_the_level():
     assert least.success.all()
     np.testing.assert_array_equal(least.images[:, 0, 0, 0], 128)
     np.testing.assert_array_equal(least.linf, [28, 8])
+
+
+def test_a_network_in_float64_is_fooled_as_any_other():
+    model = smooth_network()
+    image = np.random.default_rng(0).integers(0, 256, (1, 6, 5, 3), dtype=np.uint8)
+    target = int(np.argmin(predict_scores(model, preprocess_image(image))))
+    result = make_fooling_images(image, target, model, learning_rate=0.1)
+    assert result.success.all()
+    assert not result.already.any()
 
 
 def test_images_leave_the_batch_as_they_fool():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visualization import load_image
+from visualization import load_image, network_specification
 from visualization.fool import main as fool
 from visualization.saliency import main as saliency
 
@@ -102,6 +102,17 @@ def test_one_photograph_gives_a_figure_and_a_record(tmp_path, capsys):
     assert abs(record["convergence_delta"]["integrated-gradients"]) < 2
     assert load_image(tmp_path / record["figure"]).shape[1] > 1500
     assert capsys.readouterr().err == ""
+
+
+def test_maps_of_the_other_network_are_drawn_at_its_size_and_for_what_it_sees(tmp_path, lite2):
+    arguments = ["--network", "efficientnet-lite2", "--method", "saliency", "--quiet"]
+    assert saliency([*arguments, "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "grace_hopper-saliency.json").read_text())
+    assert record["network"]["network"] == "efficientnet-lite2"
+    photograph = load_image(record["image"]["source"], 260)[None]
+    scores = lite2(network_specification("efficientnet-lite2").to_input(photograph))
+    assert record["class"]["class"] == record["seen_as"]["class"] == np.argmax(scores)
+    assert record["methods"] == ["saliency"]
 
 
 def test_a_class_can_be_asked_for(tmp_path):

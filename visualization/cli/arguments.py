@@ -21,12 +21,18 @@ class Parser(argparse.ArgumentParser):
         3
     """
 
-    def add_network_arguments(self) -> None:
-        """Adds ``--network``, ``--weights`` and ``--model``, which `cli.network.Network` reads."""
+    def add_network_arguments(self, several: bool = False) -> None:
+        """Adds ``--network``, ``--weights`` and ``--model``, which `cli.network.open_network` reads.
+
+        Args:
+            several: ``--network`` takes several names, for one picture for all of them.
+        """
         self.add_argument(
             "--network",
             choices=NETWORKS,
-            help=f"the bundled network to look at (default: {NETWORKS[0]})",
+            nargs="+" if several else None,
+            help=f"the bundled network to look at (default: {NETWORKS[0]})"
+            + "; or several, for one picture that serves them all" * several,
         )
         network = self.add_mutually_exclusive_group()
         network.add_argument(

@@ -22,9 +22,28 @@ if TYPE_CHECKING:
 
     from visualization.backend import keras
 
-__all__ = ["Network"]
+__all__ = ["Network", "open_network"]
 
 _ARCHITECTURES = {"squeezenet": SQUEEZENET, "efficientnet-lite2": EFFICIENTNET_LITE2}
+
+
+def open_network(arguments: argparse.Namespace) -> Network:
+    """The network that a command's arguments name; several that ``--network`` names as one.
+
+    Raises:
+        ValueError, OSError: as `Network`; or ``--network`` names one twice, or several come with
+            weights for one.
+
+    Example:
+        >>> both = ["squeezenet", "efficientnet-lite2"]
+        >>> network = open_network(argparse.Namespace(network=both, weights="imagenet", model=None))
+        >>> network.size, len(network.members)
+        ((260, 260), 2)
+    """
+    named = arguments.network
+    if isinstance(named, list) and len(named) == 1:
+        arguments = argparse.Namespace(**vars(arguments) | {"network": named[0]})
+    return _Several(arguments) if isinstance(named, list) and len(named) > 1 else Network(arguments)
 
 
 class Network:
@@ -38,6 +57,7 @@ class Network:
             `Parser.add_network_arguments` adds.
 
     Attributes:
+        members: the networks that it consists of: itself, or several that are looked at as one.
         model: the Keras model, once loaded.
         specification: what it needs beside its weights; a user's model has one once it is loaded.
         record: where it comes from, with the file's sha256, for the command's JSON.
@@ -59,16 +79,17 @@ class Network:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
+        self.members: Sequence[Network] = [self]
         if arguments.model is None:
             from visualization.weight_files.loading import read_weights
 
-            self._bundled = arguments.network or NETWORKS[0]
-            self._architecture = _ARCHITECTURES[self._bundled]
-            self.specification = network_specification(self._bundled)
+            bundled = arguments.network or NETWORKS[0]
+            self._architecture = _ARCHITECTURES[bundled]
+            self.specification = network_specification(bundled)
             with loading_tensorflow(quiet=True):  # which reads TensorFlow checkpoints
                 digest = read_weights(arguments.weights, self._architecture).sha256
             weights = {"weights": arguments.weights, "sha256": digest}
-            self.record = {"network": self._bundled, **weights}
+            self.record = {"network": bundled, **weights}
         else:
             if arguments.network is not None:
                 raise ValueError(
@@ -107,11 +128,8 @@ class Network:
         """The other bundled networks with their bundled weights, loaded; none for a user's model."""
         if self._arguments.model is not None:
             return []
-        others = [
-            Network(argparse.Namespace(network=name, weights="imagenet", model=None))
-            for name in NETWORKS
-            if name != self._bundled
-        ]
+        named = [member.record["network"] for member in self.members]
+        others = [_bundled(name) for name in NETWORKS if name not in named]
         for other in others:
             other.load()
         return others
@@ -125,3 +143,42 @@ class Network:
     def find_class(self, text: str) -> int:
         """The number of a class given by number or name; raises ValueError as `find_class` does."""
         return find_class(text, self.names)
+
+
+class _Several(Network):
+    """Bundled networks that are looked at as one, `visualization.build_ensemble` of them."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        named = arguments.network
+        if len(set(named)) < len(named):
+            raise ValueError(f"--network {' '.join(named)}: name each network once")
+        for option in ("model", "weights"):
+            given = getattr(arguments, option)
+            if given not in (None, "imagenet"):
+                raise ValueError(
+                    f"--{option} {given} is for one network, but --network names {len(named)}: "
+                    f"name one, or leave --{option} out"
+                )
+        self._arguments = arguments
+        self.members = [_bundled(name) for name in named]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return max(member.specification.size for member in self.members)
+
+    @property
+    def names(self) -> Sequence[str]:
+        return self.members[0].names
+
+    def load(self) -> None:
+        from visualization.ensemble import build_ensemble
+
+        for member in self.members:
+            member.load()
+        self.model, self.specification = build_ensemble(
+            [(member.model, member.specification) for member in self.members]
+        )
+
+
+def _bundled(name: str) -> Network:
+    return Network(argparse.Namespace(network=name, weights="imagenet", model=None))

@@ -8,6 +8,7 @@ from visualization import (
     EfficientNetLite2,
     SqueezeNet,
     class_names,
+    class_visualization_update_step,
     compute_saliency_maps,
     create_class_visualization,
     grad_cam,
@@ -25,7 +26,7 @@ from visualization.backend import keras, tf
 from visualization.faithfulness import cascading_randomization, compare_with_random
 from visualization.files.bundle import BUNDLE
 from visualization.files.bundle import EFFICIENTNET_LITE2 as FILE
-from visualization.gradients import softmax
+from visualization.gradients import logits_and_gradients, score_and_margin, softmax
 from visualization.networks.efficientnet_lite2 import InvertedResidual
 from visualization.weight_files.architectures import EFFICIENTNET_LITE2
 from visualization.weight_files.loading import read_weights
@@ -195,17 +196,54 @@ def in_float64(lite2):
     return model
 
 
+def along(direction, X, model, objective):
+    """The slope of objective(logits) along a direction, by central differences in float64."""
+    step = 1e-9
+    both = np.concatenate([X + step * direction, X - step * direction])
+    up, down = objective(tf.constant(predict_scores(model, both))).numpy()
+    return (up - down) / (2 * step)
+
+
 def test_its_gradient_is_that_of_central_differences(in_float64, X):
     X = X.astype(np.float64)
     gradient, scores = image_gradients(X, 457, in_float64)
     assert gradient.dtype == scores.dtype == np.float64
-    generator, step = np.random.default_rng(0), 1e-9
+    generator = np.random.default_rng(0)
     for _ in range(3):
         direction = generator.standard_normal(X.shape)
-        both = np.concatenate([X + step * direction, X - step * direction])
-        up, down = predict_scores(in_float64, both)[:, 457]
-        expected = np.sum(gradient * direction)
-        assert (up - down) / (2 * step) == pytest.approx(expected, rel=1e-4)
+        slope = along(direction, X, in_float64, lambda scores: scores[:, 457])
+        assert slope == pytest.approx(np.sum(gradient * direction), rel=1e-4)
+
+
+def test_what_fooling_climbs_has_the_gradient_of_central_differences(in_float64, X):
+    X = X.astype(np.float64)
+    objective = score_and_margin(tf.constant([6]))
+    run = tf.function(lambda images: logits_and_gradients(in_float64, images, objective))
+    gradient = run(X)[1].numpy()
+    direction = np.random.default_rng(1).standard_normal(X.shape)
+    slope = along(direction, X, in_float64, score_and_margin(tf.constant([6, 6])))
+    assert slope == pytest.approx(np.sum(gradient * direction), rel=1e-4)
+
+
+def test_one_step_of_the_courses_drawing_is_that_of_central_differences(in_float64, X):
+    X = X.astype(np.float64)
+    step = class_visualization_update_step(X, in_float64, 76, l2_reg=0.01, learning_rate=2.0) - X
+    direction = np.random.default_rng(2).standard_normal(X.shape)
+    slope = along(direction, X, in_float64, lambda scores: scores[:, 76])
+    expected = 2.0 * (slope - 2 * 0.01 * np.sum(X * direction))
+    assert np.sum(step * direction) == pytest.approx(expected, rel=1e-4)
+
+
+def test_grad_cam_is_the_classifiers_weights_on_the_heads_channels(in_float64, X):
+    """Between the last convolution and a logit there is only a mean and a matrix product."""
+    X = X.astype(np.float64)
+    head = keras.Model(in_float64.inputs, in_float64.get_layer("head").output)(X)  # (1, 9, 9, 1280)
+    kernel = in_float64.get_layer("classifier").kernel.numpy()  # (1280, 1000)
+    small = np.maximum(head.numpy() @ kernel[:, 457:458] / 81, 0)
+    expected = tf.image.resize(small, (260, 260))[..., 0].numpy()
+    np.testing.assert_allclose(
+        grad_cam(X, 457, in_float64), expected, rtol=1e-5, atol=1e-5 * expected.max()
+    )
 
 
 def test_float32_gradients_are_those_of_float64(lite2, in_float64, X):
@@ -214,9 +252,18 @@ def test_float32_gradients_are_those_of_float64(lite2, in_float64, X):
     assert np.abs(ours - exact).mean() < 1e-3 * np.abs(exact).mean()
 
 
+@pytest.mark.slow
 def test_a_batch_gives_what_its_images_give_one_by_one(in_float64, X):
     both = np.concatenate([X, X[:, :, ::-1]]).astype(np.float64)
-    for method in (compute_saliency_maps, grad_cam):
+    for method in (
+        *(compute_saliency_maps, grad_cam),
+        lambda *arguments: integrated_gradients(*arguments, steps=2).maps,
+        lambda X, y, model: (
+            make_fooling_images(
+                LITE2.scaling().to_pixels(X), y, model, max_iterations=1, **PIXELS
+            ).images
+        ),
+    ):
         maps = method(both, [457, 6], in_float64)
         singly = [method(both[i : i + 1], y, in_float64)[0] for i, y in enumerate((457, 6))]
         np.testing.assert_allclose(maps, singly, rtol=1e-9, atol=1e-12)
@@ -253,6 +300,16 @@ def test_its_layers_become_noise_one_by_one(lite2, X):
     assert len(found) == 65
     assert abs(list(found.values())[-1]) < 0.5
     np.testing.assert_array_equal(lite2(X), before)
+
+
+@pytest.mark.slow
+def test_classes_in_a_batch_are_drawn_as_alone(lite2):
+    settings = {"num_iterations": 1, "image_shape": (260, 260, 3), **PIXELS}
+    for draw in (paint_class, create_class_visualization):
+        together = draw([76, 366], lite2, **settings)
+        alone = draw(366, lite2, **settings)
+        assert np.abs(alone[0] - together[1]).mean() < 1e-3
+        assert np.abs(together[0] - together[1]).mean() > 1e-3
 
 
 def test_it_is_fooled(lite2, grace_hopper):
