@@ -378,7 +378,7 @@ for name, x, gradient in zip(("dq", "dkeys", "dvalues"), (q, keys, values), grad
 # %% [markdown]
 # The captioner in the box works so. It was trained on the 6,000 photographs of Flickr8k's training
 # set, of which each has 9 x 9 cells. What does it say of a photograph that it has never seen, and where
-# does it look for each word? (Bright cells: the mean of its eight heads.)
+# does it look for each word? (In colour: the mean of its eight heads.)
 
 # %%
 from matplotlib import cbook
@@ -394,7 +394,7 @@ print(sentence)
 attention_figure(photograph, sentence.split(), weights)
 
 # %% [markdown]
-# Function words such as "a" and "in" need no look, so that what is bright there means little. And a map
+# Function words such as "a" and "in" need no look, so that their maps mean little. And a map
 # shows where the captioner looked, not why it chose the word: `python -m tfcap.caption --explain` hides
 # the brightest part and measures how much less likely the word becomes.
 

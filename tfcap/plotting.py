@@ -105,7 +105,7 @@ PANEL_PIXELS = 320  # the longer side of a photograph in a panel
 
 
 def attention_figure(image: np.ndarray, words: Sequence[str], weights: np.ndarray) -> Figure:
-    """Where each word was looked for: the photograph, bright in the cells that were looked at.
+    """The photograph, and for each word over it where the captioner looked when it chose the word.
 
     Args:
         image: uint8 (H, W, 3), the part of the photograph that the captioner saw.
@@ -120,9 +120,7 @@ def attention_figure(image: np.ndarray, words: Sequence[str], weights: np.ndarra
     image = _in_panel(image)
     figure, axes = _panels(image, "where it looked for each word", len(words), lines=1)
     for word, cells, axis in zip(words, weights, axes[1:], strict=False):
-        cells = (cells - cells.min()) / max(np.ptp(cells), 1e-9)
-        lit = _resized(cells, image.shape[:2])[..., np.newaxis]  # (H, W, 1)
-        axis.imshow((image * (0.2 + 0.8 * lit)).round().astype(np.uint8))
+        axis.imshow(overlay(image, _resized(cells - cells.min(), image.shape[:2])))
         axis.set_title(word, fontsize=TITLE, parse_math=False)
     return figure
 

@@ -1,35 +1,47 @@
-"""Puts a trained captioner into the bundle: ``python -m weights.captioner FOLDER``.
+"""Puts a trained captioner into the bundle: ``python -m weights.captioner FOLDER ...``.
 
-The captioner is trained, not built: ``captioner_flickr8k/README.md`` says with which commands.
+Several, trained from one and the same captioner, are averaged weight by weight: that is as good as their
+ensemble and costs no more than one (M. Wortsman et al. 2022, Model soups, arXiv:2203.05482). The captioner
+is trained, not built: ``captioner_flickr8k/README.md`` says with which commands.
 """
 
 import argparse
 import hashlib
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
-from tfcap.pretrained import CONFIG, WEIGHTS, load
+import numpy as np
+
+from tfcap.model import CaptioningRNN
+from tfcap.pretrained import CONFIG, WEIGHTS
 from visualization.files.bundle import BUNDLE, CAPTIONER
 
 MAX_BYTES = 16 * 2**20
 
 
 def main() -> None:
-    """Copies the folder's two files, and notes their sha256 in the manifest."""
+    """Writes the captioner in half precision, and its files' sha256 into the manifest."""
     parser = argparse.ArgumentParser(prog="python -m weights.captioner", description=__doc__)
-    parser.add_argument("captioner", type=Path, metavar="FOLDER", help="what tfcap.train wrote")
-    source = parser.parse_args().captioner
-    load(source)  # whole, and the files belong together
-    target = BUNDLE / CAPTIONER
-    for name in (CONFIG, WEIGHTS):
-        if (source / name).stat().st_size > MAX_BYTES:
-            parser.error(f"{source / name} has more than {MAX_BYTES:,} bytes: train it with --half")
-        shutil.copyfile(source / name, target / name)
+    parser.add_argument(
+        "captioner", type=Path, nargs="+", metavar="FOLDER", help="what python -m tfcap.train wrote"
+    )
+    parser.add_argument("--beam", type=int, default=3, help="what the search follows by default")
+    arguments = parser.parse_args()
+    model, *others = map(CaptioningRNN.from_pretrained, arguments.captioner)
+    if any(other.get_config() != model.get_config() for other in others):
+        parser.error("the captioners differ in more than their weights: name some of one ancestor")
+    for name, variable in model.parameters.items():
+        variable.assign(np.mean([one.parameters[name] for one in (model, *others)], axis=0))
+    model.decoding["beam_size"] = arguments.beam
+    folder = BUNDLE / CAPTIONER
+    model.save_pretrained(folder, half=True)
+    size = (folder / WEIGHTS).stat().st_size
+    if size > MAX_BYTES:
+        parser.error(f"{folder / WEIGHTS} has {size:,} bytes, more than {MAX_BYTES:,}")
     path = BUNDLE / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["files"] |= entries(target)
+    manifest["files"] |= entries(folder)
     path.write_text(json.dumps(manifest, indent=1) + "\n")
 
 

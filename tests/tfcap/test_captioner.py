@@ -9,6 +9,9 @@ from PIL import Image
 
 from tfcap.captioner import Captioner, load_captioner
 from tfcap.data.features import image_features
+from tfcap.data.sources import read_source
+from tfcap.metrics.baselines import copied_share, distinct_share, shuffled_cider
+from tfcap.metrics.scores import score_captions
 from tfcap.model import CaptioningRNN
 from visualization.files import bundle
 
@@ -122,3 +125,20 @@ def test_one_without_attention_captions_and_says_that_it_has_none(captioner, ast
     assert isinstance(own.caption(astronaut), str)
     with pytest.raises(ValueError, match="has no attention"):
         own.caption(astronaut, attention=True)
+
+
+@pytest.mark.slow
+def test_it_is_no_parrot_on_photographs_that_it_has_not_seen(bundled, data):
+    """Flickr8k's dev photographs; the figures for all of them are in its README."""
+    pytest.importorskip("pycocoevalcap")
+    source = read_source(data / "flickr8k", None, val_share=0.1, seed=0)
+    photographs = source.splits["val"][::4]
+    references = {k: photograph.captions for k, photograph in enumerate(photographs)}
+    said = dict(enumerate(bundled.caption([photograph.path for photograph in photographs])))
+    training = (text for one in source.splits["train"] for text in one.captions)
+    scores = score_captions(said, references, ["BLEU", "CIDEr"])
+    assert scores["CIDEr"] > 0.5
+    assert scores["BLEU-4"] > 0.2
+    assert distinct_share(said) > 0.45
+    assert copied_share(said, training) < 0.5
+    assert shuffled_cider(said, references, seed=0) < 0.4 * scores["CIDEr"]
