@@ -1,12 +1,15 @@
 """What several tests share: the bundled network, a photograph, and where the data sets lie."""
 
+import functools
 import os
 from pathlib import Path
 
 import matplotlib
 import pytest
 
-from visualization import EfficientNetLite2, SqueezeNet, load_image
+import visualization
+from visualization import load_image
+from visualization.cli.network import Network
 from visualization.weight_files.loading import read_weights
 
 if "TFCAP_DATA" not in os.environ:
@@ -42,14 +45,34 @@ def arrays():
     return read_weights("imagenet").arrays
 
 
+@functools.cache
+def built(name):
+    """A bundled network, one for all tests of a process."""
+    return getattr(visualization, name)()
+
+
 @pytest.fixture(scope="session")
 def squeezenet():
-    return SqueezeNet()
+    return built("SqueezeNet")
 
 
 @pytest.fixture(scope="session")
 def lite2():
-    return EfficientNetLite2()
+    return built("EfficientNetLite2")
+
+
+@pytest.fixture(autouse=True)
+def networks_of_commands_are_shared(monkeypatch):
+    """To build and trace one takes seconds; every command is also run in a process of its own."""
+    load = Network.load
+
+    def load_shared(network):
+        if (network._arguments.model, network._arguments.weights) == (None, "imagenet"):
+            network.model = built(network._architecture.builder)
+        else:
+            load(network)
+
+    monkeypatch.setattr(Network, "load", load_shared)
 
 
 @pytest.fixture(scope="session")

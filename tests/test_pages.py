@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES += [ROOT / "weights" / "captioner_flickr8k" / "README.md"]
 COMMAND = (
     r"python -m ((?:tfcap|visualization|benchmarks|notebooks|weights)\S*?)((?: [^`|\n]*)?)[`|\n]"
 )

@@ -1,8 +1,8 @@
 """Puts a trained captioner into the bundle: ``python -m weights.captioner FOLDER ...``.
 
-Several, trained from one and the same captioner, are averaged weight by weight: that is as good as their
-ensemble and costs no more than one (M. Wortsman et al. 2022, Model soups, arXiv:2203.05482). The captioner
-is trained, not built: ``captioner_flickr8k/README.md`` says with which commands.
+Several, trained from one and the same captioner, are averaged weight by weight: that is often as good
+as their ensemble, and costs no more than one (M. Wortsman et al. 2022, Model soups, arXiv:2203.05482).
+The captioner is trained, not built: ``captioner_flickr8k/README.md`` says with which commands.
 """
 
 import argparse
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--beam", type=int, default=3, help="what the search follows by default")
     arguments = parser.parse_args()
     model, *others = map(CaptioningRNN.from_pretrained, arguments.captioner)
-    if any(other.get_config() != model.get_config() for other in others):
+    if any(_architecture(other) != _architecture(model) for other in others):
         parser.error("the captioners differ in more than their weights: name some of one ancestor")
     for name, variable in model.parameters.items():
         variable.assign(np.mean([one.parameters[name] for one in (model, *others)], axis=0))
@@ -43,6 +43,10 @@ def main() -> None:
     manifest = json.loads(path.read_text())
     manifest["files"] |= entries(folder)
     path.write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def _architecture(model: CaptioningRNN) -> dict[str, Any]:
+    return {key: value for key, value in model.get_config().items() if key != "name"}
 
 
 def entries(folder: Path) -> dict[str, dict[str, Any]]:
