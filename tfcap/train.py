@@ -177,7 +177,8 @@ def _train(arguments: argparse.Namespace) -> int:
         if not quiet:
             print(text, flush=True)
 
-    folder = arguments.data or _shapes(arguments.overfit, out, strategy)
+    cells = config.cell == "attention"
+    folder = arguments.data or _shapes(arguments.overfit, cells, out, strategy)
     data = _load(folder, config, arguments.overfit)
     captioner, data = _captioner(config, data, saved, out.path, arguments.keep_vocabulary)
     references = None
@@ -344,7 +345,7 @@ def _strategy(name: str | None) -> Any:
     return strategy
 
 
-def _shapes(overfit: bool, out: OutputFolder, strategy: Any) -> Path:
+def _shapes(overfit: bool, cells: bool, out: OutputFolder, strategy: Any) -> Path:
     """A folder of drawn shapes for --overfit, which the chief draws, or goes on to draw."""
     from tfcap import make_shapes, training
 
@@ -354,7 +355,8 @@ def _shapes(overfit: bool, out: OutputFolder, strategy: Any) -> Path:
         )
     folder = out.path / "shapes"
     if training.is_chief(strategy) and not (folder / "shapes_build.json").exists():  # written last
-        make_shapes(folder, train=100, val=20)
+        encoder = "squeezenet_cells" if cells else "squeezenet"
+        make_shapes(folder, train=100, val=20, encoder=encoder)
     training.agree(strategy, True)  # wait for the chief
     return folder
 

@@ -1,7 +1,5 @@
-"""Puts a trained captioner into the bundle: ``python -m weights.captioner FOLDER ...``.
+"""Puts a trained captioner into the bundle: ``python -m weights.captioner FOLDER``.
 
-Several, trained from one and the same captioner, are averaged weight by weight: that is often as good
-as their ensemble, and costs no more than one (M. Wortsman et al. 2022, Model soups, arXiv:2203.05482).
 The captioner is trained, not built: ``captioner_flickr8k/README.md`` says with which commands.
 """
 
@@ -10,8 +8,6 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from tfcap.model import CaptioningRNN
 from tfcap.pretrained import CONFIG, WEIGHTS
@@ -23,16 +19,10 @@ MAX_BYTES = 16 * 2**20
 def main() -> None:
     """Writes the captioner in half precision, and its files' sha256 into the manifest."""
     parser = argparse.ArgumentParser(prog="python -m weights.captioner", description=__doc__)
-    parser.add_argument(
-        "captioner", type=Path, nargs="+", metavar="FOLDER", help="what python -m tfcap.train wrote"
-    )
+    parser.add_argument("captioner", metavar="FOLDER", help="what python -m tfcap.train wrote")
     parser.add_argument("--beam", type=int, default=3, help="what the search follows by default")
     arguments = parser.parse_args()
-    model, *others = map(CaptioningRNN.from_pretrained, arguments.captioner)
-    if any(_architecture(other) != _architecture(model) for other in others):
-        parser.error("the captioners differ in more than their weights: name some of one ancestor")
-    for name, variable in model.parameters.items():
-        variable.assign(np.mean([one.parameters[name] for one in (model, *others)], axis=0))
+    model = CaptioningRNN.from_pretrained(arguments.captioner)
     model.decoding["beam_size"] = arguments.beam
     folder = BUNDLE / CAPTIONER
     model.save_pretrained(folder, half=True)
@@ -43,10 +33,6 @@ def main() -> None:
     manifest = json.loads(path.read_text())
     manifest["files"] |= entries(folder)
     path.write_text(json.dumps(manifest, indent=1) + "\n")
-
-
-def _architecture(model: CaptioningRNN) -> dict[str, Any]:
-    return {key: value for key, value in model.get_config().items() if key != "name"}
 
 
 def entries(folder: Path) -> dict[str, dict[str, Any]]:

@@ -191,6 +191,7 @@ def make_shapes(
     train: int = 2000,
     val: int = 400,
     seed: int = 0,
+    encoder: str = "squeezenet",
     report: Report = lambda text: None,
 ) -> dict[str, Any]:
     """Draws a set of coloured shapes with captions, and builds it: the pictures are in NAME_images.
@@ -203,6 +204,7 @@ def make_shapes(
         name: NAME in the files' names.
         train, val: pictures in each split.
         seed: of the drawing.
+        encoder: as for `build_dataset`.
         report: called with a line of text about the progress.
 
     Returns:
@@ -229,7 +231,7 @@ def make_shapes(
             splits[split].append(Photograph(str(path), scene.captions(rng, 5)))
     settings = {"seed": seed, "held_out": sorted(" ".join(pair) for pair in held_out)}
     source = CaptionSource("shapes", splits, settings=settings)
-    return build_dataset(source, folder, name, min_count=1, report=report)
+    return build_dataset(source, folder, name, min_count=1, encoder=encoder, report=report)
 
 
 def hash_files(places: Mapping[Path, Path], report: Report = lambda text: None) -> dict[str, str]:
