@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tfcap.training import Trainer
 
 # Small steps keep what the captioner has learned.
-_FINE_TUNE = {"learning_rate": 1e-4}
+_FINE_TUNE = {"learning_rate": 3e-4}
 _SELF_CRITICAL = {
     "learning_rate": 5e-5,
     "epochs": 10,
@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
     going_on.add_argument(
         "--init-from",
         metavar="CAPTIONER",
-        help="go on from a trained captioner on this data (learning rate 0.0001); its vocabulary gets "
+        help="go on from a trained captioner on this data (learning rate 0.0003); its vocabulary gets "
         "the data's new words",
     )
     going_on.add_argument(

@@ -435,10 +435,10 @@ def test_fine_tuning_keeps_the_words_and_adds_new_ones(undisturbed, other_folder
     assert train.main(["--data", str(other_folder), "--out", str(out), *options, "--quiet"]) == 0
     tuned = CaptioningRNN.from_pretrained(out)
     assert list(tuned.word_to_idx) == [*began.word_to_idx, "zebra"]
-    assert record(out)["settings"]["learning_rate"] == 1e-4
+    assert record(out)["settings"]["learning_rate"] == 3e-4
     assert tuned.hidden_dim == began.hidden_dim
     moved = np.asarray(tuned.parameters["W_embed"])[:-1] - began.parameters["W_embed"]
-    assert 0 < np.abs(moved).max() < 0.01
+    assert 0 < np.abs(moved).max() < 0.03
     assert train.main(["--data", str(other_folder), "--out", str(out), "--resume", "--quiet"]) == 0
 
     kept = tmp_path / "kept"
