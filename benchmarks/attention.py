@@ -71,8 +71,13 @@ class LookingCell(keras.layers.Layer):
     def __init__(self) -> None:
         super().__init__()
         self.state_size = [H, H, (L, H), (L, H)]
+        self.output_size = 2 * H
         self.query = keras.layers.Dense(H, use_bias=False)
         self.lstm = keras.layers.LSTMCell(H)
+
+    def build(self, shape: Any) -> None:
+        self.query.build((None, H))
+        self.lstm.build((None, W + H))
 
     def call(self, x: Any, states: Any) -> tuple[Any, Any]:
         h, c, keys, values = states

@@ -1,4 +1,4 @@
-"""Saliency, SmoothGrad, class visualisation and fooling beside what else does them."""
+"""Classification, saliency, SmoothGrad, class visualisation and fooling beside what else does them."""
 
 import functools
 import importlib.util
@@ -11,15 +11,18 @@ import matplotlib
 import numpy as np
 
 from visualization import (
+    EfficientNetLite2,
     SqueezeNet,
     compute_saliency_maps,
     create_class_visualization,
     load_image,
     make_fooling_images,
+    network_specification,
     preprocess_image,
     smoothed,
 )
 from visualization.backend import keras, tf
+from visualization.gradients import predict_scores
 
 from .memory import growth, in_a_process
 from .timing import INSTALL, Case
@@ -42,7 +45,7 @@ def cases() -> Iterator[Case]:
     """Every line of the table. The floor is a compiled forward and backward pass as often as needed."""
     image = photograph()
     model = SqueezeNet()
-    images = np.stack([np.roll(image, 4 * n, axis=1) for n in range(BATCH)])
+    images = shifted(image)
     X = preprocess_image(images)
     y = np.full(BATCH, LABEL)
     peers = {name: importlib.util.find_spec(name) for name in ("torch", "captum", "tf_keras_vis")}
@@ -77,7 +80,7 @@ def cases() -> Iterator[Case]:
         for name, loops in in_pytorch(X).items():
             drawing[name], fooling[name] = loops
     if peers["captum"]:
-        for name, methods in in_captum(X).items():
+        for name, methods in in_captum(X, "squeezenet").items():
             saliency[name], smooth[name] = methods
     if peers["foolbox"]:
         fooling["Foolbox L2PGD"] = in_foolbox(images)
@@ -106,6 +109,18 @@ def cases() -> Iterator[Case]:
         {"Foolbox L2PGD": 2.5, **dict.fromkeys(PYTORCH, 1.8)},
         BATCH * STEPS,
     )
+    X = network_specification("efficientnet-lite2").to_input(shifted(photograph(260)))
+    model = EfficientNetLite2()
+    saliency = {"tfcap": lambda: compute_saliency_maps(X, y, model), FLOOR: floor(model, X, 1)}
+    scores = {"tfcap": lambda: predict_scores(model, X)}
+    if peers["captum"]:
+        for name, (one_by_one, _) in in_captum(X, "efficientnet-lite2").items():
+            saliency[name] = one_by_one
+    if peers["torch"]:
+        scores |= forward_in_pytorch(X)
+    name = f"EfficientNet-Lite2, one of a batch of {BATCH}"
+    yield case(f"saliency, {name}", saliency, dict.fromkeys(CAPTUM, 1), BATCH)
+    yield case(f"classification, {name}", scores, dict.fromkeys(PYTORCH, 1), BATCH)
     memory = {f"{count} samples": in_a_process(__name__, str(count)) for count in (500, 50)}
     yield Case(
         "SmoothGrad, peak memory: 500 samples over 50",
@@ -117,8 +132,13 @@ def cases() -> Iterator[Case]:
     )
 
 
-def photograph() -> np.ndarray:
-    return load_image(Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg"), 224)
+def photograph(size: int = 224) -> np.ndarray:
+    return load_image(Path(matplotlib.get_data_path(), "sample_data", "grace_hopper.jpg"), size)
+
+
+def shifted(image: np.ndarray) -> np.ndarray:
+    """A batch of images of one."""
+    return np.stack([np.roll(image, 4 * n, axis=1) for n in range(BATCH)])
 
 
 def floor(model: keras.Model, X: np.ndarray, times: int) -> Contender:
@@ -151,15 +171,15 @@ def in_tf_keras_vis(model: keras.Model, X: np.ndarray) -> tuple[Contender, ...]:
     )
 
 
-def in_captum(X: np.ndarray) -> dict[str, tuple[Contender, Contender]]:
+def in_captum(X: np.ndarray, network: str) -> dict[str, tuple[Contender, Contender]]:
     import torch
     from captum.attr import NoiseTunnel, Saliency
 
     from .pytorch import layouts
 
     made: dict[str, tuple[Contender, Contender]] = {}
-    for name, (network, layout) in zip(CAPTUM, layouts().values(), strict=True):
-        saliency = Saliency(network)
+    for name, (model, layout) in zip(CAPTUM, layouts(network).values(), strict=True):
+        saliency = Saliency(model)
         tunnel = NoiseTunnel(saliency)
 
         def inputs(count: int, layout: Any = layout) -> Any:
@@ -225,8 +245,22 @@ def in_pytorch(X: np.ndarray) -> dict[str, tuple[Contender, Contender]]:
 
     return {
         name: (functools.partial(draw, *peer), functools.partial(fool, *peer))
-        for name, peer in layouts().items()
+        for name, peer in layouts("squeezenet").items()
     }
+
+
+def forward_in_pytorch(X: np.ndarray) -> dict[str, Contender]:
+    import torch
+
+    from .pytorch import layouts
+
+    def scores(network: Any, layout: Any) -> np.ndarray:
+        x = torch.from_numpy(X).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        with torch.inference_mode():
+            return network(x).numpy()
+
+    peers = layouts("efficientnet-lite2")
+    return {name: functools.partial(scores, *peer) for name, peer in peers.items()}
 
 
 def in_foolbox(images: np.ndarray) -> Contender:
