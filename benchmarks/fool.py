@@ -74,4 +74,4 @@ def pytorch(image: np.ndarray) -> dict[str, Callable[[], object]]:
             x = (x + RATE * gradient / gradient.norm()).detach()
         return x.detach().numpy()
 
-    return {name: functools.partial(run, *peer) for name, peer in layouts().items()}
+    return {name: functools.partial(run, *peer) for name, peer in layouts("squeezenet").items()}

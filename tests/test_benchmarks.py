@@ -4,15 +4,16 @@ import sys
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import growth, recurrent, timing
+from benchmarks import attention, growth, recurrent, timing, visualization
 from benchmarks.figure import MISSED, draw_ratios
 from benchmarks.timing import Case, Row, measure
-from visualization import load_image
+from visualization import EfficientNetLite2, SqueezeNet, load_image, network_specification
 
 
 def counting(*results):
@@ -178,6 +179,34 @@ def test_wrong_arguments_get_a_sentence_before_anything_runs(arguments, sentence
     with pytest.raises(SystemExit, match="2"):
         benchmarks.main(arguments)
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "build"), [("squeezenet", SqueezeNet), ("efficientnet-lite2", EfficientNetLite2)]
+)
+def test_the_networks_in_pytorch_give_the_scores_of_ours_in_both_layouts(name, build):
+    torch = pytest.importorskip("torch")
+    from benchmarks.pytorch import layouts
+
+    specification = network_specification(name)
+    image = visualization.photograph(specification.size[0])
+    X = specification.to_input(np.stack([image, image[:, ::-1]]))
+    scores = build()(X, training=False).numpy()
+    for network, layout in layouts(name).values():
+        x = torch.from_numpy(X).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        np.testing.assert_allclose(network(x).numpy(), scores, atol=1e-3)
+
+
+def test_the_captioners_with_attention_begin_with_the_loss_of_a_guess_a_word(monkeypatch):
+    sizes = {"IMAGES": 4, "L": 5, "D": 12, "W": 8, "H": 16, "HEADS": 4, "V": 40}
+    for name, size in sizes.items():
+        monkeypatch.setattr(attention, name, size)
+    captions = attention.data()["train_captions"]
+    words = np.count_nonzero(captions[:, 1:])
+    ours = float(attention.ours()()) * len(captions) / words  # ours is a mean over captions
+    peers = [attention.in_keras()()]
+    peers += [attention.in_torch()()] if attention.torch else []
+    assert [ours, *map(float, peers)] == pytest.approx([np.log(40)] * (1 + len(peers)), rel=0.1)
 
 
 def test_every_benchmark_is_in_the_list():
