@@ -33,8 +33,8 @@ def with_more_words(
         >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "<UNK>": 3, "dog": 4}
         >>> captioner = CaptioningRNN(words, input_dim=6, wordvec_dim=4, hidden_dim=8)
         >>> more = with_more_words(captioner, {"<NULL>": 0, "cat": 1, "dog": 2})
-        >>> more.word_to_idx["cat"], more.parameters["W_embed"].shape
-        (5, (6, 4))
+        >>> more.word_to_idx["cat"], more.parameters["W_embed"].shape.as_list()
+        (5, [6, 4])
     """
     new = [word for word in words if word not in captioner.word_to_idx]
     if not new:

@@ -127,6 +127,7 @@ class GenerationMixin:
             ValueError: an argument does not fit.
 
         Example:
+            >>> from tfcap import CaptioningRNN
             >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
             >>> model = CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6)
             >>> ids, log_p = model.beam_search(np.ones((2, 8)), beam_size=3, n_best=2, max_length=4)
@@ -182,6 +183,7 @@ class GenerationMixin:
             ValueError: an argument does not fit, or the captioner has no attention.
 
         Example:
+            >>> from tfcap import CaptioningRNN
             >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
             >>> model = CaptioningRNN(words, 8, 4, 6, "attention", heads=2)
             >>> model.attention(np.ones((1, 9, 8)), np.array([[3, 2, 0]])).shape

@@ -33,6 +33,20 @@ class SelfCriticalTrainer(Trainer):
 
     Raises:
         ValueError: there is no captioner to go on from, or there are several devices.
+
+    Example:
+        >>> import tempfile
+        >>> from tfcap.model import CaptioningRNN
+        >>> from tfcap.train_state import TrainConfig
+        >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "<UNK>": 3, "dog": 4}
+        >>> data = {"word_to_idx": words, "train_features": np.ones((2, 3), np.float32)}
+        >>> data["train_captions"] = np.array([[1, 4, 2], [1, 4, 2]], np.int32)
+        >>> data["train_image_idxs"] = np.array([0, 1])
+        >>> captioner = CaptioningRNN(words, 3, 4, 4)
+        >>> config = TrainConfig(epochs=1, self_critical=True)
+        >>> trainer = SelfCriticalTrainer(config, data, tempfile.mkdtemp(), captioner=captioner)
+        >>> [results["epoch"] for results in trainer.epochs()]
+        [1]
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

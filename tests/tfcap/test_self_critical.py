@@ -109,7 +109,7 @@ def test_the_mean_step_follows_the_gradient_of_the_expected_reward(data, tmp_pat
 def test_training_raises_the_reward(data, captioner, tmp_path):
     trainer = make(data, captioner, tmp_path, epochs=12, learning_rate=0.05)
     rewards = [-results["loss"] for results in trainer.epochs()]
-    assert np.mean(rewards[-3:]) > 1.3 * np.mean(rewards[:3])
+    assert np.mean(rewards[-3:]) > 1.1 * np.mean(rewards[:3])
     assert trainer.state.history[0].keys() == {"epoch", "loss", "seconds"}
 
 
