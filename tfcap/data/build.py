@@ -103,8 +103,10 @@ def build_dataset(
         )
     _vocabulary(_words(source.splits["train"]), min_count, max_words)  # fails before long work
     left_out = list(source.left_out)
-    features = {
-        split: FeatureFiles(
+    features: dict[str, FeatureFiles] = {}
+    kept: dict[str, list[Photograph]] = {}
+    for split, photographs in source.splits.items():
+        files = FeatureFiles(
             folder / f"{name}_{split}_{encoder}.h5",
             [photograph.path for photograph in photographs],
             made_by,
@@ -112,12 +114,8 @@ def build_dataset(
             seed=seed,
             what=f"photographs in {split}",
         )
-        for split, photographs in source.splits.items()
-    }
-    kept: dict[str, list[Photograph]] = {}
-    for split, photographs in source.splits.items():
-        files = features[split]
         files.fill(_reporter(report, f"{split} features", len(photographs)))
+        features[split] = files
         kept[split] = [p for p in photographs if p.path not in files.skipped]
         left_out += files.skipped.items()
 
@@ -231,7 +229,9 @@ def make_shapes(
             splits[split].append(Photograph(str(path), scene.captions(rng, 5)))
     settings = {"seed": seed, "held_out": sorted(" ".join(pair) for pair in held_out)}
     source = CaptionSource("shapes", splits, settings=settings)
-    return build_dataset(source, folder, name, min_count=1, encoder=encoder, report=report)
+    return build_dataset(
+        source, folder, name, min_count=1, encoder=encoder, seed=seed, report=report
+    )
 
 
 def hash_files(places: Mapping[Path, Path], report: Report = lambda text: None) -> dict[str, str]:

@@ -309,7 +309,7 @@ def test_the_features_tell_the_colours_the_shapes_and_the_sizes(shapes_folder):
 def test_the_same_seed_makes_the_same_set(shapes_folder, tmp_path):
     make_shapes(tmp_path / "a", train=8, val=4)
     make_shapes(tmp_path / "b", train=8, val=4)
-    make_shapes(tmp_path / "c", train=8, val=4, seed=1)
+    assert make_shapes(tmp_path / "c", train=8, val=4, seed=1)["seed"] == 1
     for name in ("shapes_train_squeezenet.h5", "shapes_captions.h5", "shapes_images/val_00001.jpg"):
         first, again, other = ((tmp_path / one / name).read_bytes() for one in "abc")
         assert first == again != other
