@@ -78,7 +78,7 @@ def _caption(arguments: argparse.Namespace) -> int:
         from tfcap.data.features import image_features
         from tfcap.metrics.results import write_coco_results
         from tfcap.plotting import caption_figure
-        from tfcap.pretrained import weights_sha256
+        from tfcap.pretrained import read_config
         from visualization.files.bundle import BUNDLE, CAPTIONER
         from visualization.plotting import png
 
@@ -86,11 +86,11 @@ def _caption(arguments: argparse.Namespace) -> int:
     folder, encoder = arguments.model or BUNDLE / CAPTIONER, captioner.encoder
     model = {
         "folder": str(folder),
-        "sha256": weights_sha256(folder),
+        "sha256": read_config(folder)["weights"]["sha256"],
         "encoder": encoder.name,
     }
-    beam = arguments.beam or max(int(captioner.model.decoding["beam_size"]), arguments.n_best)
-    decoding = {**captioner.model.decoding, "beam_size": beam, "n_best": arguments.n_best}
+    given = {"beam_size": arguments.beam} if arguments.beam else {}
+    decoding = captioner.decoding(arguments.n_best, **given)
     captions: dict[str, str] = {}  # source -> its best sentence
     tested: list[tuple[list[str], Falls]] = []  # the words of each photograph, and how they fell
     for stem, pixels, source in images:
@@ -112,8 +112,10 @@ def _caption(arguments: argparse.Namespace) -> int:
             "figure": figure.name,
         }
         if captioner.model.looks:
-            shown = captioner.model.attention(features, found[0][2][None])[0].mean(axis=1)  # (T, L)
-            record["attention"] = _attention(captioner, pixels, sentences[0], shown, stem, out)
+            words = sentences[0].split()
+            [shown] = captioner.attention(features, found[0][2][None])  # (T, height, width)
+            field = encoder.field(pixels)
+            record["attention"] = _attention(field, words, shown[: len(words)], stem, out)
         if arguments.explain:
             seed = arguments.seed + len(tested)
             ids = found[0][2]
@@ -129,21 +131,13 @@ def _caption(arguments: argparse.Namespace) -> int:
 
 
 def _attention(
-    captioner: Captioner,
-    pixels: np.ndarray,
-    sentence: str,
-    weights: np.ndarray,
-    stem: str,
-    out: OutputFolder,
+    field: np.ndarray, words: list[str], weights: np.ndarray, stem: str, out: OutputFolder
 ) -> dict[str, Any]:
     """Draws where each word of a sentence was looked for."""
     from tfcap.plotting import attention_figure
     from visualization.plotting import png
 
-    words, encoder = sentence.split(), captioner.encoder
-    weights = weights[: len(words)].reshape(-1, *encoder.grid)
-    drawn = attention_figure(encoder.field(pixels), words, weights)
-    figure = out.write(f"{stem}-attention.png", png(drawn))
+    figure = out.write(f"{stem}-attention.png", png(attention_figure(field, words, weights)))
     found = [
         {"word": word, "weights": cells.round(5).tolist()}
         for word, cells in zip(words, weights, strict=True)

@@ -43,8 +43,7 @@ class Captioner:
 
     def __init__(self, model: CaptioningRNN) -> None:
         encoder = ENCODERS.get(model.encoder or "")
-        fits = encoder is not None and encoder.width == model.input_dim
-        if encoder is None or not fits or encoder.cells != model.looks:
+        if encoder is None or not model.takes((None, *encoder.shape)):
             known = ", ".join(f"{one.width} of {name}" for name, one in ENCODERS.items())
             raise ValueError(
                 f"the captioner cannot caption photographs: it was trained on {model.input_dim} "
@@ -78,6 +77,18 @@ class Captioner:
         found = list(self._captions(iter(images if several else [images]), beam_size, attention))
         return found if several else found[0]
 
+    def decoding(self, n_best: int = 1, **given: Any) -> dict[str, Any]:
+        """The options of `CaptioningRNN.beam_search`: those given, else the captioner's own.
+
+        Its own beam is widened to `n_best`.
+
+        Example:
+            >>> load_captioner().decoding(n_best=5)["beam_size"]
+            5
+        """
+        beam_size = max(int(self.model.decoding["beam_size"]), n_best)
+        return {**self.model.decoding, "beam_size": beam_size, **given, "n_best": n_best}
+
     def sentences(
         self, features: np.ndarray, n_best: int = 1, **decoding: Any
     ) -> list[list[tuple[str, float, np.ndarray]]]:
@@ -86,7 +97,7 @@ class Captioner:
         Args:
             features: as `tfcap.data.features.image_features` makes them.
             n_best: how many sentences at most.
-            decoding: as for `CaptioningRNN.beam_search`, by default the captioner's own.
+            decoding: as for `decoding`.
 
         Example:
             >>> captioner = load_captioner()
@@ -96,9 +107,7 @@ class Captioner:
             >>> log_p < 0
             True
         """
-        beam_size = max(int(self.model.decoding["beam_size"]), n_best)
-        options = {**self.model.decoding, "beam_size": beam_size, **decoding}
-        ids, log_p = self.model.beam_search(features, n_best=n_best, **options)
+        ids, log_p = self.model.beam_search(features, **self.decoding(n_best, **decoding))
         return [
             [
                 (sentence, float(value), row)
@@ -110,6 +119,22 @@ class Captioner:
             for rows, values in zip(ids, log_p, strict=True)
         ]
 
+    def attention(self, features: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Where each word of each sentence was looked for, the mean of the heads.
+
+        features (N, L, D), ids int (N, T) -> float32 (N, T, height, width), zeros for ``<NULL>``
+
+        Raises:
+            ValueError: the captioner has no attention.
+
+        Example:
+            >>> captioner = load_captioner()
+            >>> captioner.attention(np.zeros((1, 81, 352), np.float32), np.array([[4, 5]])).shape
+            (1, 2, 9, 9)
+        """
+        weights = self.model.attention(features, ids).mean(axis=2)  # (N, T, L)
+        return weights.reshape(*ids.shape, *self.encoder.grid)
+
     def _captions(
         self, images: Iterator[Image], beam_size: int | None, attention: bool
     ) -> Iterator[Any]:
@@ -118,14 +143,13 @@ class Captioner:
             seen = np.stack([self.encoder.fit(_pixels(image)) for image in batch])
             features = image_features(seen, self.encoder.name)
             best = [found[0] for found in self.sentences(features, **decoding)]
+            said = [sentence for sentence, _, _ in best]
             if not attention:
-                yield from (sentence for sentence, _, _ in best)
+                yield from said
                 continue
-            ids = np.stack([row for _, _, row in best])
-            weights = self.model.attention(features, ids).mean(axis=2)  # (n, T, L)
-            for (sentence, _, _), shown in zip(best, weights, strict=True):
-                words = len(sentence.split())
-                yield sentence, shown[:words].reshape(words, *self.encoder.grid)
+            weights = self.attention(features, np.stack([ids for _, _, ids in best]))
+            for sentence, shown in zip(said, weights, strict=True):
+                yield sentence, shown[: len(sentence.split())]
 
 
 def load_captioner(folder: str | os.PathLike[str] | None = None) -> Captioner:

@@ -92,10 +92,8 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             known = references_by_image(data, "train")
             mine, theirs = features, data["train_features"]
             if model.looks:
-                mine, theirs = (
-                    _mean_cells(data[f"{split}_features"])[features.rows],
-                    _mean_cells(theirs),
-                )
+                mine = _mean_cells(data[f"{split}_features"])[features.rows]
+                theirs = _mean_cells(theirs)
             looked_up = nearest_neighbour_captions(mine, theirs, known)
             found = dict(zip(references, looked_up, strict=True))
             sentences = chain.from_iterable(known.values())
@@ -136,8 +134,7 @@ def _check_fit(
 ) -> None:
     """Captioner and data may have different vocabularies, but must have the same kind of features."""
     shape = data[f"{arguments.split}_features"].shape
-    fits = len(shape) == 2 + model.looks and shape[-1] == model.input_dim
-    if not fits or (model.encoder or data["encoder"]) != data["encoder"]:
+    if not model.takes(shape) or (model.encoder or data["encoder"]) != data["encoder"]:
         raise ValueError(
             f"--model {arguments.model} takes {model.input_dim} features of "
             f"{model.encoder or 'an unnamed encoder'}{' in cells' * model.looks}, but --data "
@@ -234,14 +231,17 @@ def _record(
     results: dict[str, Any],
     seconds: float,
 ) -> dict[str, Any]:
-    from tfcap.pretrained import weights_sha256
+    from tfcap.pretrained import read_config
 
     written = data.get(f"{arguments.split}_annotations")
     return {
         "command": "tfcap.evaluate",
         "data": str(arguments.data),
         "encoder": data["encoder"],
-        "model": {"folder": str(arguments.model), "sha256": weights_sha256(arguments.model)},
+        "model": {
+            "folder": str(arguments.model),
+            "sha256": read_config(arguments.model)["weights"]["sha256"],
+        },
         "decoding": decoding,
         "split": arguments.split,
         "images": len(references),

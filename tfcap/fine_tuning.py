@@ -45,10 +45,10 @@ def with_more_words(
     more, rng = CaptioningRNN(**settings), np.random.default_rng(seed)
     for name, variable in more.parameters.items():
         array = np.asarray(captioner.parameters[name])
-        axis = {"W_embed": 0, "W_vocab": 1, "b_vocab": 0}.get(name)
         if name == "b_vocab":
             array = np.append(array, np.full(len(new), array.min(), array.dtype))
-        elif axis is not None:
+        elif name in ("W_embed", "W_vocab"):
+            axis = 0 if name == "W_embed" else 1  # of the words
             shape = np.array(array.shape)
             shape[axis] = len(new)
             drawn = rng.normal(array.mean(), array.std(), shape).astype(array.dtype)

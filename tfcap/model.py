@@ -3,7 +3,7 @@ predicts one word after another."""
 
 import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
 from typing import Any, Self
 
@@ -434,10 +434,20 @@ class CaptioningRNN(GenerationMixin, keras.Model):
                 "they belong to another vocabulary"
             )
 
-    def _check_features(self, features: Any) -> None:
+    def takes(self, shape: Sequence[int | None]) -> bool:
+        """Whether this captioner takes features of that shape, (N, D) or with attention (N, L, D).
+
+        Example:
+            >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
+            >>> CaptioningRNN(words, 8, 4, 6, "attention", heads=2).takes((5, 9, 8))
+            True
+        """
         axes = 3 if self.looks else 2
+        return len(shape) == axes and shape[-1] == self.input_dim and 0 not in shape[1:]
+
+    def _check_features(self, features: Any) -> None:
         shape = tuple(features.shape)
-        if len(shape) != axes or shape[-1] != self.input_dim or 0 in shape[1:]:
+        if not self.takes(shape):
             raise ValueError(
                 f"features have shape {shape}, but this captioner takes "
                 f"(N, {'L, ' * self.looks}{self.input_dim})"

@@ -42,11 +42,11 @@ def loss_figure(losses: Sequence[float], history: Sequence[Mapping[str, float]] 
     axes.plot(range(1, len(losses) + 1), losses, "C0", linewidth=1, alpha=1 if width == 1 else 0.3)
     axes.plot(range(width, len(losses) + 1), smooth, "C0", label="training")
     validated = [epoch["val_loss"] for epoch in history if "val_loss" in epoch]
-    if validated and min(losses) >= 0:  # otherwise the two are not of one kind
+    rewarded = min(losses, default=0) < 0
+    if validated and not rewarded:  # otherwise the two are not of one kind
         steps = [len(losses) * (k + 1) / len(validated) for k in range(len(validated))]
         axes.plot(steps, validated, "C1o-", label="validation")
         axes.legend()
-    rewarded = min(losses, default=0) < 0
     label = "-CIDEr-D of a drawn sentence" if rewarded else "cross entropy of a caption"
     axes.set(xlabel="step", ylabel=f"loss: {label}", title="Training loss history")
     axes.set_ylim(bottom=None if rewarded else 0)

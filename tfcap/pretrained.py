@@ -32,10 +32,9 @@ __all__ = [
     "MAX_DECODING",
     "WEIGHTS",
     "Pretrained",
-    "architecture_of",
     "load",
+    "read_config",
     "save",
-    "weights_sha256",
 ]
 
 CONFIG = "config.json"
@@ -107,7 +106,7 @@ def save(
         >>> CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6).save_pretrained("captioner")
         >>> saved = load("captioner")
         >>> save("copy", saved.architecture, saved.decoding, saved.arrays)
-        >>> weights_sha256("copy") == weights_sha256("captioner")
+        >>> read_config("copy") == read_config("captioner")
         True
     """
     folder = Path(folder)
@@ -186,7 +185,7 @@ def load(folder: str | os.PathLike[str]) -> Pretrained:
         (8, 6)
     """
     folder = Path(folder)
-    config = _read_config(folder)
+    config = read_config(folder)
     architecture, sha256 = config["architecture"], config["weights"]["sha256"]
     shapes = _shapes(architecture)
     path = _unplaced(folder, sha256)
@@ -213,8 +212,12 @@ def load(folder: str | os.PathLike[str]) -> Pretrained:
     return Pretrained(architecture, config["decoding"], arrays, folder / CONFIG)
 
 
-def architecture_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The arguments of `tfcap.CaptioningRNN` for the captioner in this folder, without its weights.
+def read_config(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """A captioner's config, once it is sure to have what a captioner needs; its weights are not read.
+
+    Returns:
+        "architecture", the arguments of `tfcap.CaptioningRNN`, "decoding", and "weights", with the
+        "sha256" of the weights that `load` reads, 64 hexadecimal digits.
 
     Raises:
         OSError, ValueError: as `load`, for the config.
@@ -223,26 +226,20 @@ def architecture_of(folder: str | os.PathLike[str]) -> dict[str, Any]:
         >>> from tfcap import CaptioningRNN
         >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
         >>> CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6).save_pretrained("captioner")
-        >>> architecture_of("captioner")["hidden_dim"]
-        6
+        >>> config = read_config("captioner")
+        >>> config["architecture"]["hidden_dim"], len(config["weights"]["sha256"])
+        (6, 64)
     """
-    return _read_config(Path(folder))["architecture"]
-
-
-def weights_sha256(folder: str | os.PathLike[str]) -> str:
-    """The sha256 of the weights that `load` reads from this folder, 64 hexadecimal digits.
-
-    Raises:
-        OSError, ValueError: as `load`, for the config.
-
-    Example:
-        >>> from tfcap import CaptioningRNN
-        >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
-        >>> CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6).save_pretrained("captioner")
-        >>> len(weights_sha256("captioner"))
-        64
-    """
-    return _read_config(Path(folder))["weights"]["sha256"]
+    path = _existing(Path(folder) / CONFIG)
+    config = read_json(path, max_bytes=_MAX_CONFIG)
+    found = config.get("format") if isinstance(config, dict) else None
+    if type(found) is int and _FORMAT < found < 1000:
+        raise ValueError(f"{path} has format {found}, which a later tfcap wrote: update tfcap")
+    if problem := _problem(config, found):
+        raise ValueError(
+            f"{path} is damaged or not a captioner's: {printable(problem, 200)}; download it again"
+        )
+    return config
 
 
 def _unplaced(folder: Path, sha256: str) -> Path:
@@ -263,20 +260,6 @@ def _existing(path: Path) -> Path:
     if not path.is_file():
         raise ValueError(f"{path} is not a regular file: name the folder of a captioner")
     return path
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    """The config, once it is sure to have what a captioner needs."""
-    path = _existing(folder / CONFIG)
-    config = read_json(path, max_bytes=_MAX_CONFIG)
-    found = config.get("format") if isinstance(config, dict) else None
-    if type(found) is int and _FORMAT < found < 1000:
-        raise ValueError(f"{path} has format {found}, which a later tfcap wrote: update tfcap")
-    if problem := _problem(config, found):
-        raise ValueError(
-            f"{path} is damaged or not a captioner's: {printable(problem, 200)}; download it again"
-        )
-    return config
 
 
 def _problem(config: Any, found: Any) -> str | None:

@@ -291,9 +291,9 @@ _ARCHITECTURE = {
 
 def _of_captioner(given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings that the captioner decides from which the run goes on."""
-    from tfcap.pretrained import architecture_of
+    from tfcap.pretrained import read_config
 
-    has = architecture_of(given["init_from"])
+    has = read_config(given["init_from"])["architecture"]
     decided = {name: has[key] for name, key in _ARCHITECTURE.items() if key in has}
     for name, value in decided.items():
         if given.get(name, value) != value:

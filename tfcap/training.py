@@ -220,8 +220,7 @@ class Trainer:
                 "tfcap.fine_tuning.with_vocabulary_of"
             )
         shape = data["train_features"].shape
-        fits = len(shape) == 2 + captioner.looks and shape[-1] == captioner.input_dim
-        if not fits or captioner.encoder != data.get("encoder"):
+        if not captioner.takes(shape) or captioner.encoder != data.get("encoder"):
             raise ValueError(
                 f"the data have features {shape[1:]} of {data.get('encoder')}, but the captioner takes "
                 f"({'L, ' * captioner.looks}{captioner.input_dim}) of {captioner.encoder}: build the "

@@ -13,6 +13,7 @@ from PIL import Image
 from visualization.backend import keras, tf
 from visualization.gradients import logits
 from visualization.images.channel_statistics import SQUEEZENET_MEAN, SQUEEZENET_STD, standardize
+from visualization.images.transforms import resample
 from visualization.networks.specification import NetworkSpecification
 
 __all__ = ["build_ensemble"]
@@ -103,8 +104,7 @@ class _View:
     def of(self, pixels: tf.Tensor) -> tf.Tensor:
         black, white = self.scaling.lower, self.scaling.upper
         if len(self.rows) != self.rows.shape[1]:
-            pixels = tf.einsum("hi,niwc->nhwc", tf.cast(self.rows, pixels.dtype), pixels)
-            pixels = tf.einsum("wj,nhjc->nhwc", tf.cast(self.columns, pixels.dtype), pixels)
+            pixels = resample(pixels, self.rows, self.columns)
             pixels = tf.clip_by_value(pixels, 0, 255)  # bicubic resizing can leave the range
         ordered = tf.gather(pixels, self.scaling.channel_order, axis=3)
         return black + ordered / 255 * (white - black)

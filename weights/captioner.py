@@ -4,14 +4,13 @@ The captioner is trained, not built: ``captioner_flickr8k/README.md`` says with 
 """
 
 import argparse
-import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
 from tfcap.model import CaptioningRNN
 from tfcap.pretrained import CONFIG, WEIGHTS
 from visualization.files.bundle import BUNDLE, CAPTIONER
+from weights.hashes import add_hashes
 
 MAX_BYTES = 16 * 2**20
 
@@ -31,23 +30,23 @@ def main() -> None:
         parser.error(f"{folder / WEIGHTS} has {size:,} bytes, more than {MAX_BYTES:,}")
     path = BUNDLE / "manifest.json"
     manifest = json.loads(path.read_text())
-    manifest["files"] |= entries(folder)
+    files = entries()
+    add_hashes(BUNDLE, files)
+    manifest["files"] |= files
     path.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
-def entries(folder: Path) -> dict[str, dict[str, Any]]:
-    """What the manifest says of a captioner's files."""
-    found = {}
-    for name, what in {CONFIG: "architecture and vocabulary", WEIGHTS: "weights, float16"}.items():
-        content = (folder / name).read_bytes()
-        found[f"{CAPTIONER}/{name}"] = {
+def entries() -> dict[str, dict[str, Any]]:
+    """What the manifest says of the captioner's files, but for their hashes."""
+    kinds = {CONFIG: "architecture and vocabulary", WEIGHTS: "weights, float16,"}
+    return {
+        f"{CAPTIONER}/{name}": {
             "what": f"{what} of an LSTM with attention that captions photographs",
             "source": f"trained here on Flickr8k: see {CAPTIONER}/README.md",
             "licence": "MIT; Flickr8k is for research and teaching",
-            "size": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
         }
-    return found
+        for name, what in kinds.items()
+    }
 
 
 if __name__ == "__main__":

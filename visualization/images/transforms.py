@@ -1,4 +1,4 @@
-"""Shifts and blurs of images, which class visualisation uses as regularisers."""
+"""Shifts, blurs and resampling of images, through which gradients pass."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from visualization.backend import tf
 
-__all__ = ["blur_image", "jitter"]
+__all__ = ["blur_image", "jitter", "resample"]
 
 
 def jitter(X: Any, ox: int, oy: int) -> Any:
@@ -27,6 +27,25 @@ def jitter(X: Any, ox: int, oy: int) -> Any:
     if tf.is_tensor(X):
         return tf.roll(X, shift=[oy, ox], axis=[1, 2])
     return np.roll(X, shift=(oy, ox), axis=(1, 2))
+
+
+def resample(X: tf.Tensor, rows: Any, columns: Any) -> tf.Tensor:
+    """Images of another size, or parts of them enlarged, by a matrix for each axis; differentiable.
+
+    Args:
+        X: floating point (N, H, W, C).
+        rows: (H', H), how much each new row has of each old one.
+        columns: (W', W), likewise.
+
+    Returns:
+        (N, H', W', C), of X's dtype.
+
+    Example:
+        >>> resample(tf.ones((1, 2, 3, 1)), np.full((4, 2), 0.5), np.eye(3)).shape.as_list()
+        [1, 4, 3, 1]
+    """
+    X = tf.einsum("hi,niwc->nhwc", tf.cast(rows, X.dtype), X)
+    return tf.einsum("wj,nhjc->nhwc", tf.cast(columns, X.dtype), X)
 
 
 def blur_image(X: Any, sigma: float = 1) -> Any:
