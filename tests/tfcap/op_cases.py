@@ -13,11 +13,7 @@ MASK = np.array([[1, 1, 1, 1], [1, 1, 0, 0], [0, 1, 0, 1]], bool)
 RNN_WEIGHTS = (D, H), (H, H), (H,)
 LSTM_WEIGHTS = (D, 4 * H), (H, 4 * H), (4 * H,)
 SEQUENCE = (N, T, D), (N, H)
-A, L, HEADS = (
-    6,
-    5,
-    3,
-)  # hidden numbers where there is attention, which heads divide; cells of an image
+A, L, HEADS = 6, 5, 3  # hidden numbers, which the heads divide, and cells of an image
 ATTENTION_WEIGHTS = (D, 4 * A), (A, 4 * A), (A, 4 * A), (A, A), (4 * A,)
 IMAGE_OF_ROW = np.array([1, 0, 1])  # of two images
 SEQUENCES = "rnn", "masked rnn", "lstm", "masked lstm"
@@ -41,7 +37,8 @@ def results(forward, *arguments):
 
 def of_rows(x):
     """The image and the mask of each row of x."""
-    return {"image_of_row": IMAGE_OF_ROW[: x.shape[0]], "mask": MASK[: x.shape[0]]}
+    rows, steps, _ = x.shape
+    return {"image_of_row": IMAGE_OF_ROW[:rows], "mask": MASK[:rows, :steps]}
 
 
 # name -> the op, the same by TensorFlow's own differentiation, and the shapes of what it takes

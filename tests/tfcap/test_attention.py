@@ -284,7 +284,8 @@ def test_rows_that_have_ended_may_be_left_out(sorted_rows):
 @pytest.mark.parametrize("surroundings", ["graph", "jit"])
 def test_second_derivatives_are_right_in_a_graph(surroundings):
     ours, plain, shapes = CASES["masked attention_lstm"]
-    arguments = [tf.constant(a) for a in draw(*shapes)]
+    x, *others = (tf.constant(a) for a in draw(*shapes))
+    arguments = [x[:, :2], *others]  # two steps: XLA takes long over more
     run = inside(surroundings, lambda: second_derivatives(ours, arguments))
     assert_agree(run(), second_derivatives(plain, arguments), 1e-10)
 

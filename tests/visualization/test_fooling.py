@@ -110,7 +110,7 @@ def test_without_onednn_a_batch_gives_what_single_images_give():
     program = (
         "from tests.visualization.test_fooling import batch_and_singles\n"
         "from visualization import SqueezeNet, load_imagenet_val\n"
-        "batch_and_singles(SqueezeNet(), load_imagenet_val(3)[0], steps=100)"
+        "batch_and_singles(SqueezeNet(), load_imagenet_val(3)[0], steps=20)"
     )
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -325,9 +325,9 @@ def test_models_with_other_preprocessing_are_fooled_as_they_are_saved():
 
 
 @pytest.mark.slow
-def test_eight_random_targets_for_each_validation_image(squeezenet, imagenet):
+def test_three_random_targets_for_each_validation_image(squeezenet, imagenet):
     images, generator, fooled = imagenet[0], np.random.default_rng(0), 0
-    for _ in range(8):
+    for _ in range(3):
         targets = generator.integers(0, 1000, len(images))
         fooled += make_fooling_images(images, targets, squeezenet).success.sum()
-    assert fooled >= 198
+    assert fooled >= 74

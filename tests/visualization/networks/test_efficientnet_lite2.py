@@ -282,7 +282,7 @@ def test_maps_have_the_images_shape(lite2, X):
 
 
 def test_integrated_gradients_know_how_far_they_are_from_the_score(lite2, X):
-    result = integrated_gradients(X, 457, lite2, steps=20)
+    result = integrated_gradients(X, 457, lite2, steps=20, batch_size=5)
     grey, photograph = predict_scores(lite2, np.concatenate([0 * X, X]))[:, 457]
     missing = result.maps.sum() - (photograph - grey)
     assert result.convergence_delta[0] == pytest.approx(missing, rel=1e-2, abs=1e-3)
