@@ -61,12 +61,7 @@ def main(argv: list[str] | None = None) -> int:
                 ".ckpt for a TensorFlow checkpoint",
             )
         if name != "inspect":
-            job.add_argument(
-                "--convention",
-                metavar="course|caffe",
-                help="the input that the weights are for: the course's RGB/mean/std, or Caffe's BGR, "
-                "which is folded in (default: what the file says, else course)",
-            )
+            job.add_convention_argument()
     return run(parser, argv, lambda arguments: arguments.work(arguments))
 
 
@@ -162,6 +157,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         remarks.append("equal to the bundled weights'")
     print(f"values    {values} ({', '.join(remarks) or 'the file records no hash of them'})")
     seen, expected = _seen(_scores(model))
+    folded = " (BGR), folded into the course's (RGB)" if weights.convention == "caffe" else ""
+    print(f"input     {weights.convention}{folded}")
     print(f"sees      {seen}")
     if not expected:
         print("expected  bow tie (457) at 73 % to 75 %, then suit (834)")

@@ -146,6 +146,14 @@ def test_caffes_weights_are_folded_once_and_the_file_says_so(run, arrays, tmp_pa
     assert "'course', but 'caffe' was asked for: omit the convention" in err
 
 
+def test_verify_names_the_input_that_the_weights_are_for(run, arrays, tmp_path):
+    assert "input     course\n" in run("verify", "imagenet")[1]
+    first = {"conv1/kernel": arrays["conv1/kernel"] / 58}
+    path = forms.write_keras2(tmp_path / "caffe.h5", arrays | first)
+    assert "input     caffe (BGR), folded into the course's (RGB)\n" in run("verify", path)[1]
+    assert "input     course\n" in run("verify", path, "--convention", "course")[1]
+
+
 @pytest.mark.parametrize("name", ["a.h5", "a.ckpt.index", "a", ".npz"])
 def test_an_ending_that_names_no_form_is_refused(run, tmp_path, name):
     status, _, err = run("convert", "imagenet", tmp_path / name)

@@ -99,13 +99,14 @@ KERAS3 = Naming(
     _rename(["layers/conv2d", *_KERAS3_FIRES, "layers/conv2d_1"], variables=("vars/0", "vars/1")),
 )
 OURS = Naming("names by layer", _rename(_LAYERS))
-CAFFE = Naming("Caffe's layer names", _rename(_LAYERS, _CAFFE_PARTS))
+CAFFE = Naming("Caffe's layer names", _rename(_LAYERS, _CAFFE_PARTS), caffe=True)
 CAFFE_UNDERSCORE = Naming(
     "Caffe's layer names, joined by _",
     {
         re.sub(r"^(fire\d)/", r"\1_", name): path
         for name, path in _rename(_LAYERS, _CAFFE_PARTS).items()
     },
+    caffe=True,
 )
 SQUEEZENET = Architecture(
     title="SqueezeNet 1.1",

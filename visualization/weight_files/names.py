@@ -22,6 +22,7 @@ class Naming:
         form: what it is called.
         paths: name in the file -> path of our variable.
         oihw: whether kernels are stored in PyTorch's order: output, input, height, width.
+        caffe: whether the names are Caffe's, so that the weights may be for Caffe's input.
 
     Example:
         >>> naming = Naming("torchvision's names", {"features.0.weight": "conv1/kernel"}, oihw=True)
@@ -32,6 +33,7 @@ class Naming:
     form: str
     paths: Mapping[str, str]
     oihw: bool = False
+    caffe: bool = False
 
     def as_stored(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape in a file of a weight that has `shape` as our variable."""

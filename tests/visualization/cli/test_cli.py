@@ -10,14 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import forms
 from visualization.backend import keras, tf
 from visualization.cli.arguments import Parser, number
 from visualization.cli.commands import list_commands
-from visualization.cli.network import Network
+from visualization.cli.network import Network, open_network
 from visualization.cli.output import OutputFolder, file_stem, unused
 from visualization.cli.photographs import Photographs, image_sources
 from visualization.cli.running import run, start_tensorflow
 from visualization.files.bundle import BUNDLE, EFFICIENTNET_LITE2
+from visualization.weight_files.caffe import fold_caffe
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 MODEL = """
@@ -151,6 +153,21 @@ def test_weights_of_the_other_network_are_refused_before_tensorflow_starts():
     with pytest.raises(ValueError, match="is of another network, EfficientNet-Lite2"):
         Network(arguments(weights=weights))
     assert Network(arguments(network="efficientnet-lite2", weights=weights)).record["sha256"]
+
+
+def test_the_convention_goes_with_the_weights(arrays, tmp_path):
+    path = forms.write_keras2(tmp_path / "caffe.h5", arrays)
+    network = Network(arguments(weights=str(path), convention="caffe"))
+    assert network.record["input_convention"] == "caffe"
+    network.load()
+    expected = fold_caffe(arrays)["conv1/kernel"]
+    np.testing.assert_array_equal(network.model.get_layer("conv1").kernel, expected)
+    with pytest.raises(ValueError, match="--convention caffe is for --weights"):
+        Network(arguments(model="own.py:build", convention="caffe"))
+    with pytest.raises(ValueError, match="expected one of efficientnet-lite"):
+        Network(arguments(network="efficientnet-lite2", convention="caffe"))
+    with pytest.raises(ValueError, match="--convention caffe is for one network"):
+        open_network(arguments(network=["squeezenet", "efficientnet-lite2"], convention="caffe"))
 
 
 def test_a_users_model_brings_its_own_size_names_and_preprocessing(tmp_path):

@@ -284,6 +284,37 @@ def test_caffes_weights_fold_on_request(caffe, tmp_path, gives_the_bundled_weigh
     gives_the_bundled_weights(path, atol=1e-4, convention="caffe")
 
 
+@pytest.mark.parametrize("kind", ["a.h5", "a_.h5", "a.npz"])
+def test_under_caffes_names_the_first_kernels_tell_the_input(
+    caffe, arrays, tmp_path, gives_the_bundled_weights, kind
+):
+    for weights, convention in (caffe, "caffe"), (arrays, "course"):
+        path = tmp_path / f"{convention}-{kind}"
+        if kind.endswith(".h5"):
+            forms.write_keras2(path, weights, separator="_" if "_" in kind else "/")
+        else:
+            named = {f"{forms.caffe_layer(p)}/{p.split('/')[-1]}": a for p, a in weights.items()}
+            np.savez(path, **named)
+        assert read_weights(path).convention == convention
+        gives_the_bundled_weights(path, atol=1e-4)
+
+
+def test_small_kernels_under_names_that_are_not_caffes_are_the_courses(caffe, tmp_path):
+    np.savez(tmp_path / "trained_anew.npz", **caffe)
+    assert read_weights(tmp_path / "trained_anew.npz").convention == "course"
+
+
+def test_the_convention_can_be_said(caffe, tmp_path, squeezenet, grace_hopper):
+    path = forms.write_keras2(tmp_path / "caffe.h5", caffe)
+    image = preprocess_image(grace_hopper)[None]
+    for convention in (None, "caffe"):
+        model = SqueezeNet(weights=path, convention=convention)
+        np.testing.assert_allclose(model(image), squeezenet(image), rtol=0, atol=1e-3)
+    wrong = SqueezeNet(weights=path, convention="course")
+    kernel = caffe["conv1/kernel"]
+    np.testing.assert_array_equal(wrong.get_layer("conv1").kernel, kernel)
+
+
 def test_folded_weights_see_in_rgb_what_caffes_saw_in_bgr(caffe, model, grace_hopper, tmp_path):
     np.savez(tmp_path / "caffe.npz", **caffe)
     load_weights(model, tmp_path / "caffe.npz", convention="caffe")
