@@ -11,7 +11,7 @@ import numpy as np
 from tfcap.data.caption_files import Entries, LeftOut
 from tfcap.data.folders import files_in
 from tfcap.data.vocabulary import tokenize
-from visualization.images.reading import SUFFIXES
+from visualization.images.reading import is_image_name
 
 __all__ = ["Photograph", "find_photographs", "image_folder", "split_photographs"]
 
@@ -56,7 +56,7 @@ def image_folder(path: Path, images: str | os.PathLike[str] | None) -> Path:
     for place in places:
         if not place.is_dir():
             raise NotADirectoryError(f"--images {place}: there is no such folder: check the path")
-        if any(_is_image(file) for file in files_in(place, _MAX_DEPTH)):
+        if any(is_image_name(file) for file in files_in(place, _MAX_DEPTH)):
             return place
     raise ValueError(f"{places[0]}: holds no images: name their folder with --images")
 
@@ -82,7 +82,7 @@ def find_photographs(entries: Entries, root: Path, left_out: LeftOut) -> dict[st
         (['a dog'], [('b.jpg', 'has no caption')])
     """
     there: dict[str, list[str]] = {}
-    for file in filter(_is_image, files_in(root, _MAX_DEPTH)):
+    for file in filter(is_image_name, files_in(root, _MAX_DEPTH)):
         there.setdefault(file.name, []).append(file.relative_to(root).as_posix())
     photographs: dict[str, Photograph] = {}
     used: dict[str, str] = {}
@@ -156,10 +156,6 @@ def split_photographs(
         for split in ("train", "val", "test")
         if split in splits.values()
     }
-
-
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
 
 
 def _files_meant(wanted: str, folder: str, there: Mapping[str, Sequence[str]]) -> Sequence[str]:
