@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from visualization.files.kinds import describe, image_format
-from visualization.files.printable import printable
+from visualization.files.printable import on_one_line
 from visualization.files.regular_file import read_file
 from visualization.images.download import fetch
 
@@ -188,7 +188,7 @@ def decode_image(
             ImageOps.exif_transpose(image, in_place=True)
             pixels = _to_rgb(image)
         except Exception as error:  # a decoder can raise anything
-            reason = printable(str(error), longest=300)
+            reason = on_one_line(error, longest=300)
             raise ValueError(f"{name}: is a damaged or truncated image: {reason}") from error
     if size is not None:
         height, width = (size, size) if not isinstance(size, tuple) else size

@@ -5,6 +5,7 @@ import dataclasses
 import os
 import re
 import stat
+import warnings
 from pathlib import Path
 
 from visualization.files.bundle import BUNDLE, IMAGENET, manifest, read_bundled
@@ -143,15 +144,22 @@ def _named_by_state(path: Path) -> Path:
     """The prefix that a `checkpoint` state file names. It is looked for in the same folder only."""
     with path.open("rb") as file:
         quoted = _STATE.match(file.read(2**16))
+    damaged = f"{path}: is a damaged checkpoint state file: name the checkpoint itself"
     if not quoted:
-        raise ValueError(f"{path}: is a damaged checkpoint state file: name the checkpoint itself")
+        raise ValueError(damaged)
     # Protocol buffers escape as Python's bytes literals do, but bytes above 127 may be unescaped.
     literal = re.sub(rb"[\x80-\xff]", lambda byte: b"\\x%02x" % ord(byte[0]), quoted["path"])
-    named = ast.literal_eval(f"b{literal.decode('ascii')}").decode(errors="replace")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that Python does not know
+            named = ast.literal_eval(f"b{literal.decode('ascii')}").decode(errors="replace")
+    except Exception:  # Python's parser raises far more than SyntaxError
+        raise ValueError(damaged) from None
     prefix = path.with_name(re.split(r"[/\\]", named)[-1] or "?")
     if not index_path(prefix).is_file() and not data_files(prefix):
         raise FileNotFoundError(
-            f"{path}: names the checkpoint {printable(named)}, but there is no {prefix.name} in its "
-            "folder: copy the checkpoint there, or name the checkpoint itself"
+            f"{path}: names the checkpoint {printable(named)}, but there is no "
+            f"{printable(prefix.name)} in its folder: copy the checkpoint there, or name the "
+            "checkpoint itself"
         )
     return prefix

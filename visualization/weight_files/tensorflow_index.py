@@ -68,7 +68,9 @@ def read_index(content: bytes) -> Index:
     """
     try:
         return _read(content)
-    except (IndexError, struct.error) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # IndexError, struct.error
         raise ValueError("an entry is cut off") from error
 
 
