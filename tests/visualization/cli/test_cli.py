@@ -19,6 +19,7 @@ from visualization.cli.output import OutputFolder, file_stem, unused
 from visualization.cli.photographs import Photographs, image_sources
 from visualization.cli.running import run, start_tensorflow
 from visualization.files.bundle import BUNDLE, EFFICIENTNET_LITE2
+from visualization.images.reading import images_in
 from visualization.weight_files.caffe import fold_caffe
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
@@ -100,6 +101,26 @@ def test_a_jobs_error_becomes_one_line_and_a_status(error, status, sentence, cap
 
     assert run(Parser(prog="job"), [], job) == status
     assert capsys.readouterr().err == f"{sentence}\n"
+
+
+def test_no_name_of_a_file_commands_the_terminal(tmp_path, capsys):
+    name = "a\x1b[2J\x9b\u202egpj.\udcff.jpg"
+    (tmp_path / name).write_bytes(b"no image")
+    Image.new("RGB", (2, 2)).save(tmp_path / "b.png")
+
+    def job(_):
+        for _stem, _image, record in Photographs(images_in(tmp_path), None, quiet=True):
+            print(f"read {record['source']}, not {name}\nहिन्दी, می\u200cشود", flush=True)
+        raise ValueError(f"{name}: is not\nread")
+
+    assert run(Parser(prog="job"), [], job) == 2
+    out, err = capsys.readouterr()
+    shown = r"a\x1b[2J\x9b\u202egpj.\udcff.jpg"
+    assert out.endswith(f"b.png, not {shown}\nहिन्दी, می\u200cشود\n")
+    skipped, failed = err.splitlines()
+    assert skipped.startswith("skipped: ")
+    assert f"{shown}: is not an image" in skipped
+    assert failed == f"job: {shown}: is not read"
 
 
 def test_a_closed_pipe_ends_a_command_quietly():
