@@ -238,7 +238,11 @@ def _print_record(arguments: argparse.Namespace, record: dict[str, Any]) -> int:
             f"{split:6}{found['images']:8,} images {found['captions']:9,} captions, "
             f"{found['share_unknown']:.1%} of their words <UNK>"
         )
-    if record["splits"]["train"]["share_unknown"] > 0.5:
+    if record["lack_spaces"]:
+        from tfcap.data.build import NO_SPACES
+
+        print(f"warning: {NO_SPACES}", file=sys.stderr)
+    elif record["splits"]["train"]["share_unknown"] > 0.5:
         print(
             "warning: more than half of the words are <UNK>, which a captioner never says: lower "
             f"--min-count (now {record['min_count']}), for example to 1, which keeps all words",

@@ -1,6 +1,7 @@
 """Finds the images that caption files name, and which split each belongs to."""
 
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -171,7 +172,8 @@ def _files_meant(wanted: str, folder: str, there: Mapping[str, Sequence[str]]) -
 
 def _usable_captions(name: str, captions: Sequence[str], left_out: LeftOut) -> list[str]:
     usable: list[str] = []
-    for caption in (" ".join(caption.split()) for caption in captions):
+    for given in captions:
+        caption = unicodedata.normalize("NFC", " ".join(given.split()))
         if not tokenize(caption):
             left_out.append((name, f"a caption has no words: {caption!r}"))
         elif caption in usable:
