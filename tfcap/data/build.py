@@ -89,9 +89,11 @@ def build_dataset(
     """
     if not source.splits.get("train"):
         others = " and ".join(split for split in source.splits if split != "train")
+        named = f", as the name of {source.files[0].name} says" if source.kind == "COCO" else ""
         raise ValueError(
-            f"{name}: there is no photograph with a caption in the training split, only in {others}: "
-            "put some into train, or omit the splits, and they are drawn"
+            f"{name}: there is no photograph with a caption in the training split, only in {others}"
+            f"{named}: put some into train, or omit the splits{' from its name' * bool(named)}, and "
+            "they are drawn"
         )
     start = time.monotonic()
     made_by = encoder_named(encoder)

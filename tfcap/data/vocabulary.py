@@ -37,8 +37,8 @@ def tokenize(sentence: str) -> list[str]:
 
     Everything is lower case, and Unicode's NFC. A word is a run of letters, with their combining marks,
     and digits; hyphens inside it belong to it ("t-shirt"). The endings n't, 's, 're, 've, 'll, 'd and
-    'm are words of their own, as in the Penn
-    Treebank, by which captions are scored ("dog", "'s"). All other punctuation is omitted.
+    'm are words of their own, as in the Penn Treebank, by which captions are scored ("dog", "'s"). All
+    other punctuation is omitted.
 
     Example:
         >>> tokenize("The dog's T-shirt!")

@@ -22,6 +22,10 @@ _LEGACY = re.compile(
 )
 
 
+# Of model.save("NAME.h5"), each layer's group twice.
+_WHOLE_MODEL = re.compile(r"^model_weights/([^/]+)/\1/")
+
+
 def read_hdf5(content: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of an HDF5 file; what Keras 1 and 2 wrote as LAYER/kernel.
 
@@ -75,10 +79,10 @@ def _dataset_paths(file: h5py.File, name: str) -> list[str]:
 
 
 def _without_scopes(path: str) -> str:
-    """LAYER/kernel for what Keras 1 and 2 call LAYER/LAYER/kernel:0, LAYER/LAYER_W:0, ..."""
+    """LAYER/kernel for what Keras calls LAYER/LAYER/kernel:0, LAYER/LAYER_W:0, ..."""
     legacy = _LEGACY.fullmatch(path)
     if not legacy:
-        return path
+        return _WHOLE_MODEL.sub(r"\1/", path)
     variable = legacy["variable"] or {"W": "kernel", "b": "bias"}[legacy["letter"]]
     return f"{legacy['layer']}/{variable}"
 

@@ -58,7 +58,8 @@ def open_weights(source: str | os.PathLike[str], bundled: str = IMAGENET) -> Wei
         if index_path(path).is_file() or (not path.is_file() and data_files(path)):
             return open_checkpoint(path)
         if path.is_dir():
-            return open_weights(_only_checkpoint_in(path))
+            saved = (path / "saved_model.pb").is_file() and (path / "variables").is_dir()
+            return open_weights(_only_checkpoint_in(path / "variables" if saved else path))
         return _open_file(path)
 
 

@@ -135,10 +135,18 @@ class Match:
         title = self.architecture.title
         suffixed = [name for name in self.tensors if name.endswith(":0")]
         plain = {name.removesuffix(":0") for name in suffixed}
-        if any(plain & naming.paths.keys() for naming in self.architecture.namings):
+        if any(
+            len(plain & naming.paths.keys()) > len(naming.paths) / 2
+            for naming in self.architecture.namings
+        ):
             return (
                 f"has names such as {printable(suffixed[0])}, whose ':0' belongs to tensors of a "
                 "TensorFlow graph, not to weights: save them again without ':0'"
+            )
+        if "_all_variables/0/.ATTRIBUTES/VARIABLE_VALUE" in self.tensors:
+            return (
+                "is what model.export wrote, where weights have numbers for names: save the model's "
+                "weights with model.save_weights('NAME.weights.h5')"
             )
         if not self.names:
             return (

@@ -14,6 +14,7 @@ from tests import forms
 from visualization import SqueezeNet, checkpoints, load_weights, preprocess_image
 from visualization.backend import keras, tf
 from visualization.files.bundle import BUNDLE, IMAGENET
+from visualization.weight_files.architectures import EFFICIENTNET_LITE2, SQUEEZENET
 from visualization.weight_files.caffe import CAFFE_MEAN
 from visualization.weight_files.loading import read_weights
 
@@ -263,6 +264,63 @@ def test_reading_a_weight_file_needs_no_tensorflow(tmp_path, arrays):
     )
     sources = ["imagenet", tmp_path / "a.npz", tmp_path / "a.h5"]
     subprocess.run([sys.executable, "-c", code, *sources], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("network", ["squeezenet", "lite2"])
+def test_what_keras_and_tensorflow_save_of_the_models_themselves_loads(network, request, tmp_path):
+    model = request.getfixturevalue(network)
+    architecture = {"squeezenet": SQUEEZENET, "lite2": EFFICIENTNET_LITE2}[network]
+    held = tf.train.Checkpoint(model=model, step=tf.Variable(3))
+    sources = [held.write(str(tmp_path / "held.ckpt"))]
+    sources.append(tf.train.Checkpoint(model).write(str(tmp_path / "itself.ckpt")))
+    model.save(tmp_path / "whole.h5")
+    sources.append(tmp_path / "whole.h5")
+    for source in sources:
+        found = read_weights(source, architecture).arrays
+        for variable in model.weights:
+            np.testing.assert_array_equal(found[variable.path], variable)
+
+
+def test_a_saved_models_variables_load_and_an_exported_models_are_named(squeezenet, tmp_path):
+    tf.saved_model.save(squeezenet, str(tmp_path / "saved"))
+    for source in tmp_path / "saved", tmp_path / "saved" / "variables":
+        found = read_weights(source).arrays
+        for variable in squeezenet.weights:
+            np.testing.assert_array_equal(found[variable.path], variable)
+    arrays = {f"_all_variables/{n}": np.zeros(64, np.float32) for n in range(3)}
+    exported = forms.write_tf2(tmp_path / "exported", arrays, rename=str)
+    with pytest.raises(ValueError, match=r"is what model\.export wrote"):
+        read_weights(exported)
+
+
+def test_another_networks_keras_2_file_is_not_told_to_lose_its_suffix(arrays, tmp_path):
+    with h5py.File(tmp_path / "vgg.h5", "w") as file:
+        for layer in "block1_conv1", "block1_conv2":
+            file[f"{layer}/{layer}/kernel:0"] = np.zeros((3, 3, 3, 64), np.float32)
+        file["conv1/kernel:0"] = np.zeros((7, 7, 3, 64), np.float32)
+    with pytest.raises(ValueError, match=r"conv1/kernel is float32 \(7, 7, 3, 64\)") as raised:
+        read_weights(tmp_path / "vgg.h5")
+    assert "without ':0'" not in str(raised.value)
+    np.savez(tmp_path / "a.npz", **{"conv1/kernel:0": arrays["conv1/kernel"]})
+    with pytest.raises(ValueError, match="is of another network") as raised:
+        read_weights(tmp_path / "a.npz")
+    assert "without ':0'" not in str(raised.value)
+
+
+def test_a_compressed_index_is_sound_and_told_so(prefix):
+    path = prefix.with_name(f"{prefix.name}.index")
+    content = bytearray(path.read_bytes())
+    root = content[-48:]  # two handles, offset and size as varints
+    varints, value, shift = [], 0, 0
+    for byte in root[:40]:
+        value |= (byte & 127) << shift
+        shift = shift + 7 if byte > 127 else 0
+        if byte < 128:
+            varints, value = [*varints, value], 0
+    content[varints[2] + varints[3]] = 1  # Snappy
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"compressed .*: load the checkpoint with TensorFlow"):
+        read_weights(prefix)
 
 
 # ---- input conventions
