@@ -40,6 +40,31 @@ _KINDS = [
         "an archive or compressed file (tar, gzip, bzip2, xz or zstd), not {wanted}",
         "unpack it and name the file inside",
     ),
+    (
+        rb"\x93NUMPY",
+        "a single NumPy array (.npy), not {wanted}",
+        "save all arrays by their names, with np.savez",
+    ),
+    (
+        rb".{4}TFL3",
+        "a TensorFlow Lite model, not {wanted}",
+        "name the checkpoint or Keras file that it was converted from",
+    ),
+    (
+        rb"MATLAB \d",
+        "a MATLAB file, not {wanted}",
+        "save its arrays as .npz, with scipy.io.loadmat and np.savez",
+    ),
+    (
+        rb"\x08[\x03-\x20]\x12[\x03-\x20][A-Za-z]",
+        "an ONNX model, not {wanted}",
+        "save its arrays as .npz, with onnx.numpy_helper and np.savez",
+    ),
+    (
+        rb"\x08\x01\x12",
+        "a SavedModel's graph, not {wanted}",
+        "name the folder that it lies in, with its variables/",
+    ),
     (rb"\x89HDF\r\n", "an HDF5 file, not {wanted}", "name another file"),
     (
         rb"\0\x05\x16\x07",

@@ -41,7 +41,7 @@ _MAX_URL_BYTES = 20 * 2**20
 _MAX_FILE_BYTES = 256 * 2**20
 
 # Raster formats only: Pillow's EPS reader, for one, starts another program.
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "ICO")
+_FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "ICO")
 if importlib.util.find_spec("PIL.AvifImagePlugin"):  # Pillow 11.3
     _FORMATS += ("AVIF",)
 

@@ -76,6 +76,10 @@ def _open_file(path: Path) -> WeightFile:
         return open_checkpoint(prefix)
     if path.suffix == ".index" and not _is_weights(start):
         return open_checkpoint(path.with_suffix(""))
+    if path.name == "saved_model.pb" and (path.parent / "variables").is_dir():
+        return open_weights(path.parent)
+    if path.suffix == ".meta" and not _is_weights(start):  # the graph beside a checkpoint
+        return open_checkpoint(path.with_suffix(""))
     if end == MAGIC:
         raise ValueError(
             f"{path}: is a TensorFlow table not named NAME.index: if it is the index of a checkpoint, "
@@ -102,7 +106,10 @@ def _open_content(content: bytes, name: str, path: Path) -> WeightFile:
         form, read = "safetensors", read_safetensors
     else:
         problem = describe(content) or (
-            f"is of no known format (it starts with {content[:8].hex(' ')}): name a TensorFlow "
+            "is by its name a TensorFlow graph, and of no format of weights: name the checkpoint that "
+            "it was made from"
+            if path.suffix == ".pb"
+            else f"is of no known format (it starts with {content[:8].hex(' ')}): name a TensorFlow "
             "checkpoint, a Keras HDF5 weight file, an .npz or a .safetensors file of SqueezeNet 1.1"
         )
         raise ValueError(f"{name}: {problem}")

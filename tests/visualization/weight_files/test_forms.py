@@ -1,6 +1,7 @@
 """Every form of SqueezeNet checkpoint that people have gives the bundled weights."""
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -283,7 +284,8 @@ def test_what_keras_and_tensorflow_save_of_the_models_themselves_loads(network, 
 
 def test_a_saved_models_variables_load_and_an_exported_models_are_named(squeezenet, tmp_path):
     tf.saved_model.save(squeezenet, str(tmp_path / "saved"))
-    for source in tmp_path / "saved", tmp_path / "saved" / "variables":
+    for place in "saved", "saved/variables", "saved/saved_model.pb":
+        source = tmp_path / place
         found = read_weights(source).arrays
         for variable in squeezenet.weights:
             np.testing.assert_array_equal(found[variable.path], variable)
@@ -305,6 +307,23 @@ def test_another_networks_keras_2_file_is_not_told_to_lose_its_suffix(arrays, tm
     with pytest.raises(ValueError, match="is of another network") as raised:
         read_weights(tmp_path / "a.npz")
     assert "without ':0'" not in str(raised.value)
+
+
+def test_the_graph_beside_a_checkpoint_leads_to_it(prefix, gives_the_bundled_weights):
+    graph = prefix.with_name(f"{prefix.name}.meta")
+    graph.write_bytes(b"\x0a\x05graph")
+    gives_the_bundled_weights(graph)
+
+
+@pytest.mark.parametrize("ending", [".npz", ".h5"])
+def test_metadata_of_fifty_megabytes_is_not_read(arrays, tmp_path, ending):
+    text = json.dumps({"input_convention": "caffe", "licence": "x" * 2_000_000})
+    if ending == ".npz":
+        np.savez_compressed(tmp_path / "a.npz", **arrays, __metadata__=np.array(text))
+    else:
+        with h5py.File(forms.write_keras2(tmp_path / "a.h5", arrays), "r+") as file:
+            file.attrs["visualization"] = text  # of variable length, beside the attributes
+    assert read_weights(tmp_path / f"a{ending}").file.metadata == {}
 
 
 def test_a_compressed_index_is_sound_and_told_so(prefix):
