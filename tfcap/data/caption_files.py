@@ -133,7 +133,9 @@ def _read_karpathy(path: Path, entries: Entries, left_out: LeftOut) -> None:
 
 def _read_records(path: Path, entries: Entries, left_out: LeftOut) -> None:
     """A JSON list of {image, caption or captions}, such as neuraltalk2's, or one of them a line."""
+    folder = ""
     if path.suffix.lower() == ".jsonl":
+        folder = path.absolute().parent.name  # the images lie beside it: train/metadata.jsonl
         lines = enumerate(_lines(path), 1)
         records = [parse_json(line, f"{path}: line {n}") for n, line in lines if line.strip()]
     else:
@@ -149,7 +151,9 @@ def _read_records(path: Path, entries: Entries, left_out: LeftOut) -> None:
             raise ValueError(f"{where} has no image and caption: name a file of captions")
         if not all(isinstance(caption, str) for caption in captions):
             raise ValueError(f"{where} has a caption that is not text: download the file again")
-        entry = entries.setdefault(name, Entry())
+        key = f"{folder}/{name}" if folder else name
+        of_folder = Entry([], folder, name, _SPLITS.get(folder.lower())) if folder else Entry()
+        entry = entries.setdefault(key, of_folder)
         entry.captions += captions
         if record.get("split"):
             entry.split = _csv_split(f"{where}, {name},", str(record["split"]), entry.split)

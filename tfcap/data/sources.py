@@ -121,7 +121,7 @@ def _find(folder: Path) -> tuple[str, list[Path]]:
     if not found:
         raise ValueError(f"{folder}: it {describe_folder(folder)}")
     kind, paths = next(iter(found.items()))
-    if len(found) == 1 and (kind == "COCO" or len(paths) == 1):
+    if len(found) == 1 and (kind in ("COCO", "records") or len(paths) == 1):
         return kind, sorted(paths)
     names = ", ".join(str(path) for paths in found.values() for path in paths)
     raise ValueError(f"{folder}: has several files of captions ({names}): name one of them")

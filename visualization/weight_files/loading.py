@@ -58,9 +58,11 @@ def load_weights(
         model: a model made by `visualization.SqueezeNet` or `EfficientNetLite2`, with or without top.
         source: "imagenet" for the bundled weights, or a checkpoint of SqueezeNet 1.1 in any form:
 
-            - TensorFlow, with TF1's names or TF2's object graph: the prefix, the ``.index``, a
-              ``.data-...`` file, the folder that holds it, or a ``checkpoint`` state file;
-            - HDF5: Keras 3's ``.weights.h5``, or what Keras 1 and 2 wrote under Caffe's layer names;
+            - TensorFlow, with TF1's names or TF2's object graph, also that of the model itself: the
+              prefix, the ``.index``, a ``.data-...`` file, the folder that holds it, a ``checkpoint``
+              state file, or a SavedModel's folder;
+            - HDF5: Keras 3's ``.weights.h5`` and whole models as ``.h5``, or what Keras 1 and 2 wrote
+              under Caffe's layer names;
             - ``.npz`` or (with the package `safetensors`) ``.safetensors``, under this package's names,
               Caffe's, the course's, or torchvision's with kernels in PyTorch's order.
 

@@ -542,6 +542,20 @@ def test_lists_of_images_and_captions_are_read(folder, form):
     assert [len(p.captions) for p in photographs] == [2] * 6
 
 
+def test_metadata_of_several_folders_gives_their_splits(folder, paths):
+    for split, path in ("train", paths[0]), ("validation", paths[1]), ("test", paths[2]):
+        (folder / split).mkdir()
+        shutil.copy(path, folder / split / "0.png")  # the same name in each
+        record = {"file_name": "0.png", "text": f"One of {split}."}
+        (folder / split / "metadata.jsonl").write_text(json.dumps(record))
+    splits = read_source(folder).splits
+    assert {split: [p.captions for p in photographs] for split, photographs in splits.items()} == {
+        "train": [["One of train."]],
+        "val": [["One of validation."]],
+        "test": [["One of test."]],
+    }
+
+
 def test_a_broken_list_is_refused_with_its_place(folder):
     (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "x"}\n{"file_name": 3')
     with pytest.raises(ValueError, match=r"metadata\.jsonl: line 2: is not valid JSON"):
