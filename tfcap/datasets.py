@@ -37,10 +37,11 @@ def main(argv: list[str] | None = None) -> int:
 def _add_build(commands: Any) -> None:
     build = commands.add_parser(
         "build",
-        help="from Flickr8k, Flickr30k, COCO, Karpathy's json, or images and a CSV",
+        help="from Flickr8k, Flickr30k, COCO, Karpathy's json, or images and a CSV or JSON list",
         description="Builds the course's layout from Flickr8k or Flickr30k (images, token file, files "
         "that list the splits), COCO's captions_*.json, Karpathy's dataset_*.json, or a CSV with the "
-        "columns image and caption, and perhaps split. Run again after an interruption, it continues.",
+        "columns image and caption, and perhaps split; or a JSON list of these, or metadata.jsonl. Run "
+        "again after an interruption, it continues.",
         epilog="example: python -m tfcap.datasets build Flickr8k --out data/flickr8k",
     )
     build.add_argument(
@@ -238,7 +239,11 @@ def _print_record(arguments: argparse.Namespace, record: dict[str, Any]) -> int:
             f"{split:6}{found['images']:8,} images {found['captions']:9,} captions, "
             f"{found['share_unknown']:.1%} of their words <UNK>"
         )
-    if record["splits"]["train"]["share_unknown"] > 0.5:
+    if record["lack_spaces"]:
+        from tfcap.data.build import NO_SPACES
+
+        print(f"warning: {NO_SPACES}", file=sys.stderr)
+    elif record["splits"]["train"]["share_unknown"] > 0.5:
         print(
             "warning: more than half of the words are <UNK>, which a captioner never says: lower "
             f"--min-count (now {record['min_count']}), for example to 1, which keeps all words",

@@ -61,18 +61,14 @@ def main(argv: list[str] | None = None) -> int:
                 ".ckpt for a TensorFlow checkpoint",
             )
         if name != "inspect":
-            job.add_argument(
-                "--convention",
-                metavar="course|caffe",
-                help="the input that the weights are for: the course's RGB/mean/std, or Caffe's BGR, "
-                "which is folded in (default: what the file says, else course)",
-            )
+            job.add_convention_argument()
     return run(parser, argv, lambda arguments: arguments.work(arguments))
 
 
 def _inspect(arguments: argparse.Namespace) -> int:
     from visualization.files.printable import printable
     from visualization.weight_files.architectures import ARCHITECTURES
+    from visualization.weight_files.loading import read_weights
     from visualization.weight_files.locate import open_weights
     from visualization.weight_files.names import match
 
@@ -85,7 +81,18 @@ def _inspect(arguments: argparse.Namespace) -> int:
     for path in file.paths:
         print(f"file        {path} ({path.stat().st_size:,} bytes)")
     print(f"sha256      {file.sha256}")
-    print(f"fits        {found.architecture.title if found.fits else 'no: it ' + found.explain()}")
+    read, told = None, f"no: it {found.explain()}"
+    if found.fits and file.content is not None:  # to read a checkpoint's values takes TensorFlow
+        try:
+            read = read_weights(arguments.source, found.architecture)
+        except ValueError as error:
+            told = "no: " + str(error).removeprefix(f"{file.name}: ")
+    fits = read is not None or (found.fits and file.content is None)
+    print(f"fits        {found.architecture.title if fits else told}")
+    if read:
+        print(f"input       {read.convention}")
+    elif fits:
+        print("values      are not read here: 'verify' reads them")
     if file.defect:
         print(f"incomplete  {file.defect}")
     for key, value in sorted(file.metadata.items()):
@@ -98,7 +105,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
     for name in [*places, *found.unexpected]:
         tensor = found.tensors[name]
         print(f"  {printable(name)}  {tensor.dtype} {tensor.shape}{places.get(name, '')}")
-    return 0 if found.fits and not file.defect else 1
+    return 0 if fits and not file.defect else 1
 
 
 def _convert(arguments: argparse.Namespace) -> int:
@@ -162,6 +169,8 @@ def _verify(arguments: argparse.Namespace) -> int:
         remarks.append("equal to the bundled weights'")
     print(f"values    {values} ({', '.join(remarks) or 'the file records no hash of them'})")
     seen, expected = _seen(_scores(model))
+    folded = " (BGR), folded into the course's (RGB)" if weights.convention == "caffe" else ""
+    print(f"input     {weights.convention}{folded}")
     print(f"sees      {seen}")
     if not expected:
         print("expected  bow tie (457) at 73 % to 75 %, then suit (834)")

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from visualization.faithfulness import Faithfulness
+from visualization.fonts import drawing_every_letter
 
 __all__ = [
     "TITLE",
@@ -221,7 +222,8 @@ def png(figure: Figure, dpi: int = 120) -> bytes:
         b'PNG'
     """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
+    with drawing_every_letter(figure):
+        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
     return buffer.getvalue()
 
 

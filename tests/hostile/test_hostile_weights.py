@@ -7,6 +7,7 @@ import pickle
 import random
 import struct
 import tracemalloc
+import warnings
 import zipfile
 
 import h5py
@@ -196,6 +197,11 @@ def test_npz_header_with_a_negative_or_overflowing_shape(refused):
     for shape in ((-64,), (2**40, 2**40), (-1, -64)):
         text = refused(npz([("conv1/bias.npy", npy(shape, bytes(256)))]))
         assert f"conv1/bias is float32 {shape}, not float32 (64,)" in text
+
+
+def test_npz_header_that_is_no_python(refused):
+    header = b"\x93NUMPY\x01\0\x02\0(\n"  # tokenize.TokenError in NumPy
+    assert "is damaged" in refused(npz([("conv1/bias.npy", header)]))
 
 
 def test_npz_header_that_is_deeply_nested(refused):
@@ -397,6 +403,15 @@ def test_state_file_that_leads_out_of_its_folder(refused, tmp_path):
 
 def test_state_file_with_an_unfinished_string(refused):
     assert "damaged checkpoint state file" in refused(b'model_checkpoint_path: "abc\\')
+
+
+@pytest.mark.parametrize("escape", [rb"\x", rb"\x9", rb"\d\x", rb"\777"])
+def test_a_state_file_with_an_escape_that_is_none(refused, escape):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        text = refused(b'model_checkpoint_path: "abc%s"' % escape)
+    assert "damaged checkpoint state file" in text or "names the checkpoint" in text
+    assert text.isprintable()
 
 
 # ---- the rest

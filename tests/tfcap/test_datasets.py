@@ -73,6 +73,16 @@ def test_captions_that_are_cut_and_words_that_are_rare_are_told(csv_folder, tmp_
     assert [found["captions_cut"] for found in record["splits"].values()] == [9, 1]
 
 
+def test_captions_without_spaces_are_told_with_what_to_do(csv_folder, tmp_path, capsys):
+    rows = [f"{number}.png,一只棕色的狗在草地上跑{number}" for number in range(10)]
+    (csv_folder / "captions.csv").write_text("\n".join(["image,caption", *rows]), encoding="utf-8")
+    arguments = ["build", str(csv_folder), "--out", str(tmp_path / "out")]
+    assert main(arguments) == 2
+    assert "separate their words by spaces" in capsys.readouterr().err
+    assert main([*arguments, "--min-count", "1"]) == 0
+    assert "warning: the captions have no spaces between their words" in capsys.readouterr().err
+
+
 def test_a_set_without_val_is_built_and_told(csv_folder, tmp_path, capsys):
     rows = [f"{number}.png,a tone,{'test' if number > 6 else 'train'}" for number in range(10)]
     (csv_folder / "captions.csv").write_text("\n".join(["image,caption,split", *rows]))

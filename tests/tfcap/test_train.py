@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -354,6 +355,9 @@ def test_a_damaged_state_is_refused_and_kept(folder, tmp_path, capsys):
     (tmp_path / STATE_FILE).write_bytes(b"no state")
     assert "is damaged" in refused(capsys, folder, tmp_path, "--resume")
     assert (tmp_path / STATE_FILE).read_bytes() == b"no state"
+    with zipfile.ZipFile(tmp_path / STATE_FILE, "w") as archive:
+        archive.writestr("about.npy", b"\x93NUMPY\x01\0\x02\0(\n")  # tokenize.TokenError in NumPy
+    assert "is damaged" in refused(capsys, folder, tmp_path, "--resume")
 
 
 @pytest.mark.parametrize(

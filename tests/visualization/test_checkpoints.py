@@ -69,6 +69,22 @@ def test_inspect_tells_what_does_not_fit_and_lists_its_tensors(run, tmp_path):
     assert "  a/kernel  float64 (3, 4)\n" in out
 
 
+def test_inspect_looks_as_far_as_loading(run, arrays, tmp_path):
+    kernel = arrays["conv1/kernel"].copy()
+    kernel[0, 0, 0, 0] = np.nan
+    np.savez(tmp_path / "nan.npz", **arrays | {"conv1/kernel": kernel})
+    status, out, _ = run("inspect", tmp_path / "nan.npz")
+    assert status == 1
+    assert "fits        no: holds NaN or infinity in conv1/kernel" in out
+
+    metadata = np.array('{"tensors_sha256": "0"}')
+    np.savez(tmp_path / "hash.npz", **arrays, __metadata__=metadata)
+    status, out, _ = run("inspect", tmp_path / "hash.npz")
+    assert status == 1
+    assert "fits        no: its values have changed since it was written" in out
+    assert "input       course\n" in run("inspect", "imagenet")[1]
+
+
 def test_inspect_needs_no_tensorflow(arrays, tmp_path):
     prefix = forms.write_tf1(tmp_path / "a.ckpt", arrays)
     code = (
@@ -144,6 +160,14 @@ def test_caffes_weights_are_folded_once_and_the_file_says_so(run, arrays, tmp_pa
     status, _, err = run("verify", tmp_path / "new.npz", "--convention", "caffe")
     assert status == 2
     assert "'course', but 'caffe' was asked for: omit the convention" in err
+
+
+def test_verify_names_the_input_that_the_weights_are_for(run, arrays, tmp_path):
+    assert "input     course\n" in run("verify", "imagenet")[1]
+    first = {"conv1/kernel": arrays["conv1/kernel"] / 58}
+    path = forms.write_keras2(tmp_path / "caffe.h5", arrays | first)
+    assert "input     caffe (BGR), folded into the course's (RGB)\n" in run("verify", path)[1]
+    assert "input     course\n" in run("verify", path, "--convention", "course")[1]
 
 
 @pytest.mark.parametrize("name", ["a.h5", "a.ckpt.index", "a", ".npz"])

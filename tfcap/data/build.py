@@ -30,13 +30,14 @@ from tfcap.data.vocabulary import (
     UNK,
     build_vocabulary,
     encode_captions,
+    lack_spaces,
     tokenize,
 )
 from visualization.files.atomic import make_folder, write_file
 from visualization.files.json_file import record_json
 from visualization.files.system_errors import writing
 
-__all__ = ["build_dataset", "feature_bytes", "hash_files", "make_shapes"]
+__all__ = ["NO_SPACES", "build_dataset", "feature_bytes", "hash_files", "make_shapes"]
 
 _CAPTIONS = "_captions.h5"
 Report = Callable[[str], None]
@@ -88,9 +89,11 @@ def build_dataset(
     """
     if not source.splits.get("train"):
         others = " and ".join(split for split in source.splits if split != "train")
+        named = f", as the name of {source.files[0].name} says" if source.kind == "COCO" else ""
         raise ValueError(
-            f"{name}: there is no photograph with a caption in the training split, only in {others}: "
-            "put some into train, or omit the splits, and they are drawn"
+            f"{name}: there is no photograph with a caption in the training split, only in {others}"
+            f"{named}: put some into train, or omit the splits{' from its name' * bool(named)}, and "
+            "they are drawn"
         )
     start = time.monotonic()
     made_by = encoder_named(encoder)
@@ -159,6 +162,7 @@ def build_dataset(
             }
             for split in kept
         },
+        "lack_spaces": lack_spaces(words["train"]),
         "left_out": len(left_out),
         "seconds": round(time.monotonic() - start, 1),
         "files": hashes,
@@ -259,6 +263,12 @@ def hash_files(places: Mapping[Path, Path], report: Report = lambda text: None) 
 # ---- the content of the files
 
 
+NO_SPACES = (
+    "the captions have no spaces between their words, so that each counts as one word or a few: "
+    "separate their words by spaces, as a word segmenter does, and build the set again"
+)
+
+
 def _words(photographs: Sequence[Photograph]) -> list[list[str]]:
     """The words of each caption."""
     return [tokenize(text) for photograph in photographs for text in photograph.captions]
@@ -267,6 +277,11 @@ def _words(photographs: Sequence[Photograph]) -> list[list[str]]:
 def _vocabulary(captions: list[list[str]], min_count: int, max_words: int) -> dict[str, int]:
     word_to_idx = build_vocabulary([words[:max_words] for words in captions], min_count)
     if len(word_to_idx) == len(SPECIAL):
+        if lack_spaces(captions):
+            raise ValueError(
+                f"no word occurs {min_count} times in the {len(captions):,} training captions, because "
+                f"{NO_SPACES}"
+            )
         raise ValueError(
             f"no word occurs {min_count} times in the {len(captions):,} training captions, so that a "
             "captioner would have no words: lower --min-count, for example to 1, which keeps all words"

@@ -1,19 +1,21 @@
-"""Reads the files in which people have captions: Flickr's, COCO's, Karpathy's, and CSV.
+"""Reads the files in which people have captions: Flickr's, COCO's, Karpathy's, lists, and CSV.
 
 Flickr8k and Flickr30k (Hodosh et al. 2013; Young et al. 2014), COCO's caption JSON (Chen et al. 2015,
-arXiv:1504.00325), Karpathy's JSON with its own splits (2015, arXiv:1412.2306). Each reader fills a
-dictionary of `Entry` by image name, and lists what it omits.
+arXiv:1504.00325), Karpathy's JSON with its own splits (2015, arXiv:1412.2306); JSON lists of images and
+captions, as neuraltalk2 has them, and Hugging Face's metadata.jsonl. Each reader fills a dictionary of
+`Entry` by image name, and lists what it omits.
 """
 
 import csv
 import io
+import mmap
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from visualization.files.json_file import MAX_BYTES, read_json
+from visualization.files.json_file import MAX_BYTES, parse_json, read_json
 from visualization.files.system_errors import reading
 
 __all__ = ["READERS", "Entry", "caption_file_kind", "read_flickr_splits"]
@@ -49,7 +51,7 @@ _STRICTER = ("train", "val", "test")  # of those that name an image, the last ge
 
 
 def caption_file_kind(path: Path) -> str | None:
-    """The layout of a file, a key of `READERS`, by its first characters; None if it has no captions.
+    """The layout of a file, a key of `READERS`, by its content; None if it has no captions.
 
     Example:
         >>> _ = Path("photos.csv").write_text("image,caption")
@@ -58,16 +60,29 @@ def caption_file_kind(path: Path) -> str | None:
     """
     with reading(path), path.open("rb") as file:
         start = file.read(2**16).decode("utf-8-sig", errors="replace")
-    if path.suffix.lower() == ".json" or start.lstrip()[:1] in ("{", "["):
+    if path.suffix.lower() in (".json", ".jsonl") or start.lstrip()[:1] in ("{", "["):
         if re.search(r'"sentences"\s*:|"sentids"\s*:', start):
             return "Karpathy"
-        if path.name.lower().startswith("captions") or re.search(r'"caption"\s*:', start):
-            return "COCO"
-        return None
+        if start.lstrip()[:1] == "[" or path.suffix.lower() == ".jsonl":
+            both = (rf'"({"|".join(keys)})"\s*:' for keys in (_IMAGE_KEYS, _CAPTION_KEYS))
+            if all(re.search(key, start) for key in both):
+                return "records"
+        coco = path.name.lower().startswith("captions") or _holds(path, rb'"caption"\s*:')
+        return "COCO" if coco else "Karpathy" if _holds(path, rb'"sentences"\s*:') else None
     header = start.partition("\n")[0]
     if re.match(r"[^\t]+#\d+\t", header):
         return "Flickr"
-    return "CSV" if _columns(header) or path.suffix.lower() == ".csv" else None
+    named_so = re.fullmatch(r".*\.csv|captions?\.txt", path.name.lower())
+    return "CSV" if _columns(header) or named_so else None
+
+
+def _holds(path: Path, pattern: bytes) -> bool:
+    """Whether a file, of which only a part is in memory at a time, holds a pattern anywhere."""
+    with reading(path), path.open("rb") as file:
+        if not path.stat().st_size:
+            return False
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            return re.search(pattern, content) is not None
 
 
 # ---- JSON
@@ -114,6 +129,38 @@ def _read_karpathy(path: Path, entries: Entries, left_out: LeftOut) -> None:
         if entry.split and entry.split != split:
             less, entry.split = sorted((entry.split, split), key=_STRICTER.index)
             left_out.append((key, f"is left out of {less}: {entry.split} has it too"))
+
+
+def _read_records(path: Path, entries: Entries, left_out: LeftOut) -> None:
+    """A JSON list of {image, caption or captions}, such as neuraltalk2's, or one of them a line."""
+    folder = ""
+    if path.suffix.lower() == ".jsonl":
+        folder = path.absolute().parent.name  # the images lie beside it: train/metadata.jsonl
+        lines = enumerate(_lines(path), 1)
+        records = [parse_json(line, f"{path}: line {n}") for n, line in lines if line.strip()]
+    else:
+        records = read_json(path)
+    for number, record in enumerate(_objects(path, "it", records)):
+        where = f"{path}: entry {number}"
+        name = _first_of(record, _IMAGE_KEYS)
+        captions = _first_of(record, _CAPTION_KEYS)
+        captions = [captions] if isinstance(captions, str) else captions
+        if isinstance(captions, list):
+            captions = [one.get("raw") if isinstance(one, dict) else one for one in captions]
+        if not isinstance(name, str) or not isinstance(captions, list):
+            raise ValueError(f"{where} has no image and caption: name a file of captions")
+        if not all(isinstance(caption, str) for caption in captions):
+            raise ValueError(f"{where} has a caption that is not text: download the file again")
+        key = f"{folder}/{name}" if folder else name
+        of_folder = Entry([], folder, name, _SPLITS.get(folder.lower())) if folder else Entry()
+        entry = entries.setdefault(key, of_folder)
+        entry.captions += captions
+        if record.get("split"):
+            entry.split = _csv_split(f"{where}, {name},", str(record["split"]), entry.split)
+
+
+def _first_of(record: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    return next((record[key] for key in keys if key in record), None)
 
 
 def _json_with_lists(path: Path, *keys: str) -> dict[str, list[dict[str, Any]]]:
@@ -196,6 +243,8 @@ def read_flickr_splits(path: Path, entries: Entries, left_out: LeftOut) -> list[
 
 _IMAGE_COLUMNS = ("image", "image_name", "filename", "file_name", "file", "image_path", "path")
 _CAPTION_COLUMNS = ("caption", "comment", "text", "sentence", "description")
+_IMAGE_KEYS = (*_IMAGE_COLUMNS, "file_path", "filepath", "img")  # of JSON
+_CAPTION_KEYS = (*_CAPTION_COLUMNS, "captions", "sentences")
 
 
 def _columns(header: str) -> tuple[str, int, int, int | None] | None:
@@ -297,4 +346,5 @@ READERS: dict[str, Callable[[Path, Entries, LeftOut], None]] = {
     "COCO": _read_coco,
     "Karpathy": _read_karpathy,
     "CSV": _read_csv,
+    "records": _read_records,
 }

@@ -1,8 +1,9 @@
 """Finds the images that caption files name, and which split each belongs to."""
 
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import numpy as np
 from tfcap.data.caption_files import Entries, LeftOut
 from tfcap.data.folders import files_in
 from tfcap.data.vocabulary import tokenize
-from visualization.images.reading import SUFFIXES
+from visualization.images.reading import SUFFIXES, is_image_name
 
 __all__ = ["Photograph", "find_photographs", "image_folder", "split_photographs"]
 
@@ -56,7 +57,7 @@ def image_folder(path: Path, images: str | os.PathLike[str] | None) -> Path:
     for place in places:
         if not place.is_dir():
             raise NotADirectoryError(f"--images {place}: there is no such folder: check the path")
-        if any(_is_image(file) for file in files_in(place, _MAX_DEPTH)):
+        if any(is_image_name(file) for file in files_in(place, _MAX_DEPTH)):
             return place
     raise ValueError(f"{places[0]}: holds no images: name their folder with --images")
 
@@ -81,19 +82,28 @@ def find_photographs(entries: Entries, root: Path, left_out: LeftOut) -> dict[st
         >>> found["a.jpg"].captions, left_out
         (['a dog'], [('b.jpg', 'has no caption')])
     """
-    there: dict[str, list[str]] = {}
-    for file in filter(_is_image, files_in(root, _MAX_DEPTH)):
-        there.setdefault(file.name, []).append(file.relative_to(root).as_posix())
+    files = [
+        file.relative_to(root).as_posix()
+        for file in filter(is_image_name, files_in(root, _MAX_DEPTH))
+    ]
+    there = {spelled: _by_name(files, spelled) for spelled in (str, _caseless, _without_ending)}
+    loosely: list[tuple[str, str]] = []
     photographs: dict[str, Photograph] = {}
     used: dict[str, str] = {}
     named = Counter(entry.name for entry in entries.values())
     for name, entry in entries.items():
         captions = _usable_captions(name, entry.captions, left_out)
-        found = _files_meant((entry.name or name).replace("\\", "/"), entry.folder, there)
-        if entry.name and named[entry.name] > 1:  # only its folder tells it from the others
-            found = [
-                file for file in found if f"/{root.resolve().name}/{file}".endswith(f"/{name}")
-            ]
+        for spelled in there:
+            wanted = (entry.name or name).replace("\\", "/")
+            found = _files_meant(wanted, entry.folder, there[spelled], spelled)
+            if entry.name and named[entry.name] > 1:  # only its folder tells it from the others
+                found = [
+                    file
+                    for file in found
+                    if spelled(f"/{root.resolve().name}/{file}").endswith(spelled(f"/{name}"))
+                ]
+            if found:
+                break
         if not captions:
             left_out.append((name, "has no caption"))
         elif not found:
@@ -108,7 +118,16 @@ def find_photographs(entries: Entries, root: Path, left_out: LeftOut) -> dict[st
         else:
             photographs[name] = Photograph(str(root / found[0]), captions)
             used[found[0]] = name
-    spare = sum(len(files) for files in there.values()) - len(used)
+            if spelled is not str:
+                loosely.append((name, found[0]))
+    if loosely:
+        name, file = loosely[0]
+        count = f"{len(loosely):,} names" if len(loosely) > 1 else "1 name"
+        reason = (
+            f"{count} in it, such as {name} for {file}, match without their case or ending only"
+        )
+        left_out.append((str(root), f"{reason}, and are used"))
+    spare = len(files) - len(used)
     if spare:
         left_out.append((str(root), f"{spare:,} images in it have no caption that is used"))
     if not photographs:
@@ -158,24 +177,43 @@ def split_photographs(
     }
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+def _caseless(path: str) -> str:
+    return unicodedata.normalize("NFC", path).casefold()  # macOS writes names in NFD
 
 
-def _files_meant(wanted: str, folder: str, there: Mapping[str, Sequence[str]]) -> Sequence[str]:
+def _without_ending(path: str) -> str:
+    stem, _, ending = _caseless(path).rpartition(".")
+    return stem if f".{ending}" in SUFFIXES else _caseless(path)
+
+
+def _by_name(files: Sequence[str], spelled: Callable[[str], str]) -> dict[str, list[str]]:
+    """The name of a file, without its folder, as spelled -> the files of that name."""
+    found: dict[str, list[str]] = {}
+    for file in files:
+        found.setdefault(spelled(file.rpartition("/")[2]), []).append(file)
+    return found
+
+
+def _files_meant(
+    wanted: str,
+    folder: str,
+    there: Mapping[str, Sequence[str]],
+    spelled: Callable[[str], str],
+) -> Sequence[str]:
     """The files that a name can mean: one path must be the end of the other."""
-    files = [
-        file
-        for file in there.get(wanted.rpartition("/")[2], [])
-        if f"/{file}".endswith(f"/{wanted}") or f"/{wanted}".endswith(f"/{file}")
+    full = spelled(f"/{wanted}")
+    paths = {file: spelled(f"/{file}") for file in there.get(full.rpartition("/")[2], [])}
+    files = [file for file, path in paths.items() if path.endswith(full) or full.endswith(path)]
+    beside = [
+        file for file in files if folder and paths[file].endswith(spelled(f"/{folder}/{wanted}"))
     ]
-    beside = [file for file in files if folder and f"/{file}".endswith(f"/{folder}/{wanted}")]
-    return [file for file in files if file == wanted] or beside or files
+    return [file for file in files if paths[file] == full] or beside or files
 
 
 def _usable_captions(name: str, captions: Sequence[str], left_out: LeftOut) -> list[str]:
     usable: list[str] = []
-    for caption in (" ".join(caption.split()) for caption in captions):
+    for given in captions:
+        caption = unicodedata.normalize("NFC", " ".join(given.split()))
         if not tokenize(caption):
             left_out.append((name, f"a caption has no words: {caption!r}"))
         elif caption in usable:

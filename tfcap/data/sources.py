@@ -31,7 +31,7 @@ class CaptionSource:
     """What a data set holds.
 
     Attributes:
-        kind: the layout it was read from: "Flickr", "COCO", "Karpathy" or "CSV".
+        kind: the layout it was read from: "Flickr", "COCO", "Karpathy", "CSV" or "records".
         splits: those of "train", "val" and "test" that there are -> their photographs.
         files: what was read, without the images.
         left_out: (what, why) of everything that does not match.
@@ -103,9 +103,10 @@ def read_source(
 
 
 _EXPECTED = (
-    "Flickr's token file, COCO's or Karpathy's JSON, or a CSV with the columns image and caption"
+    "Flickr's token file, COCO's or Karpathy's JSON, a JSON list or .jsonl of images and captions, "
+    "or a CSV with the columns image and caption"
 )
-_LIKELY = r".*\.(json|csv|token)|.*token\.txt|captions?\.txt"
+_LIKELY = r".*\.(jsonl?|csv|token)|.*token\.txt|captions?\.txt"
 _OTHERS = r".*(lemma.*|_(vocab|build|(train|val|test)_captions)\.json)"  # also those built here
 
 
@@ -120,7 +121,7 @@ def _find(folder: Path) -> tuple[str, list[Path]]:
     if not found:
         raise ValueError(f"{folder}: it {describe_folder(folder)}")
     kind, paths = next(iter(found.items()))
-    if len(found) == 1 and (kind == "COCO" or len(paths) == 1):
+    if len(found) == 1 and (kind in ("COCO", "records") or len(paths) == 1):
         return kind, sorted(paths)
     names = ", ".join(str(path) for paths in found.values() for path in paths)
     raise ValueError(f"{folder}: has several files of captions ({names}): name one of them")

@@ -10,6 +10,7 @@ import numpy as np
 
 __all__ = [
     "END",
+    "MARKS",
     "MAX_WORDS",
     "MIN_COUNT",
     "NULL",
@@ -19,6 +20,7 @@ __all__ = [
     "build_vocabulary",
     "check_vocabulary",
     "encode_captions",
+    "lack_spaces",
     "tokenize",
 ]
 
@@ -33,16 +35,23 @@ MAX_WORDS = 20  # of a caption; 98 of 100 captions of Flickr8k have no more
 def tokenize(sentence: str) -> list[str]:
     """The words of a sentence, as vocabularies are built from them.
 
-    Everything is lower case. A word is a run of letters and digits; hyphens inside it belong to it
-    ("t-shirt"). The endings n't, 's, 're, 've, 'll, 'd and 'm are words of their own, as in the Penn
-    Treebank, by which captions are scored ("dog", "'s"). All other punctuation is omitted.
+    Everything is lower case, and Unicode's NFC. A word is a run of letters, with their combining marks,
+    and digits; hyphens inside it belong to it ("t-shirt"). The endings n't, 's, 're, 've, 'll, 'd and
+    'm are words of their own, as in the Penn Treebank, by which captions are scored ("dog", "'s"). All
+    other punctuation is omitted.
 
     Example:
         >>> tokenize("The dog's T-shirt!")
         ['the', 'dog', "'s", 't-shirt']
     """
     text = unicodedata.normalize("NFC", sentence).lower()
-    return _WORD.findall(text.translate(_CHARACTERS))
+    return _WORD.findall(_LOOSE.sub("", text.translate(_CHARACTERS)))
+
+
+# Marks belong to the letter before them, and so do the joiners that Persian and Indian scripts need.
+MARKS = "\u200c\u200d" + "".join(
+    chr(code) for code in range(0x300, 0x12000) if unicodedata.category(chr(code))[0] == "M"
+)
 
 
 class _Characters(dict[int, str]):
@@ -51,12 +60,13 @@ class _Characters(dict[int, str]):
     def __missing__(self, code: int) -> str:
         character = chr(code)
         letter = unicodedata.category(character)[0] in "LMN"  # letters, their marks, numbers
-        self[code] = character if letter or character in "'-" else " "
+        self[code] = character if letter or character in "'-\u200c\u200d" else " "
         return self[code]
 
 
 _CHARACTERS = _Characters({ord(c): "'" for c in "\u2018\u2019\u02bc\uff07"})
 _LETTER = r"[^\s'-]"
+_LOOSE = re.compile(rf"(?<!{_LETTER})[{MARKS}]+")  # such as what makes a heart red
 _WORD = re.compile(
     rf"""{_LETTER}+(?=n't(?!{_LETTER}))               # do-n't
     | n't(?!{_LETTER})
@@ -65,6 +75,24 @@ _WORD = re.compile(
     """,
     re.VERBOSE,
 )
+
+
+# Han, kana, Thai, Lao, Myanmar and Khmer are written without spaces between words.
+_UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff]")
+
+
+def lack_spaces(captions: Iterable[Sequence[str]]) -> bool:
+    """Whether captions in a script without spaces have not been separated into words.
+
+    Args:
+        captions: the words of each, as `tokenize` returns them.
+
+    Example:
+        >>> lack_spaces([tokenize("一只狗在跑")]), lack_spaces([tokenize("一 只 狗 在 跑")])
+        (True, False)
+    """
+    lengths = [len(words) for words in captions if any(map(_UNSPACED.search, words))]
+    return bool(lengths) and sum(lengths) < 3 * len(lengths)
 
 
 def build_vocabulary(captions: Iterable[Sequence[str]], min_count: int = 1) -> dict[str, int]:

@@ -1,6 +1,9 @@
 """Words as COCO's evaluation counts them: the rules of Stanford's PTB tokeniser, without its Java."""
 
 import re
+import unicodedata
+
+from tfcap.data.vocabulary import MARKS
 
 __all__ = ["ptb_tokenize"]
 
@@ -25,6 +28,9 @@ def ptb_tokenize(sentence: str) -> list[str]:
     - $ % & # / + = * and their like are words; #tag and @name are one word each, and so are two or
       more of ! and ?. Characters beyond U+FFFF (emoji) are omitted.
 
+    Of other scripts than PTB's, words keep their combining marks, hyphens and slashes join letters of
+    every script, and punctuation is omitted. The text is brought to Unicode's NFC first.
+
     Web and mail addresses, smileys and telephone numbers, rare in captions, are not treated specially.
 
     Example:
@@ -32,7 +38,8 @@ def ptb_tokenize(sentence: str) -> list[str]:
         ['a', 'man', "'s", 'dog', 'and', 'the', 'boys', 'toys']
     """
     tokens = []
-    for found in _TOKEN.findall(sentence.translate(_WRITTEN_AS)):
+    text = unicodedata.normalize("NFC", sentence).translate(_WRITTEN_AS)
+    for found in (_ASCII_TOKEN if text.isascii() else _TOKEN).findall(text):
         token = found.lower()
         tokens += _SPLIT.get(token) or [_BRACKETS.get(token, token)]
     return tokens
@@ -51,24 +58,37 @@ _ABBREVIATION = (
     r"|ltd|st|ave|rd|blvd|mt|ft|bldg|dept|univ|etc|vs|est|ext|tel|al|cf|sq|ph\.d"
     r"|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|mon|tues?|wed|thu|thurs|fri"
 )
-_TOKEN = re.compile(
-    rf"""
-      <\w+>                                               # <unk>
-    | 'n' | '(?:tis|twas|cause|til|em|n)(?!\w)            # rock 'n' roll, 'em
-    | (?<!\w)'(?:[0-9]0s|[0-9][0-9])(?![:.,]?\w|['%])     # the '90s, of '68
-    | '(?:s|m|d|re|ve|ll)(?!\w) | n't(?!\w)               # the ends of man's, I'm, don't
-    | [a-z0-9]+(?:-[a-z]+){{0,2}}(?:/[a-z0-9]+(?:-[a-z]+){{0,2}}){{1,2}}  # and/or, 1/2
-    | [a-z0-9][a-z0-9.,]*(?:-[a-z0-9]+)+                  # t-shirt, 3.5-inch
-    | (?:{_ABBREVIATION}|[a-z](?:\.[a-z])+)\.(?![^\W\d])  # Mr., U.S., p.m.
-    | [a-z]\.(?![^\W\d]|\s*$)                             # J. P. Morgan
-    | no\.(?=\s*[0-9])                                    # No. 5
-    | (?:[a-z]+-)*[dol]'[^\W\d_]{{2,}} | ma'am | y'(?=all)  # O'Brien, o'clock
-    | (?-i:[A-Z]+(?:&[A-Z]+)+)                            # AT&T
-    | [0-9]*(?:[.,:][0-9]+)+ | (?<![\w-])[-+][0-9]+       # 1,000, 3.5, 10:30, -5
-    | (?:(?!n't)[^\W\d_])+(?:[.!?][^\W\d_]+)+             # end.The, as typed in haste
-    | (?:(?!n't(?!\w))\w)+
-    | [@#][a-z]\w* | [!?]{{2,}}                           # @home, ?!
-    | [^\w\s'"`.?!,:;\u200b\U00010000-\U0010ffff-]        # &, %, $
-    """,
-    re.VERBOSE | re.IGNORECASE,
+_PUNCTUATION = "".join(  # beyond Latin's, which PTB knows
+    chr(code)
+    for code in (*range(0x300, 0x2000), *range(0x2E80, 0x10000))
+    if unicodedata.category(chr(code))[0] == "P"
 )
+
+
+def _tokens(letter: str, alnum: str, marks: str) -> re.Pattern[str]:
+    """The tokens, for what is a letter, what is a letter or digit, and the marks that may follow."""
+    return re.compile(
+        rf"""
+          <\w+>                                               # <unk>
+        | 'n' | '(?:tis|twas|cause|til|em|n)(?!\w)            # rock 'n' roll, 'em
+        | (?<!\w)'(?:[0-9]0s|[0-9][0-9])(?![:.,]?\w|['%])     # the '90s, of '68
+        | '(?:s|m|d|re|ve|ll)(?!\w) | n't(?!\w)               # the ends of man's, I'm, don't
+        | {alnum}+(?:-{letter}+){{0,2}}(?:/{alnum}+(?:-{letter}+){{0,2}}){{1,2}}  # and/or, 1/2
+        | {alnum}(?:{alnum}|[.,])*(?:-{alnum}+)+              # t-shirt, 3.5-inch
+        | (?:{_ABBREVIATION}|[a-z](?:\.[a-z])+)\.(?![^\W\d])  # Mr., U.S., p.m.
+        | [a-z]\.(?![^\W\d]|\s*$)                             # J. P. Morgan
+        | no\.(?=\s*[0-9])                                    # No. 5
+        | (?:[a-z]+-)*[dol]'[^\W\d_]{{2,}} | ma'am | y'(?=all)  # O'Brien, o'clock
+        | (?-i:[A-Z]+(?:&[A-Z]+)+)                            # AT&T
+        | [0-9]*(?:[.,:][0-9]+)+ | (?<![\w-])[-+][0-9]+       # 1,000, 3.5, 10:30, -5
+        | (?:(?!n't)[^\W\d_])+(?:[.!?][^\W\d_]+)+             # end.The, as typed in haste
+        | (?:(?!n't(?!\w))\w{marks})+
+        | [@#][a-z]\w* | [!?]{{2,}}                           # @home, ?!
+        | [^\w\s'"`.?!,:;\u200b\U00010000-\U0010ffff{MARKS}{_PUNCTUATION}-]  # &, %, $
+        """,
+        re.VERBOSE | re.IGNORECASE,
+    )
+
+
+_TOKEN = _tokens(rf"(?:[^\W\d_][{MARKS}]*)", rf"(?:[^\W_][{MARKS}]*)", rf"[{MARKS}]*")
+_ASCII_TOKEN = _tokens("[a-z]", "[a-z0-9]", "")  # the same of ASCII, three times as quick

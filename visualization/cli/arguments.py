@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def add_network_arguments(self, several: bool = False) -> None:
-        """Adds ``--network``, ``--weights`` and ``--model``, which `cli.network.open_network` reads.
+        """Adds ``--network``, ``--weights``, ``--convention`` and ``--model`` for `open_network`.
 
         Args:
             several: ``--network`` takes several names, for one picture for all of them.
@@ -46,6 +46,16 @@ class Parser(argparse.ArgumentParser):
             metavar="FILE.py:FUNCTION",
             help="your own Keras model: a function that returns (model, preprocess, bounds, names); "
             "the file is run",
+        )
+        self.add_convention_argument()
+
+    def add_convention_argument(self) -> None:
+        """Adds ``--convention``, the input that the weights of a file are for."""
+        self.add_argument(
+            "--convention",
+            metavar="course|caffe",
+            help="the input that SqueezeNet's weights in the file are for: the course's RGB/mean/std, "
+            "or Caffe's BGR, which is folded in (default: as the file says, or its first kernels show)",
         )
 
     def add_common_arguments(self) -> None:

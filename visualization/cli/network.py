@@ -53,8 +53,8 @@ class Network:
     builds the model.
 
     Args:
-        arguments: a command's, with ``network``, ``weights`` and ``model`` as
-            `Parser.add_network_arguments` adds.
+        arguments: a command's, with ``network``, ``weights`` and ``model``, and perhaps
+            ``convention``, as `Parser.add_network_arguments` adds.
 
     Attributes:
         members: the networks that it consists of: itself, or several that are looked at as one.
@@ -79,6 +79,7 @@ class Network:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
+        self._convention = getattr(arguments, "convention", None)
         self.members: Sequence[Network] = [self]
         if arguments.model is None:
             from visualization.weight_files.loading import read_weights
@@ -87,14 +88,25 @@ class Network:
             self._architecture = _ARCHITECTURES[bundled]
             self.specification = network_specification(bundled)
             with loading_tensorflow(quiet=True):  # which reads TensorFlow checkpoints
-                digest = read_weights(arguments.weights, self._architecture).sha256
-            weights = {"weights": arguments.weights, "sha256": digest}
-            self.record = {"network": bundled, **weights}
+                weights = read_weights(
+                    arguments.weights, self._architecture, convention=self._convention
+                )
+            self.record = {
+                "network": bundled,
+                "weights": arguments.weights,
+                "sha256": weights.sha256,
+                "input_convention": weights.convention,
+            }
         else:
             if arguments.network is not None:
                 raise ValueError(
                     f"--network {arguments.network} and --model {arguments.model} are two networks: "
                     "give one of them"
+                )
+            if self._convention is not None:
+                raise ValueError(
+                    f"--convention {self._convention} is for --weights, but --model has its own "
+                    "preprocessing: leave --convention out"
                 )
             path, _ = parse_user_model(arguments.model)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -120,7 +132,10 @@ class Network:
             import visualization
 
             build = getattr(visualization, self._architecture.builder)
-            self.model = build(weights=self._arguments.weights)
+            self.model = build(weights=None)
+            visualization.load_weights(
+                self.model, self._arguments.weights, convention=self._convention
+            )
         else:
             self.model, self.specification = load_user_model(self._arguments.model)
 
@@ -152,8 +167,8 @@ class _Several(Network):
         named = arguments.network
         if len(set(named)) < len(named):
             raise ValueError(f"--network {' '.join(named)}: name each network once")
-        for option in ("model", "weights"):
-            given = getattr(arguments, option)
+        for option in ("model", "weights", "convention"):
+            given = getattr(arguments, option, None)
             if given not in (None, "imagenet"):
                 raise ValueError(
                     f"--{option} {given} is for one network, but --network names {len(named)}: "

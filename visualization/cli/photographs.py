@@ -12,6 +12,7 @@ import numpy as np
 
 from visualization.cli.output import file_stem, unused
 from visualization.cli.running import progress
+from visualization.files.printable import on_one_line
 from visualization.images.reading import decode_image, images_in, read_source
 
 __all__ = ["Photographs", "image_sources"]
@@ -82,7 +83,7 @@ class Photographs:
                 image, record = self._decode(source, self._single or read_source(source))
             except (ValueError, OSError) as error:
                 self._skipped += 1
-                print(f"skipped: {' '.join(str(error).split())}", file=sys.stderr)
+                print(f"skipped: {on_one_line(error)}", file=sys.stderr)
                 continue
             stem = unused(file_stem(Path(source.partition("?")[0]).stem), taken)
             note = f"{done + 1} of {len(self.sources)} images"

@@ -6,6 +6,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from typing import Any
+
+from visualization.files.printable import escaped, on_one_line
 
 __all__ = ["loading_tensorflow", "progress", "run", "start_tensorflow"]
 
@@ -34,18 +37,34 @@ def run(
     """
     arguments = parser.parse_args(argv)
     try:
-        status = job(arguments)
+        escaping: Any = _Escaping(sys.stdout)
+        with contextlib.redirect_stdout(escaping):
+            status = job(arguments)
         sys.stdout.flush()
         return status
     except BrokenPipeError:  # the reader has closed the pipe, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (ValueError, TypeError, OSError, ImportError) as error:
-        print(f"{parser.prog}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{parser.prog}: {on_one_line(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted", file=sys.stderr)
         return 130
+
+
+class _Escaping:
+    """A stream to which nothing goes that would command a terminal, as the names of files can hold."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write(escaped(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def start_tensorflow(seed: int, quiet: bool) -> None:

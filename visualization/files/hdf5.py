@@ -70,8 +70,7 @@ def open_hdf5(source: Path | bytes, name: str | None = None) -> Iterator[h5py.Fi
             yield hdf5
     except RefusedError:
         raise
-    # h5py raises whichever of these its C library's error code happens to be translated to
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError):
+    except Exception:  # h5py raises whatever its C library's error code happens to be translated to
         raise ValueError(
             f"{name}: is an HDF5 file that is truncated or damaged (it has {size:,} bytes): "
             "download or build it again"

@@ -2,7 +2,7 @@
 
 import re
 
-__all__ = ["HDF5", "ZIP", "describe"]
+__all__ = ["HDF5", "ZIP", "describe", "image_format"]
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
 ZIP = b"PK\x03\x04"
@@ -40,8 +40,63 @@ _KINDS = [
         "an archive or compressed file (tar, gzip, bzip2, xz or zstd), not {wanted}",
         "unpack it and name the file inside",
     ),
+    (
+        rb"\x93NUMPY",
+        "a single NumPy array (.npy), not {wanted}",
+        "save all arrays by their names, with np.savez",
+    ),
+    (
+        rb".{4}TFL3",
+        "a TensorFlow Lite model, not {wanted}",
+        "name the checkpoint or Keras file that it was converted from",
+    ),
+    (
+        rb"MATLAB \d",
+        "a MATLAB file, not {wanted}",
+        "save its arrays as .npz, with scipy.io.loadmat and np.savez",
+    ),
+    (
+        rb"\x08[\x03-\x20]\x12[\x03-\x20][A-Za-z]",
+        "an ONNX model, not {wanted}",
+        "save its arrays as .npz, with onnx.numpy_helper and np.savez",
+    ),
+    (
+        rb"\x08\x01\x12",
+        "a SavedModel's graph, not {wanted}",
+        "name the folder that it lies in, with its variables/",
+    ),
     (rb"\x89HDF\r\n", "an HDF5 file, not {wanted}", "name another file"),
+    (
+        rb"\0\x05\x16\x07",
+        "macOS's notes about another file, not {wanted}",
+        "name the file without ._ at the start of its name",
+    ),
+    (rb"%PDF", "a PDF document, not {wanted}", "save what is in it as a file of its own"),
+    (
+        rb".{4}ftyp(?!avi[fs]|hei|hev|mif1|msf1|crx)",
+        "a video, not {wanted}",
+        "save a frame of it as PNG",
+    ),
 ]
+# How an image starts, by the format.
+_IMAGES = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG\r\n",
+    "GIF": rb"GIF8",
+    "BMP": rb"BM.{12}[\x0c-\x7c]\0\0\0",
+    "WEBP": rb"RIFF.{4}WEBP",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "PPM": rb"P[1-6]\s",
+    "ICO": rb"\0\0\x01\0[^\0]\0",
+    "AVIF": rb".{4}ftypavi[fs]",
+    "HEIC": rb".{4}ftyp(hei|hev|mif1|msf1)",
+    "JPEG 2000": rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51",
+    "JPEG XL": rb"\0\0\0\x0cJXL |\xff\x0a",
+    "Photoshop": rb"8BPS",
+    "SVG": rb"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*|<!DOCTYPE svg[^>]*>\s*)*<svg",
+    "DICOM": rb".{128}DICM",
+    "camera's raw": rb"FUJIFILMCCD-RAW|.{4}ftypcrx",
+}
 
 
 def describe(content: bytes, wanted: str = "weights") -> str | None:
@@ -58,7 +113,20 @@ def describe(content: bytes, wanted: str = "weights") -> str | None:
         >>> describe(b"<html><title>404 Not Found", "an image")
         'is a web page (HTML), not an image: the download got an error ... download the file itself'
     """
+    if image_format(content):  # also of an SVG, which may start as a web page does
+        return None
     for pattern, name, advice in _KINDS:
         if re.match(pattern, content, re.DOTALL):
             return f"is {name.format(wanted=wanted)}: {advice}"
     return None
+
+
+def image_format(content: bytes) -> str | None:
+    """The format of an image by how its file starts, or None if it is of no known one.
+
+    Example:
+        >>> image_format(b"GIF89a"), image_format(b"hello")
+        ('GIF', None)
+    """
+    start = content[:4096]
+    return next((kind for kind, how in _IMAGES.items() if re.match(how, start, re.DOTALL)), None)

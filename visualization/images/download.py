@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from visualization.files.printable import printable
+from visualization.files.printable import on_one_line
 
 __all__ = ["fetch"]
 
@@ -63,14 +63,14 @@ def fetch(url: str, timeout: float, max_bytes: int, allow_private: bool = False)
         return body
 
     cause: BaseException = body
-    while inner := cause.__cause__ or cause.__context__:
+    while inner := cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__):
         cause = inner
     if isinstance(cause, TimeoutError):
         raise TimeoutError(f"{url}: no answer within {timeout:g} seconds") from body
     reason = str(body) if cause is body else f"{cause} ({type(cause).__name__})"
     reason = getattr(cause, "strerror", None) or reason
     kind = ValueError if isinstance(body, ValueError) else OSError
-    raise kind(f"{url}: {printable(reason, longest=400)}") from body
+    raise kind(f"{url}: {on_one_line(reason, longest=400)}") from body
 
 
 def _download(url: str, deadline: float, max_bytes: int, allow_private: bool) -> bytes:
@@ -81,8 +81,12 @@ def _download(url: str, deadline: float, max_bytes: int, allow_private: bool) ->
         via = "" if location == url else f"redirected to {location}: "
         if not location.lower().startswith(("http://", "https://")):
             raise ValueError(f"{via}only http:// and https:// URLs are read")
-        request = requests.Request("GET", location, headers=_HEADERS).prepare()
-        target = request.url or ""
+        try:
+            request = requests.Request("GET", location, headers=_HEADERS).prepare()
+            target = request.url or ""
+            urllib.parse.urlsplit(target)
+        except Exception as error:  # of requests, urllib3 and Python, whose lists differ by version
+            raise ValueError(f"{via}is not a valid URL: check it ({error})") from None
         settings: Any = session.merge_environment_settings(target, {}, True, None, None)
         if not allow_private:
             proxied = requests.utils.select_proxy(target, settings["proxies"]) is not None
@@ -91,7 +95,10 @@ def _download(url: str, deadline: float, max_bytes: int, allow_private: bool) ->
         adapter = session.get_adapter(target)
         with adapter.send(request, timeout=remaining, **settings) as response:
             if redirect := session.get_redirect_target(response):
-                location = urllib.parse.urljoin(target, redirect)
+                try:
+                    location = urllib.parse.urljoin(target, redirect)
+                except ValueError:  # which a part of the redirect alone can cause; it is told above
+                    location = redirect
                 continue
             if response.status_code != 200:
                 raise OSError(f"{via}the server answers {response.status_code} {response.reason}")

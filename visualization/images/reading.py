@@ -1,33 +1,56 @@
 """The one reader of photographs: files, bytes and URLs become RGB pixels."""
 
+import contextlib
+import importlib.util
 import io
+import math
 import os
+import threading
 import warnings
+from collections.abc import Iterator
+from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
-from visualization.files.kinds import describe
+from visualization.files.kinds import describe, image_format
+from visualization.files.printable import on_one_line
 from visualization.files.regular_file import read_file
 from visualization.images.download import fetch
 
-__all__ = ["SUFFIXES", "decode_image", "image_from_url", "images_in", "load_image", "read_source"]
+__all__ = [
+    "SUFFIXES",
+    "decode_image",
+    "image_from_url",
+    "images_in",
+    "is_image_name",
+    "load_image",
+    "read_source",
+]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm")
+# What a folder is searched for: also what is not read, so that it is told and not passed over.
+SUFFIXES = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".gif", ".bmp", ".dib", ".webp"),
+    *(".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".avif", ".heic", ".heif"),
+)
 
 _MAX_PIXELS = 50_000_000
 _MAX_URL_BYTES = 20 * 2**20
 _MAX_FILE_BYTES = 256 * 2**20
 
 # Raster formats only: Pillow's EPS reader, for one, starts another program.
-_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "ICO")
+_FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "ICO")
+if importlib.util.find_spec("PIL.AvifImagePlugin"):  # Pillow 11.3
+    _FORMATS += ("AVIF",)
 
 
 def load_image(source: str | os.PathLike[str] | bytes, size: int | None = None) -> np.ndarray:
     """Reads an image from a path, an http(s) URL, or the content of an image file.
 
-    The camera's orientation (EXIF) is applied; palettes, grey, CMYK and 16-bit images are converted;
+    The camera's orientation (EXIF) is applied; palettes, grey, CMYK, and 12, 16 and 32 bits are
+    converted, by the depth and the sign that the file states;
     transparent parts become white; of an animation, the first frame is read.
 
     Args:
@@ -40,7 +63,9 @@ def load_image(source: str | os.PathLike[str] | bytes, size: int | None = None) 
 
     Raises:
         ValueError: it is not an image, or is damaged, truncated or empty; it has more than 50
-            megapixels or 256 MiB; or `size` is not positive.
+            megapixels or 256 MiB, or floating-point pixels; or `size` is not positive or makes more
+            than 50 megapixels.
+        TypeError: `size` is not a whole number.
         OSError: the file is missing, is a folder, or cannot be read; the URL cannot be downloaded.
 
     Example:
@@ -66,10 +91,20 @@ def images_in(folder: Path) -> list[str]:
         >>> images_in(Path("."))
         ['a.png']
     """
-    inside = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    inside = sorted(filter(is_image_name, folder.iterdir()))
     if not inside:
         raise FileNotFoundError(f"{folder}: is a folder without images ({' '.join(SUFFIXES)})")
     return [str(path) for path in inside]
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether a file's name is an image's; macOS's notes about one, ``._photo.jpg``, are not.
+
+    Example:
+        >>> is_image_name(Path("photo.JPG")), is_image_name(Path("._photo.jpg"))
+        (True, False)
+    """
+    return path.suffix.lower() in SUFFIXES and not path.name.startswith("._")
 
 
 def image_from_url(
@@ -135,43 +170,128 @@ def decode_image(
         >>> decode_image(read_source("blue.png"), "blue.png", (2, 5)).shape
         (2, 5, 3)
     """
-    height, width = (size, size) if isinstance(size, int) else size or (1, 1)
-    if height < 1 or width < 1:
-        raise ValueError(f"size is {size}, expected a positive number of pixels, or None")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # checked below
-            image = Image.open(io.BytesIO(content), formats=_FORMATS)
-    except Image.DecompressionBombError:
-        raise ValueError(f"{name}: has more than {_MAX_PIXELS:,} pixels, the limit") from None
-    except Image.UnidentifiedImageError:
-        known = f"is not an image of a known format ({', '.join(_FORMATS)})"
-        raise ValueError(f"{name}: {describe(content, 'an image') or known}") from None
-    except Exception as error:  # a decoder can raise anything
-        raise ValueError(f"{name}: is a damaged image: {error}") from error
-    if image.width * image.height > _MAX_PIXELS:
-        raise ValueError(
-            f"{name}: has {image.width} x {image.height} pixels, at most {_MAX_PIXELS:,} are read"
-        )
-    try:
-        image.load()
-        ImageOps.exif_transpose(image, in_place=True)
-        pixels = _to_rgb(image)
-    except Exception as error:  # a decoder can raise anything
-        raise ValueError(f"{name}: is a damaged or truncated image: {error}") from error
+    _check_size(size)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of what is refused below or read all the same
+        image = _open(content, name)
+        if image.width * image.height > _MAX_PIXELS:
+            raise ValueError(
+                f"{name}: has {image.width} x {image.height} pixels, at most {_MAX_PIXELS:,} are read"
+            )
+        if image.mode == "F":
+            raise ValueError(
+                f"{name}: has floating-point pixels, whose range is unknown: save it as 8-bit"
+            )
+        try:
+            with _without_libtiffs_text() if image.format == "TIFF" else contextlib.nullcontext():
+                image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            pixels = _to_rgb(image)
+        except Exception as error:  # a decoder can raise anything
+            reason = on_one_line(error, longest=300)
+            raise ValueError(f"{name}: is a damaged or truncated image: {reason}") from error
     if size is not None:
+        height, width = (size, size) if not isinstance(size, tuple) else size
         pixels = ImageOps.fit(pixels, (width, height), Image.Resampling.BICUBIC)
     return np.array(pixels)
 
 
+def _check_size(size: Any) -> None:
+    sides = size if isinstance(size, tuple) else (size, size)
+    if size is None:
+        return
+    if len(sides) != 2 or any(
+        isinstance(side, bool) or not isinstance(side, Integral) for side in sides
+    ):
+        raise TypeError(f"size is {size!r}, expected a whole number of pixels, or None")
+    if min(sides) < 1:
+        raise ValueError(f"size is {size}, expected a positive number of pixels, or None")
+    if sides[0] * sides[1] > _MAX_PIXELS:
+        raise ValueError(
+            f"size is {size}, which makes more than the {_MAX_PIXELS:,} pixels that are allowed: "
+            f"at most {math.isqrt(_MAX_PIXELS):,} make a square"
+        )
+
+
+def _open(content: bytes, name: str) -> Image.Image:
+    """The image, of which only the header is read."""
+    try:
+        return Image.open(io.BytesIO(content), formats=_FORMATS)
+    except Image.DecompressionBombError:
+        raise ValueError(f"{name}: has more than {_MAX_PIXELS:,} pixels, the limit") from None
+    except Exception as error:  # a decoder can raise anything
+        told = describe(content, "an image")
+        kind = image_format(content)
+        if kind in _FORMATS:
+            told = (
+                f"is a {kind} image that is damaged or of a rare variety, as Pillow cannot read it: "
+                "download it again, or save it as an 8-bit PNG"
+            )
+        elif kind:
+            told = f"is a {kind} image, which is not read: save it as JPEG or PNG"
+        told = told or f"is not an image of a known format ({', '.join(_FORMATS)})"
+        raise ValueError(f"{name}: {told}") from error
+
+
+_LIBTIFF = threading.Lock()
+
+
+@contextlib.contextmanager
+def _without_libtiffs_text() -> Iterator[None]:
+    """Keeps what libtiff writes to the standard error itself, and no setting of Pillow stops."""
+    with _LIBTIFF, open(os.devnull, "wb") as nowhere:
+        try:
+            terminal = os.dup(2)
+        except OSError:  # a process without a standard error
+            yield
+            return
+        try:
+            os.dup2(nowhere.fileno(), 2)
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "F":
-        raise ValueError("its pixels are floating-point numbers of unknown range; save it as 8-bit")
-    if image.mode.startswith("I"):  # 16 bits a pixel, and Pillow's convert() would clip them
-        levels = np.asarray(image).astype(np.float64) / 257
-        return Image.fromarray(np.clip(levels.round(), 0, 255).astype(np.uint8)).convert("RGB")
+    lowest, highest, inverted = _range(image)
+    if (lowest, highest, inverted) != (0, 255, False):
+        return _scaled(image, lowest, highest, inverted).convert("RGB")
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
         image = Image.alpha_composite(white, image)
     return image.convert("RGB")
+
+
+def _range(image: Image.Image) -> tuple[int, int, bool]:
+    """The levels that mean black and white in a file, and whether Pillow leaves them inverted."""
+    deep = image.mode.startswith("I")
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.mode not in _OF_TIFF:
+        return 0, 65535 if deep else 255, False  # of PNG and PPM, Pillow makes 16 bits
+    bits = image.tag_v2.get(TiffImagePlugin.BITSPERSAMPLE, (1,))[0] if deep else 8
+    signed = image.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, (1,))[0] == 2
+    lowest = -(2 ** (bits - 1)) if signed else 0
+    # "white is zero", which Pillow applies to 8 bits only
+    inverted = deep and image.tag_v2.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0
+    return lowest, lowest + 2**bits - 1, inverted
+
+
+_OF_TIFF = ("I", "I;16", "I;16B", "L", "RGB")  # the modes that a TIFF's depth and sign matter to
+
+
+def _scaled(image: Image.Image, lowest: int, highest: int, inverted: bool) -> Image.Image:
+    """An image with these levels, which Pillow's convert() would clip, as 8 bits."""
+    stored = np.asarray(image)
+    if stored.dtype == np.int32 and highest >= 2**31:
+        stored = stored.view(np.uint32)  # Pillow knows signed ones only
+    if stored.dtype == np.uint8:
+        stored = stored.view(np.int8)
+    levels = (stored.astype(np.float64) - lowest) * (255 / (highest - lowest))
+    scaled = np.clip(levels.round(), 0, 255).astype(np.uint8)
+    if inverted:
+        scaled = 255 - scaled
+    transparent = image.info.get("transparency")
+    if isinstance(transparent, int):  # of a 16-bit PNG, one level
+        scaled = np.where(stored == transparent, np.uint8(255), scaled)
+    return Image.fromarray(scaled)

@@ -14,7 +14,10 @@ __all__ = ["Fire", "SqueezeNet"]
 
 
 def SqueezeNet(
-    weights: str | os.PathLike[str] | None = "imagenet", include_top: bool = True
+    weights: str | os.PathLike[str] | None = "imagenet",
+    include_top: bool = True,
+    *,
+    convention: str | None = None,
 ) -> keras.Model:
     """Builds SqueezeNet 1.1 as a Functional model named ``squeezenet``.
 
@@ -26,6 +29,8 @@ def SqueezeNet(
             initialisation), or a checkpoint of SqueezeNet 1.1 in any form that
             `visualization.load_weights` takes.
         include_top: if False, the model ends after ``fire9`` and takes images of any size.
+        convention: the input that the weights in the file are for, "course" or "caffe"; by default as
+            `visualization.load_weights` finds out.
 
     Returns:
         A model whose input is RGB float32 (N, 224, 224, 3), preprocessed by
@@ -63,7 +68,7 @@ def SqueezeNet(
     model = keras.Model(inputs, x, name="squeezenet")
 
     if weights is not None:
-        load_weights(model, weights)
+        load_weights(model, weights, convention=convention)
     return model
 
 

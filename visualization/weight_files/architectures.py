@@ -43,6 +43,18 @@ def _weights(kernels: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...
 _SQUEEZENET_1_0 = _weights(_kernels() | {"conv1": (7, 7, 3, 96), "fire2/squeeze": (1, 1, 96, 16)})
 
 
+def _operations(layers: Iterable[tuple[int, str]], paths: Iterable[str]) -> Naming:
+    """What TensorFlow calls the variables of a Keras 3 model, whose layers it numbers."""
+    numbers = {layer: number for number, layer in layers}
+    names = {}
+    for path in paths:
+        layer, *part, variable = path.split("/")
+        leaf = "_kernel" if variable == "kernel" and part != ["depthwise"] else variable
+        name = "/".join(["_operations", str(numbers[layer]), *part, leaf])
+        names[f"{name}/.ATTRIBUTES/VARIABLE_VALUE"] = path
+    return Naming("TF2 object graph of a Keras 3 model", names)
+
+
 def _rename(
     layers: Iterable[str],
     parts: Iterable[str] = _PARTS,
@@ -99,21 +111,25 @@ KERAS3 = Naming(
     _rename(["layers/conv2d", *_KERAS3_FIRES, "layers/conv2d_1"], variables=("vars/0", "vars/1")),
 )
 OURS = Naming("names by layer", _rename(_LAYERS))
-CAFFE = Naming("Caffe's layer names", _rename(_LAYERS, _CAFFE_PARTS))
+CAFFE = Naming("Caffe's layer names", _rename(_LAYERS, _CAFFE_PARTS), caffe=True)
 CAFFE_UNDERSCORE = Naming(
     "Caffe's layer names, joined by _",
     {
         re.sub(r"^(fire\d)/", r"\1_", name): path
         for name, path in _rename(_LAYERS, _CAFFE_PARTS).items()
     },
+    caffe=True,
 )
+# 0 is the input; a pooling layer follows conv1, fire3 and fire5.
+_IN_ORDER = ("conv1", "", "fire2", "fire3", "", "fire4", "fire5", "", *_LAYERS[5:])
+OPERATIONS = _operations(enumerate(_IN_ORDER, 1), _weights(_kernels()))
 SQUEEZENET = Architecture(
     title="SqueezeNet 1.1",
     builder="SqueezeNet",
     bundled=IMAGENET,
     shapes=_weights(_kernels()),
     top=("conv10/kernel", "conv10/bias"),
-    namings=(OURS, KERAS3, TF1, TF2, TORCH, CAFFE, CAFFE_UNDERSCORE),
+    namings=(OURS, KERAS3, OPERATIONS, TF1, TF2, TORCH, CAFFE, CAFFE_UNDERSCORE),
     conventions=("course", "caffe"),
     older={
         "is of SqueezeNet 1.0, whose first convolution is 7x7 with 96 channels, but this network is "
@@ -164,6 +180,8 @@ def _keras3_name(path: str) -> str:
 
 
 _LITE2 = _lite2_weights()
+_LITE2_IN_ORDER = [*dict.fromkeys(path.split("/")[0] for path in _LITE2)]  # stem, block1 ... head
+_LITE2_IN_ORDER[-1:] = ["", "", "classifier"]  # behind a pooling layer and dropout
 EFFICIENTNET_LITE2 = Architecture(
     title="EfficientNet-Lite2",
     builder="EfficientNetLite2",
@@ -173,6 +191,7 @@ EFFICIENTNET_LITE2 = Architecture(
     namings=(
         Naming("names by layer", {path: path for path in _LITE2}),
         Naming("Keras 3 .weights.h5", {_keras3_name(path): path for path in _LITE2}),
+        _operations(enumerate(_LITE2_IN_ORDER, 1), _LITE2),
     ),
     conventions=("efficientnet-lite",),
     dtypes=("float32", "float16"),

@@ -6,7 +6,7 @@ import numpy as np
 
 from visualization.images.channel_statistics import SQUEEZENET_MEAN, SQUEEZENET_STD
 
-__all__ = ["CAFFE_MEAN", "fold_caffe"]
+__all__ = ["CAFFE_MEAN", "fold_caffe", "is_for_caffe"]
 
 CAFFE_MEAN = (104.006, 116.669, 122.679)  # BGR, 0..255
 
@@ -38,3 +38,20 @@ def fold_caffe(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         "conv1/kernel": kernel.astype(np.float32),
         "conv1/bias": bias.astype(np.float32),
     }
+
+
+def is_for_caffe(kernel: np.ndarray) -> bool:
+    """Whether a trained first kernel is for pixels of Caffe's range, 58 times that of the course's.
+
+    SqueezeNet's, RGB divided by std, has a root mean square of 14; as Caffe has it, of 0.25. The
+    kernels of a network trained anew for the course's input may be small too: this is for files under
+    Caffe's names only.
+
+    Args:
+        kernel: ``conv1/kernel``, (3, 3, 3, 64).
+
+    Example:
+        >>> is_for_caffe(np.full((3, 3, 3, 64), 0.25)), is_for_caffe(np.full((3, 3, 3, 64), 14.0))
+        (True, False)
+    """
+    return bool(np.sqrt(np.mean(np.square(kernel, dtype=np.float64))) < 2)  # sqrt(0.25 * 14)

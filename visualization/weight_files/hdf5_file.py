@@ -22,6 +22,10 @@ _LEGACY = re.compile(
 )
 
 
+# Of model.save("NAME.h5"), each layer's group twice.
+_WHOLE_MODEL = re.compile(r"^model_weights/([^/]+)/\1/")
+
+
 def read_hdf5(content: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors and the metadata of an HDF5 file; what Keras 1 and 2 wrote as LAYER/kernel.
 
@@ -39,9 +43,11 @@ def read_hdf5(content: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, s
         (3, 3, 3, 64)
     """
     tensors: dict[str, Tensor] = {}
+    stored = 0  # bytes
     with open_hdf5(content, name) as file:
         for path in _dataset_paths(file, name):
             dataset = safe_dataset(file, path, name)
+            stored += dataset.id.get_storage_size()
             key = _without_scopes(path)
             if key in tensors:
                 raise RefusedError(
@@ -50,7 +56,7 @@ def read_hdf5(content: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, s
                 )
             read = functools.partial(_value, content, path, name)
             tensors[key] = Tensor(tuple(dataset.shape), str(dataset.dtype), read)
-        return tensors, _metadata(file)
+        return tensors, _metadata(file, len(content) - stored)
 
 
 def _dataset_paths(file: h5py.File, name: str) -> list[str]:
@@ -75,10 +81,10 @@ def _dataset_paths(file: h5py.File, name: str) -> list[str]:
 
 
 def _without_scopes(path: str) -> str:
-    """LAYER/kernel for what Keras 1 and 2 call LAYER/LAYER/kernel:0, LAYER/LAYER_W:0, ..."""
+    """LAYER/kernel for what Keras calls LAYER/LAYER/kernel:0, LAYER/LAYER_W:0, ..."""
     legacy = _LEGACY.fullmatch(path)
     if not legacy:
-        return path
+        return _WHOLE_MODEL.sub(r"\1/", path)
     variable = legacy["variable"] or {"W": "kernel", "b": "bias"}[legacy["letter"]]
     return f"{legacy['layer']}/{variable}"
 
@@ -88,11 +94,12 @@ def _value(content: bytes, path: str, name: str) -> np.ndarray:
         return file[path][()]
 
 
-def _metadata(file: h5py.File) -> dict[str, str]:
+def _metadata(file: h5py.File, spare: int) -> dict[str, str]:
+    """What the file says of itself; `spare` bytes of it are no weights, and a text may be as long."""
     if METADATA_ATTRIBUTE not in file.attrs:
         return {}
     attribute = file.attrs.get_id(METADATA_ATTRIBUTE)
-    if attribute.shape != () or attribute.get_storage_size() > 2**16:
+    if attribute.shape != () or attribute.get_storage_size() > 2**16 or spare > 2**20:
         return {}
     value = file.attrs[METADATA_ATTRIBUTE]
     return parse_metadata(value) if isinstance(value, str | bytes) else {}

@@ -15,7 +15,7 @@ import numpy as np
 
 from visualization.files.printable import printable, some
 from visualization.weight_files.architectures import ARCHITECTURES, SQUEEZENET
-from visualization.weight_files.caffe import fold_caffe
+from visualization.weight_files.caffe import fold_caffe, is_for_caffe
 from visualization.weight_files.locate import open_weights
 from visualization.weight_files.names import Architecture, Match, match
 from visualization.weight_files.weight_file import WeightFile
@@ -58,9 +58,11 @@ def load_weights(
         model: a model made by `visualization.SqueezeNet` or `EfficientNetLite2`, with or without top.
         source: "imagenet" for the bundled weights, or a checkpoint of SqueezeNet 1.1 in any form:
 
-            - TensorFlow, with TF1's names or TF2's object graph: the prefix, the ``.index``, a
-              ``.data-...`` file, the folder that holds it, or a ``checkpoint`` state file;
-            - HDF5: Keras 3's ``.weights.h5``, or what Keras 1 and 2 wrote under Caffe's layer names;
+            - TensorFlow, with TF1's names or TF2's object graph, also that of the model itself: the
+              prefix, the ``.index``, a ``.data-...`` file, the folder that holds it, a ``checkpoint``
+              state file, or a SavedModel's folder;
+            - HDF5: Keras 3's ``.weights.h5`` and whole models as ``.h5``, or what Keras 1 and 2 wrote
+              under Caffe's layer names;
             - ``.npz`` or (with the package `safetensors`) ``.safetensors``, under this package's names,
               Caffe's, the course's, or torchvision's with kernels in PyTorch's order.
 
@@ -68,8 +70,9 @@ def load_weights(
             this package's names, as float32 or float16.
         convention: the input that the weights were trained for: "course" (RGB, divided by 255, minus
             mean, divided by std) or "caffe" (BGR, 0..255, minus a mean), which is folded into the first
-            convolution, so that the model takes the course's. By default what the file says, and
-            "course" if it says nothing. EfficientNet-Lite2 has one input only, "efficientnet-lite".
+            convolution, so that the model takes the course's. By default what the file says; if it
+            says nothing, "caffe" under Caffe's layer names if the first kernels are as small as
+            Caffe's, else "course". EfficientNet-Lite2 has one input only, "efficientnet-lite".
 
     Raises:
         OSError: the source is missing or cannot be read.
@@ -120,7 +123,6 @@ def read_weights(
     if file.defect:
         whole = f"all {len(found.names)} tensors that the index names fit {architecture.title}"
         raise type(file.defect)(f"{file.name}: {file.defect} ({whole})")
-    convention = _convention(file, convention, known)
     arrays = {}
     for path in architecture.shapes if wanted is None else wanted:
         array = file.tensors[found.names[path]].read()
@@ -136,6 +138,10 @@ def read_weights(
                 f"{file.name}: its values have changed since it was written (their sha256 is {digest}, "
                 f"not {printable(recorded)}): download it again, or convert its source again"
             )
+    convention = _convention(file, convention, known)
+    if convention is None:
+        caffe = "caffe" in known and found.naming.caffe and is_for_caffe(arrays["conv1/kernel"])
+        convention = "caffe" if caffe else known[0]
     if convention == "caffe":
         arrays = fold_caffe(arrays)
     return Weights(arrays, file.sha256, file, convention)
@@ -198,8 +204,8 @@ def _check_values(arrays: Mapping[str, np.ndarray], name: str) -> None:
         )
 
 
-def _convention(file: WeightFile, convention: str | None, known: tuple[str, ...]) -> str:
-    """The input that the weights are for, from the file and from the caller."""
+def _convention(file: WeightFile, convention: str | None, known: tuple[str, ...]) -> str | None:
+    """The input that the weights are for, from the file and from the caller, if either says it."""
     recorded = file.metadata.get("input_convention")
     if recorded is not None and recorded not in known:
         raise ValueError(
@@ -212,4 +218,4 @@ def _convention(file: WeightFile, convention: str | None, known: tuple[str, ...]
             f"{file.name}: says that its weights are for the input convention {recorded!r}, but "
             f"{convention!r} was asked for: omit the convention"
         )
-    return recorded or convention or known[0]
+    return recorded or convention

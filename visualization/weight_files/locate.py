@@ -5,6 +5,7 @@ import dataclasses
 import os
 import re
 import stat
+import warnings
 from pathlib import Path
 
 from visualization.files.bundle import BUNDLE, IMAGENET, manifest, read_bundled
@@ -57,7 +58,8 @@ def open_weights(source: str | os.PathLike[str], bundled: str = IMAGENET) -> Wei
         if index_path(path).is_file() or (not path.is_file() and data_files(path)):
             return open_checkpoint(path)
         if path.is_dir():
-            return open_weights(_only_checkpoint_in(path))
+            saved = (path / "saved_model.pb").is_file() and (path / "variables").is_dir()
+            return open_weights(_only_checkpoint_in(path / "variables" if saved else path))
         return _open_file(path)
 
 
@@ -73,6 +75,10 @@ def _open_file(path: Path) -> WeightFile:
     if prefix := prefix_of(path):
         return open_checkpoint(prefix)
     if path.suffix == ".index" and not _is_weights(start):
+        return open_checkpoint(path.with_suffix(""))
+    if path.name == "saved_model.pb" and (path.parent / "variables").is_dir():
+        return open_weights(path.parent)
+    if path.suffix == ".meta" and not _is_weights(start):  # the graph beside a checkpoint
         return open_checkpoint(path.with_suffix(""))
     if end == MAGIC:
         raise ValueError(
@@ -100,7 +106,10 @@ def _open_content(content: bytes, name: str, path: Path) -> WeightFile:
         form, read = "safetensors", read_safetensors
     else:
         problem = describe(content) or (
-            f"is of no known format (it starts with {content[:8].hex(' ')}): name a TensorFlow "
+            "is by its name a TensorFlow graph, and of no format of weights: name the checkpoint that "
+            "it was made from"
+            if path.suffix == ".pb"
+            else f"is of no known format (it starts with {content[:8].hex(' ')}): name a TensorFlow "
             "checkpoint, a Keras HDF5 weight file, an .npz or a .safetensors file of SqueezeNet 1.1"
         )
         raise ValueError(f"{name}: {problem}")
@@ -143,15 +152,22 @@ def _named_by_state(path: Path) -> Path:
     """The prefix that a `checkpoint` state file names. It is looked for in the same folder only."""
     with path.open("rb") as file:
         quoted = _STATE.match(file.read(2**16))
+    damaged = f"{path}: is a damaged checkpoint state file: name the checkpoint itself"
     if not quoted:
-        raise ValueError(f"{path}: is a damaged checkpoint state file: name the checkpoint itself")
+        raise ValueError(damaged)
     # Protocol buffers escape as Python's bytes literals do, but bytes above 127 may be unescaped.
     literal = re.sub(rb"[\x80-\xff]", lambda byte: b"\\x%02x" % ord(byte[0]), quoted["path"])
-    named = ast.literal_eval(f"b{literal.decode('ascii')}").decode(errors="replace")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that Python does not know
+            named = ast.literal_eval(f"b{literal.decode('ascii')}").decode(errors="replace")
+    except Exception:  # Python's parser raises far more than SyntaxError
+        raise ValueError(damaged) from None
     prefix = path.with_name(re.split(r"[/\\]", named)[-1] or "?")
     if not index_path(prefix).is_file() and not data_files(prefix):
         raise FileNotFoundError(
-            f"{path}: names the checkpoint {printable(named)}, but there is no {prefix.name} in its "
-            "folder: copy the checkpoint there, or name the checkpoint itself"
+            f"{path}: names the checkpoint {printable(named)}, but there is no "
+            f"{printable(prefix.name)} in its folder: copy the checkpoint there, or name the "
+            "checkpoint itself"
         )
     return prefix

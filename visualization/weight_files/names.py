@@ -22,6 +22,7 @@ class Naming:
         form: what it is called.
         paths: name in the file -> path of our variable.
         oihw: whether kernels are stored in PyTorch's order: output, input, height, width.
+        caffe: whether the names are Caffe's, so that the weights may be for Caffe's input.
 
     Example:
         >>> naming = Naming("torchvision's names", {"features.0.weight": "conv1/kernel"}, oihw=True)
@@ -32,6 +33,7 @@ class Naming:
     form: str
     paths: Mapping[str, str]
     oihw: bool = False
+    caffe: bool = False
 
     def as_stored(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The shape in a file of a weight that has `shape` as our variable."""
@@ -133,10 +135,18 @@ class Match:
         title = self.architecture.title
         suffixed = [name for name in self.tensors if name.endswith(":0")]
         plain = {name.removesuffix(":0") for name in suffixed}
-        if any(plain & naming.paths.keys() for naming in self.architecture.namings):
+        if any(
+            len(plain & naming.paths.keys()) > len(naming.paths) / 2
+            for naming in self.architecture.namings
+        ):
             return (
                 f"has names such as {printable(suffixed[0])}, whose ':0' belongs to tensors of a "
                 "TensorFlow graph, not to weights: save them again without ':0'"
+            )
+        if "_all_variables/0/.ATTRIBUTES/VARIABLE_VALUE" in self.tensors:
+            return (
+                "is what model.export wrote, where weights have numbers for names: save the model's "
+                "weights with model.save_weights('NAME.weights.h5')"
             )
         if not self.names:
             return (

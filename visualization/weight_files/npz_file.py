@@ -59,6 +59,8 @@ def read_npz(content: bytes, name: str) -> tuple[dict[str, Tensor], dict[str, st
     metadata = tensors.pop(METADATA, None)
     if metadata is None or metadata.shape != () or not metadata.dtype.startswith("<U"):
         return tensors, {}
+    if np.dtype(metadata.dtype).itemsize > 2**18:  # longer than anything that this package writes
+        return tensors, {}
     return tensors, parse_metadata(metadata.read().item())
 
 

@@ -6,6 +6,7 @@ Names and shapes come from the index without TensorFlow, which is imported once 
 import functools
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,20 @@ import numpy as np
 from visualization.files.kinds import describe
 from visualization.files.printable import printable
 from visualization.files.system_errors import reading
-from visualization.weight_files.tensorflow_index import MAGIC, Index, read_index
+from visualization.weight_files.tensorflow_index import (
+    MAGIC,
+    CompressedError,
+    Entry,
+    Index,
+    read_index,
+)
 from visualization.weight_files.weight_file import Tensor, WeightFile, parse_metadata
 
 __all__ = ["METADATA_KEY", "data_files", "index_path", "open_checkpoint", "prefix_of"]
 
 METADATA_KEY = "metadata/.ATTRIBUTES/VARIABLE_VALUE"  # what this package writes beside the weights
 _MAX_INDEX = 2**20  # bytes; that of SqueezeNet has 5 thousand
+_HELD = re.compile(r"((?:[^/.]+/)*)_operations/")
 _DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
 
 
@@ -91,12 +99,22 @@ def open_checkpoint(prefix: Path) -> WeightFile:
         form="TensorFlow checkpoint",
         paths=[path, *filter(Path.is_file, shards)],
         tensors={
-            name: Tensor(entry.shape, entry.dtype, functools.partial(_value, prefix, name))
-            for name, entry in index.tensors.items()
+            key: Tensor(entry.shape, entry.dtype, functools.partial(_value, prefix, name))
+            for key, (name, entry) in _without_attribute(index.tensors).items()
         },
         metadata=metadata,
         defect=defect,
     )
+
+
+def _without_attribute(tensors: Mapping[str, Entry]) -> dict[str, tuple[str, Entry]]:
+    """Key -> name in the file and entry; of a Keras 3 model, the key begins at its `_operations`.
+
+    Before that stands the attribute that holds the model, as in tf.train.Checkpoint(model=...).
+    """
+    holders = {found[1] for name in tensors if (found := _HELD.match(name))}
+    holder = holders.pop() if len(holders) == 1 else ""
+    return {name.removeprefix(holder): (name, entry) for name, entry in tensors.items()}
 
 
 def _read_index(path: Path) -> Index:
@@ -115,6 +133,11 @@ def _read_index(path: Path) -> Index:
         raise ValueError(f"{path}: {problem}")
     try:
         return read_index(content)
+    except CompressedError:
+        raise ValueError(
+            f"{path}: is a TensorFlow index that is compressed (Snappy), which is not read: load the "
+            "checkpoint with TensorFlow and save it again with tf.train.Checkpoint"
+        ) from None
     except ValueError as error:
         raise ValueError(
             f"{path}: is a damaged TensorFlow index ({error}): download it again"

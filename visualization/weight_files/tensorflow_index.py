@@ -15,13 +15,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["MAGIC", "Entry", "Index", "read_index"]
+__all__ = ["MAGIC", "CompressedError", "Entry", "Index", "read_index"]
 
 MAGIC = bytes.fromhex("57fb808b247547db")  # the table's last eight bytes
 _FOOTER = 48  # bytes
 _MAX_SHARDS = 100_000
 _DTYPES = {1: "float32", 2: "float64", 3: "int32", 4: "uint8", 7: "string", 9: "int64", 10: "bool"}
 _DTYPES |= {14: "bfloat16", 19: "float16"}
+
+
+class CompressedError(ValueError):
+    """Raised for an index in blocks compressed with Snappy, which TensorFlow reads but never writes."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +72,9 @@ def read_index(content: bytes) -> Index:
     """
     try:
         return _read(content)
-    except (IndexError, struct.error) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # IndexError, struct.error
         raise ValueError("an entry is cut off") from error
 
 
@@ -191,8 +197,10 @@ def _block(content: bytes, offset: int, size: int) -> bytes:
     end = offset + size
     if end + 5 > len(content) - _FOOTER:  # a byte for the compression and four of checksum follow
         raise ValueError("a block lies beyond its end")
+    if content[end] == 1:
+        raise CompressedError("a block is compressed")
     if content[end] != 0:
-        raise ValueError("a block is compressed, which TensorFlow never does")
+        raise ValueError("a block is of an unknown kind")
     return content[offset:end]
 
 

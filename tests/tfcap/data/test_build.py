@@ -313,3 +313,12 @@ def test_the_same_seed_makes_the_same_set(shapes_folder, tmp_path):
     for name in ("shapes_train_squeezenet.h5", "shapes_captions.h5", "shapes_images/val_00001.jpg"):
         first, again, other = ((tmp_path / one / name).read_bytes() for one in "abc")
         assert first == again != other
+
+
+def test_it_is_said_if_the_name_of_a_file_made_the_split(paths, tmp_path):
+    splits = {"val": [Photograph(paths[0], ["A dog."])]}
+    lone = CaptionSource("COCO", splits, [tmp_path / "captions_val2017.json"])
+    with pytest.raises(
+        ValueError, match=r"only in val, as the name of captions_val2017\.json says"
+    ):
+        build_dataset(lone, tmp_path, "mine")

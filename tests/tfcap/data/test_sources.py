@@ -3,6 +3,7 @@ import csv
 import io
 import json
 import shutil
+import unicodedata
 from itertools import chain
 
 import pytest
@@ -472,3 +473,104 @@ def test_flickr8k_is_found_in_the_data(data):
         "val": 1000,
     }
     assert len(source.left_out) == 9  # captions that an image has twice
+
+
+# ---- names and files as people have them
+
+
+@pytest.mark.parametrize(
+    "named", [str.upper, lambda name: name[0], lambda name: f"{name[0].upper()}.JPG"]
+)
+def test_names_match_without_case_and_ending_and_it_is_said(folder, named):
+    rows = [[named(name), f"one {name[0]}"] for name in NAMES]
+    table(folder, [["image", "caption"], *rows])
+    source = read_source(folder)
+    assert sorted(p.path[-5:] for ps in source.splits.values() for p in ps) == NAMES
+    ((_, said),) = source.left_out
+    assert said == (
+        f"6 names in it, such as {named('a.png')} for images/a.png, match without their case or ending "
+        "only, and are used"
+    )
+
+
+def test_a_name_that_several_files_match_is_left_out(folder, paths):
+    shutil.copy(paths[0], folder / "images" / "A.PNG")
+    shutil.copy(paths[1], folder / "images" / "b.jpg")
+    table(
+        folder, [["image", "caption"], ["a.Png", "x"], ["b", "y"], ["a.png", "z"], ["c.png", "w"]]
+    )
+    source = read_source(folder)
+    reasons = dict(source.left_out)
+    assert reasons["a.Png"].startswith("there are several: images/")
+    assert reasons["b"].startswith("there are several: images/")
+    assert sum(map(len, source.splits.values())) == 2  # the exact names
+
+
+def test_names_match_in_whichever_form_of_unicode(folder):
+    for name, form in zip(NAMES, ("NFC", "NFD", "NFC", "NFD", "NFC", "NFD"), strict=True):
+        spelled = unicodedata.normalize(form, f"é{name}")
+        (folder / "images" / name).rename(folder / "images" / spelled)
+    table(folder, [["image", "caption"], *([f"é{name}", "one"] for name in NAMES)])
+    assert sum(map(len, read_source(folder).splits.values())) == 6
+
+
+def test_coco_is_known_by_its_structure_whatever_its_name(folder):
+    coco(folder, NAMES, "train.json")
+    content = json.loads((folder / "train.json").read_text())
+    content = {"info": {"about": "x" * 70_000}} | content
+    (folder / "train.json").write_text(json.dumps(content))
+    source = read_source(folder)
+    assert source.kind == "COCO"
+    assert sum(map(len, source.splits.values())) == 6
+
+
+@pytest.mark.parametrize("form", ["neuraltalk2", "blip", "metadata.jsonl"])
+def test_lists_of_images_and_captions_are_read(folder, form):
+    if form == "neuraltalk2":
+        records = [{"file_path": f"images/{n}", "captions": ["One.", "Two."]} for n in NAMES]
+    elif form == "blip":
+        records = [{"image": n, "caption": c, "image_id": 1} for n in NAMES for c in ("One", "Two")]
+    else:
+        records = [{"file_name": n, "text": ["One", "Two"], "split": "train"} for n in NAMES]
+    if form.endswith(".jsonl"):
+        lines = "\n".join(json.dumps(record) for record in records)
+        (folder / "images" / form).write_text(f"{lines}\n")
+    else:
+        (folder / "list.json").write_text(json.dumps(records))
+    source = read_source(folder)
+    photographs = [p for ps in source.splits.values() for p in ps]
+    assert [len(p.captions) for p in photographs] == [2] * 6
+
+
+def test_metadata_of_several_folders_gives_their_splits(folder, paths):
+    for split, path in ("train", paths[0]), ("validation", paths[1]), ("test", paths[2]):
+        (folder / split).mkdir()
+        shutil.copy(path, folder / split / "0.png")  # the same name in each
+        record = {"file_name": "0.png", "text": f"One of {split}."}
+        (folder / split / "metadata.jsonl").write_text(json.dumps(record))
+    splits = read_source(folder).splits
+    assert {split: [p.captions for p in photographs] for split, photographs in splits.items()} == {
+        "train": [["One of train."]],
+        "val": [["One of validation."]],
+        "test": [["One of test."]],
+    }
+
+
+def test_a_broken_list_is_refused_with_its_place(folder):
+    (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "x"}\n{"file_name": 3')
+    with pytest.raises(ValueError, match=r"metadata\.jsonl: line 2: is not valid JSON"):
+        read_source(folder)
+    (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "x"}\n{"text": 3}')
+    with pytest.raises(ValueError, match=r"metadata\.jsonl: entry 1 has no image and caption"):
+        read_source(folder)
+
+
+def test_captions_txt_without_a_header_gets_the_hint_of_csv(folder):
+    (folder / "captions.txt").write_text("a.png,a dog, running\n")
+    with pytest.raises(
+        ValueError, match=r"line 1 is 'a\.png,a dog, running', expected the names of"
+    ):
+        read_source(folder)
+    (folder / "captions.txt").write_text("image,caption\na.png,a dog, running\n")
+    with pytest.raises(ValueError, match="captions with commas in them need quotes"):
+        read_source(folder)

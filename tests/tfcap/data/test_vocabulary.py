@@ -15,6 +15,7 @@ from tfcap.data.vocabulary import (
     build_vocabulary,
     check_vocabulary,
     encode_captions,
+    lack_spaces,
     tokenize,
 )
 
@@ -23,6 +24,9 @@ from tfcap.data.vocabulary import (
     ("sentence", "words"),
     [
         ("A dog, running; fast!", "a dog running fast"),
+        ("एक कुत्ता।", "एक कुत्ता"),  # marks belong to their letters
+        ("می\u200cدود", "می\u200cدود"),  # and so do joiners
+        ("a pin\u0303ata-shaped \u2764\ufe0f", "a piñata-shaped"),  # NFD becomes NFC
         ("Two men's T-shirts (red).", "two men 's t-shirts red"),
         ("The dog 's toy", "the dog 's toy"),
         ("It\u2019s a man who doesn't swim", "it 's a man who does n't swim"),
@@ -155,3 +159,17 @@ def test_the_tiny_vocabulary_of_the_course_s_loss_check_passes():
 def test_a_vocabulary_out_of_order_is_refused(vocabulary, error, said):
     with pytest.raises(error, match=said):
         check_vocabulary(vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "separated"),
+    [
+        ("一只棕色的狗在草地上跑", "一只 棕色 的 狗 在 草地 上 跑"),
+        ("公園で、犬が走っている。", "公園 で 犬 が 走っ て いる"),
+        ("หมาวิ่งในสวน", "หมา วิ่ง ใน สวน"),
+    ],
+)
+def test_captions_without_spaces_between_words_are_known(sentence, separated):
+    assert lack_spaces([tokenize(sentence)] * 2)
+    assert not lack_spaces([tokenize(separated)] * 2)
+    assert not lack_spaces([["a", "dog"], ["dog"]])

@@ -1,5 +1,6 @@
 import shutil
 import subprocess
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,26 @@ def test_any_text_becomes_lower_case_words_without_blanks():
             assert word == word.lower()
 
     check()
+
+
+@pytest.mark.parametrize(
+    ("sentence", "words"),
+    [
+        ("एक भूरा कुत्ता, दौड़ रहा है।", "एक भूरा कुत्ता दौड़ रहा है"),
+        ("eine piñata-shaped, grün-weiße/rote Fahne", "eine piñata-shaped grün-weiße/rote fahne"),
+        ("می\u200cدود، سگ؟", "می\u200cدود سگ"),
+        ("一只 狗 。", "一只 狗"),
+        ("a \u2764\ufe0f", "a \u2764"),
+    ],
+)
+def test_words_of_other_scripts_are_whole(sentence, words):
+    for form in "NFC", "NFD":
+        found = ptb_tokenize(unicodedata.normalize(form, sentence))
+        assert found == unicodedata.normalize("NFC", words).split()
+
+
+def test_ascii_is_read_as_the_same_words_by_the_quicker_pattern(monkeypatch):
+    ascii_only = [sentence for sentence in PTB if sentence.isascii()]
+    quick = list(map(ptb_tokenize, ascii_only))
+    monkeypatch.setattr(tokenizer, "_ASCII_TOKEN", tokenizer._TOKEN)
+    assert list(map(ptb_tokenize, ascii_only)) == quick

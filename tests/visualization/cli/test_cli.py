@@ -10,14 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import forms
 from visualization.backend import keras, tf
 from visualization.cli.arguments import Parser, number
 from visualization.cli.commands import list_commands
-from visualization.cli.network import Network
+from visualization.cli.network import Network, open_network
 from visualization.cli.output import OutputFolder, file_stem, unused
 from visualization.cli.photographs import Photographs, image_sources
 from visualization.cli.running import run, start_tensorflow
 from visualization.files.bundle import BUNDLE, EFFICIENTNET_LITE2
+from visualization.images.reading import images_in
+from visualization.weight_files.caffe import fold_caffe
 
 ROOT = Path(__file__).resolve().parent.parent.parent.parent
 MODEL = """
@@ -100,6 +103,26 @@ def test_a_jobs_error_becomes_one_line_and_a_status(error, status, sentence, cap
     assert capsys.readouterr().err == f"{sentence}\n"
 
 
+def test_no_name_of_a_file_commands_the_terminal(tmp_path, capsys):
+    name = "a\x1b[2J\x9b\u202egpj.\udcff.jpg"
+    (tmp_path / name).write_bytes(b"no image")
+    Image.new("RGB", (2, 2)).save(tmp_path / "b.png")
+
+    def job(_):
+        for _stem, _image, record in Photographs(images_in(tmp_path), None, quiet=True):
+            print(f"read {record['source']}, not {name}\nहिन्दी, می\u200cشود", flush=True)
+        raise ValueError(f"{name}: is not\nread")
+
+    assert run(Parser(prog="job"), [], job) == 2
+    out, err = capsys.readouterr()
+    shown = r"a\x1b[2J\x9b\u202egpj.\udcff.jpg"
+    assert out.endswith(f"b.png, not {shown}\nहिन्दी, می\u200cشود\n")
+    skipped, failed = err.splitlines()
+    assert skipped.startswith("skipped: ")
+    assert f"{shown}: is not an image" in skipped
+    assert failed == f"job: {shown}: is not read"
+
+
 def test_a_closed_pipe_ends_a_command_quietly():
     program = (
         "import sys; from visualization.cli.running import run\n"
@@ -151,6 +174,21 @@ def test_weights_of_the_other_network_are_refused_before_tensorflow_starts():
     with pytest.raises(ValueError, match="is of another network, EfficientNet-Lite2"):
         Network(arguments(weights=weights))
     assert Network(arguments(network="efficientnet-lite2", weights=weights)).record["sha256"]
+
+
+def test_the_convention_goes_with_the_weights(arrays, tmp_path):
+    path = forms.write_keras2(tmp_path / "caffe.h5", arrays)
+    network = Network(arguments(weights=str(path), convention="caffe"))
+    assert network.record["input_convention"] == "caffe"
+    network.load()
+    expected = fold_caffe(arrays)["conv1/kernel"]
+    np.testing.assert_array_equal(network.model.get_layer("conv1").kernel, expected)
+    with pytest.raises(ValueError, match="--convention caffe is for --weights"):
+        Network(arguments(model="own.py:build", convention="caffe"))
+    with pytest.raises(ValueError, match="expected one of efficientnet-lite"):
+        Network(arguments(network="efficientnet-lite2", convention="caffe"))
+    with pytest.raises(ValueError, match="--convention caffe is for one network"):
+        open_network(arguments(network=["squeezenet", "efficientnet-lite2"], convention="caffe"))
 
 
 def test_a_users_model_brings_its_own_size_names_and_preprocessing(tmp_path):

@@ -8,6 +8,7 @@ import socket
 import tempfile
 import threading
 import time
+import urllib.parse
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         what, _, rest = self.path.removeprefix("http://example.org")[1:].partition("?")
         if what == "redirect":
             self.send_response(302)
-            self.send_header("Location", rest)
+            self.send_header("Location", urllib.parse.unquote(rest))
             self.end_headers()
         elif what == "endless":
             self.send_response(302)
@@ -166,7 +167,9 @@ def test_the_proxy_of_the_environment_is_used_and_addresses_are_checked_there_to
     [
         ("junk", OSError, r"x1b\[2Jnonsense"),
         ("image.png?packed", ValueError, "gzip"),
-        ("redirect?http://[::1", ValueError, "Failed to parse"),
+        ("redirect?http://[::1", ValueError, r"redirected to http://\[::1: is not a valid URL"),
+        ("redirect?//[::1", ValueError, r"redirected to //\[::1: "),
+        ("redirect?http://a%20b/c.jpg", ValueError, "redirected to http://a b/c.jpg: is not a"),
         ("redirect?ftp://x.org/", ValueError, "only http"),
         ("missing", OSError, "the server answers 404 Not Found"),
         ("page", ValueError, "is a web page"),
@@ -236,5 +239,7 @@ def test_a_host_that_is_not_found_is_named(monkeypatch):
 )  # fmt: skip
 def test_only_valid_http_and_https_urls_are_read(url):
     for read in (image_from_url, load_image):
-        with pytest.raises(ValueError, match=rf"^{re.escape(url)}: \w+"):
+        with pytest.raises(ValueError, match=rf"^{re.escape(url)}: \w+") as raised:
             read(url)
+        assert type(raised.value) is ValueError
+        assert "LocationParseError" not in str(raised.value)

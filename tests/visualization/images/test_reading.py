@@ -1,11 +1,16 @@
+import contextlib
 import io
 import os
+import struct
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from visualization import load_image
+from visualization.images.reading import images_in
 
 
 def encode(image, kind="PNG", **options):
@@ -73,6 +78,57 @@ def test_sixteen_bits_are_scaled_and_not_clipped():
     levels = np.linspace(0, 65535, 256).round().astype(np.uint16).reshape(16, 16)
     loaded = load_image(encode(Image.fromarray(levels)))
     np.testing.assert_array_equal(loaded[..., 0].ravel(), np.arange(256))
+
+
+def tiff(stored, bits, sample_format=1, photometric=1, width=None):
+    """An uncompressed grey TIFF whose header states the depth and the sign (1 unsigned, 2 signed)."""
+    big = stored.dtype.byteorder == ">"
+    order = ">" if big else "<"
+    tags = [
+        *((256, width or stored.shape[1]), (257, len(stored)), (258, bits), (259, 1)),
+        *((262, photometric), (273, 134), (277, 1), (278, len(stored)), (279, stored.nbytes)),
+        (339, sample_format),
+    ]
+    header = (b"MM" if big else b"II") + struct.pack(f"{order}HIH", 42, 8, len(tags))
+    for tag, value in tags:
+        short = struct.pack(f"{order}HH", value, 0)
+        header += struct.pack(f"{order}HHI", tag, 3, 1) + short
+    return (header + bytes(4)).ljust(134, b"\0") + stored.tobytes()
+
+
+RAMP = np.arange(256).reshape(16, 16)
+
+
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", "<u4", "<i2", ">i2", "<i4", ">i4", "u1", "i1"])
+def test_a_tiffs_depth_and_sign_are_those_that_it_states(dtype):
+    dtype = np.dtype(dtype)
+    bounds = np.iinfo(dtype)
+    stored = np.round(RAMP * (int(bounds.max) - int(bounds.min)) / 255 + int(bounds.min))
+    loaded = load_image(tiff(stored.astype(dtype), 8 * dtype.itemsize, 1 + (dtype.kind == "i")))
+    np.testing.assert_array_equal(loaded, np.stack([RAMP] * 3, -1))
+
+
+def test_twelve_bits_reach_white():
+    packed = np.uint8([[0xFF, 0xF0, 0x00], [0x80, 0x08, 0x00]])  # 4095, 0; 2048, 2048
+    loaded = load_image(tiff(np.ascontiguousarray(packed), 12, width=2))
+    np.testing.assert_array_equal(loaded[..., 0], [[255, 0], [128, 128]])
+
+
+def test_where_white_is_zero_sixteen_bits_are_inverted_as_eight_are():
+    for dtype, bits in ("<u2", 16), ("u1", 8):
+        stored = (RAMP * (257 if bits == 16 else 1)).astype(dtype)
+        loaded = load_image(tiff(stored, bits, photometric=0))
+        np.testing.assert_array_equal(loaded[..., 0], 255 - RAMP)
+
+
+def test_the_transparency_of_sixteen_bits_of_grey_becomes_white():
+    levels = np.uint16([[0, 257, 65535]])
+    loaded = load_image(encode(Image.fromarray(levels), transparency=0))
+    np.testing.assert_array_equal(loaded[0, :, 0], [255, 1, 255])
+
+
+def test_a_grey_map_of_any_depth_reaches_white():
+    assert load_image(b"P5 2 1 4095\n\x0f\xff\x00\x00")[0, :, 0].tolist() == [255, 0]
 
 
 def test_transparent_parts_become_white():
@@ -156,7 +212,6 @@ def test_what_is_not_an_image_is_refused_with_the_reason(content, sentence, tmp_
 
 def png_header(width, height):
     """A PNG that claims a size and holds nothing."""
-    import struct
     import zlib
 
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
@@ -182,8 +237,60 @@ def test_a_missing_file_a_folder_and_a_device_are_refused(tmp_path):
 
 
 def test_floating_point_pixels_of_unknown_range_are_refused():
-    with pytest.raises(ValueError, match="floating-point"):
+    with pytest.raises(ValueError, match=r"^the image: has floating-point pixels"):
         load_image(encode(Image.new("F", (2, 2)), "TIFF"))
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "jpeg"])
+def test_only_the_error_tells_of_a_damaged_tiff(compression, capfd):
+    noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)
+    content = bytearray(encode(Image.fromarray(noise), "TIFF", compression=compression))
+    content[len(content) // 3 : len(content) // 2] = b"\xff" * (len(content) // 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for damaged in content, content[:-200]:
+            with contextlib.suppress(ValueError):
+                load_image(bytes(damaged))
+    assert capfd.readouterr() == ("", "")
+
+
+def test_what_is_known_but_not_read_is_named_with_what_to_do():
+    with pytest.raises(ValueError, match="is a HEIC image, which is not read: save it as JPEG"):
+        load_image(b"\0\0\0\x18ftypheic" + bytes(100))
+    with pytest.raises(ValueError, match="is a PNG image that is damaged or of a rare variety"):
+        load_image(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    with pytest.raises(ValueError, match="is a TIFF image that is damaged or of a rare variety"):
+        load_image(tiff(np.zeros((2, 2), "<f8"), 64, 3))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow cannot read AVIF")
+def test_avif_is_read(tmp_path):
+    RED_BLUE.resize((64, 32), Image.Resampling.NEAREST).save(tmp_path / "a.avif", quality=100)
+    loaded = load_image(tmp_path / "a.avif").astype(int)
+    np.testing.assert_allclose(loaded[0, [0, -1]], [[255, 0, 0], [0, 0, 255]], atol=8)
+
+
+def test_a_folder_shows_every_image_and_no_notes_of_macos(tmp_path):
+    for name in ("a.jfif", "b.ICO", "c.pgm", "d.heic", "._a.jpg", "notes.txt"):
+        (tmp_path / name).touch()
+    assert [Path(path).name for path in images_in(tmp_path)] == [
+        "a.jfif",
+        "b.ICO",
+        "c.pgm",
+        "d.heic",
+    ]
+
+
+@pytest.mark.parametrize("size", [1.5, "224", True, (2, True), (1, 2, 3), [8, 8]])
+def test_a_size_that_is_no_whole_number_is_refused(size):
+    with pytest.raises(TypeError, match=r"size is .*, expected a whole number of pixels, or None"):
+        load_image(encode(RED_BLUE), size)
+
+
+def test_a_size_may_be_numpys_and_is_bounded():
+    assert load_image(encode(RED_BLUE), np.int64(3)).shape == (3, 3, 3)
+    with pytest.raises(ValueError, match=r"size is 1000000, .* 50,000,000 pixels"):
+        load_image(encode(RED_BLUE), 10**6)
 
 
 @pytest.mark.parametrize("size", [0, -3])

@@ -1,4 +1,5 @@
 import re
+import zipfile
 
 import numpy as np
 import pytest
@@ -100,6 +101,14 @@ def test_a_file_with_pickled_images_is_refused(tmp_path):
 def test_a_number_of_validation_images_that_is_not_positive_is_refused(num):
     with pytest.raises(ValueError, match=f"num is {num}, expected a positive number"):
         load_imagenet_val(num)
+
+
+def test_a_header_that_is_no_python_is_refused(tmp_path):
+    path = tmp_path / "imagenet_val_25.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("X.npy", b"\x93NUMPY\x01\0\x02\0(\n")  # tokenize.TokenError in NumPy
+    with pytest.raises(ValueError, match=r"is not the course's imagenet_val_25\.npz"):
+        load_imagenet_val(path=path)
 
 
 def test_a_damaged_compressed_file_is_refused(tmp_path):

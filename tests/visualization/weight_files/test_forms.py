@@ -1,6 +1,7 @@
 """Every form of SqueezeNet checkpoint that people have gives the bundled weights."""
 
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from tests import forms
 from visualization import SqueezeNet, checkpoints, load_weights, preprocess_image
 from visualization.backend import keras, tf
 from visualization.files.bundle import BUNDLE, IMAGENET
+from visualization.weight_files.architectures import EFFICIENTNET_LITE2, SQUEEZENET
 from visualization.weight_files.caffe import CAFFE_MEAN
 from visualization.weight_files.loading import read_weights
 
@@ -265,6 +267,81 @@ def test_reading_a_weight_file_needs_no_tensorflow(tmp_path, arrays):
     subprocess.run([sys.executable, "-c", code, *sources], check=True, cwd=ROOT)
 
 
+@pytest.mark.parametrize("network", ["squeezenet", "lite2"])
+def test_what_keras_and_tensorflow_save_of_the_models_themselves_loads(network, request, tmp_path):
+    model = request.getfixturevalue(network)
+    architecture = {"squeezenet": SQUEEZENET, "lite2": EFFICIENTNET_LITE2}[network]
+    held = tf.train.Checkpoint(model=model, step=tf.Variable(3))
+    sources = [held.write(str(tmp_path / "held.ckpt"))]
+    sources.append(tf.train.Checkpoint(model).write(str(tmp_path / "itself.ckpt")))
+    model.save(tmp_path / "whole.h5")
+    sources.append(tmp_path / "whole.h5")
+    for source in sources:
+        found = read_weights(source, architecture).arrays
+        for variable in model.weights:
+            np.testing.assert_array_equal(found[variable.path], variable)
+
+
+def test_a_saved_models_variables_load_and_an_exported_models_are_named(squeezenet, tmp_path):
+    tf.saved_model.save(squeezenet, str(tmp_path / "saved"))
+    for place in "saved", "saved/variables", "saved/saved_model.pb":
+        source = tmp_path / place
+        found = read_weights(source).arrays
+        for variable in squeezenet.weights:
+            np.testing.assert_array_equal(found[variable.path], variable)
+    arrays = {f"_all_variables/{n}": np.zeros(64, np.float32) for n in range(3)}
+    exported = forms.write_tf2(tmp_path / "exported", arrays, rename=str)
+    with pytest.raises(ValueError, match=r"is what model\.export wrote"):
+        read_weights(exported)
+
+
+def test_another_networks_keras_2_file_is_not_told_to_lose_its_suffix(arrays, tmp_path):
+    with h5py.File(tmp_path / "vgg.h5", "w") as file:
+        for layer in "block1_conv1", "block1_conv2":
+            file[f"{layer}/{layer}/kernel:0"] = np.zeros((3, 3, 3, 64), np.float32)
+        file["conv1/kernel:0"] = np.zeros((7, 7, 3, 64), np.float32)
+    with pytest.raises(ValueError, match=r"conv1/kernel is float32 \(7, 7, 3, 64\)") as raised:
+        read_weights(tmp_path / "vgg.h5")
+    assert "without ':0'" not in str(raised.value)
+    np.savez(tmp_path / "a.npz", **{"conv1/kernel:0": arrays["conv1/kernel"]})
+    with pytest.raises(ValueError, match="is of another network") as raised:
+        read_weights(tmp_path / "a.npz")
+    assert "without ':0'" not in str(raised.value)
+
+
+def test_the_graph_beside_a_checkpoint_leads_to_it(prefix, gives_the_bundled_weights):
+    graph = prefix.with_name(f"{prefix.name}.meta")
+    graph.write_bytes(b"\x0a\x05graph")
+    gives_the_bundled_weights(graph)
+
+
+@pytest.mark.parametrize("ending", [".npz", ".h5"])
+def test_metadata_of_fifty_megabytes_is_not_read(arrays, tmp_path, ending):
+    text = json.dumps({"input_convention": "caffe", "licence": "x" * 2_000_000})
+    if ending == ".npz":
+        np.savez_compressed(tmp_path / "a.npz", **arrays, __metadata__=np.array(text))
+    else:
+        with h5py.File(forms.write_keras2(tmp_path / "a.h5", arrays), "r+") as file:
+            file.attrs["visualization"] = text  # of variable length, beside the attributes
+    assert read_weights(tmp_path / f"a{ending}").file.metadata == {}
+
+
+def test_a_compressed_index_is_sound_and_told_so(prefix):
+    path = prefix.with_name(f"{prefix.name}.index")
+    content = bytearray(path.read_bytes())
+    root = content[-48:]  # two handles, offset and size as varints
+    varints, value, shift = [], 0, 0
+    for byte in root[:40]:
+        value |= (byte & 127) << shift
+        shift = shift + 7 if byte > 127 else 0
+        if byte < 128:
+            varints, value = [*varints, value], 0
+    content[varints[2] + varints[3]] = 1  # Snappy
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"compressed .*: load the checkpoint with TensorFlow"):
+        read_weights(prefix)
+
+
 # ---- input conventions
 
 
@@ -282,6 +359,37 @@ def caffe(arrays):
 def test_caffes_weights_fold_on_request(caffe, tmp_path, gives_the_bundled_weights):
     path = forms.write_keras2(tmp_path / "caffe.h5", caffe)
     gives_the_bundled_weights(path, atol=1e-4, convention="caffe")
+
+
+@pytest.mark.parametrize("kind", ["a.h5", "a_.h5", "a.npz"])
+def test_under_caffes_names_the_first_kernels_tell_the_input(
+    caffe, arrays, tmp_path, gives_the_bundled_weights, kind
+):
+    for weights, convention in (caffe, "caffe"), (arrays, "course"):
+        path = tmp_path / f"{convention}-{kind}"
+        if kind.endswith(".h5"):
+            forms.write_keras2(path, weights, separator="_" if "_" in kind else "/")
+        else:
+            named = {f"{forms.caffe_layer(p)}/{p.split('/')[-1]}": a for p, a in weights.items()}
+            np.savez(path, **named)
+        assert read_weights(path).convention == convention
+        gives_the_bundled_weights(path, atol=1e-4)
+
+
+def test_small_kernels_under_names_that_are_not_caffes_are_the_courses(caffe, tmp_path):
+    np.savez(tmp_path / "trained_anew.npz", **caffe)
+    assert read_weights(tmp_path / "trained_anew.npz").convention == "course"
+
+
+def test_the_convention_can_be_said(caffe, tmp_path, squeezenet, grace_hopper):
+    path = forms.write_keras2(tmp_path / "caffe.h5", caffe)
+    image = preprocess_image(grace_hopper)[None]
+    for convention in (None, "caffe"):
+        model = SqueezeNet(weights=path, convention=convention)
+        np.testing.assert_allclose(model(image), squeezenet(image), rtol=0, atol=1e-3)
+    wrong = SqueezeNet(weights=path, convention="course")
+    kernel = caffe["conv1/kernel"]
+    np.testing.assert_array_equal(wrong.get_layer("conv1").kernel, kernel)
 
 
 def test_folded_weights_see_in_rgb_what_caffes_saw_in_bgr(caffe, model, grace_hopper, tmp_path):
