@@ -39,7 +39,8 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
     expected = getattr(model, "input_shape", None)
     if isinstance(expected, tuple) and not _fits(images.shape, expected):
         raise ValueError(
-            f"the images have shape {images.shape}, but model {model.name!r} takes {expected}"
+            f"the images have shape {images.shape}, but model {model.name!r} takes "
+            f"{(None, *expected[1:])}"
         )
     if (advice := _input_of_ours(model)) and np.abs(images).max() > _LARGEST_INPUT:
         raise ValueError(
@@ -127,8 +128,9 @@ def check_counts(**numbers: int) -> None:
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    """Keras takes a batch of any size, also where a model states one."""
     return len(shape) == len(expected) and all(
-        theirs in (None, ours) for ours, theirs in zip(shape, expected, strict=True)
+        theirs in (None, ours) for ours, theirs in zip(shape[1:], expected[1:], strict=True)
     )
 
 

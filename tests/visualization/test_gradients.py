@@ -247,6 +247,18 @@ def test_a_model_of_ones_own_called_squeezenet_may_take_pixels():
     assert predict_scores(model, np.full((1, 8, 8, 3), 255.0)).shape == (1, 2)
 
 
+@pytest.mark.parametrize("first", [[keras.Input((8, 8, 3), batch_size=1)], []])
+def test_a_model_first_called_with_one_image_takes_any_number(first):
+    model = keras.Sequential([*first, keras.layers.Conv2D(2, 3), keras.layers.Flatten()])
+    alone = compute_saliency_maps(IMAGES[:1], 1, model)
+    assert compute_saliency_maps(IMAGES[:1], 1, model).shape == (1, 8, 8)
+    together = compute_saliency_maps(IMAGES, 1, model)
+    np.testing.assert_allclose(together[:1], alone, rtol=1e-5)
+    assert make_fooling_images(PIXELS[:2], 1, model, max_iterations=2, **OWN).images.shape[0] == 2
+    with pytest.raises(ValueError, match=r"takes \(None, 8, 8, 3\)"):
+        compute_saliency_maps(IMAGES[:, :7], 1, model)
+
+
 def test_a_model_without_scores_and_a_batch_of_nothing_are_refused():
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
     with pytest.raises(ValueError, match=r"^the output of model .* expected scores of shape"):
