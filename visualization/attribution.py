@@ -47,7 +47,7 @@ def compute_saliency_maps(
     Args:
         X: floating point (N, H, W, C), the model's input.
         y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        model: any Keras model with one output of shape (N, K).
         batch_size: how many images are processed at a time; it bounds the memory.
 
     Returns:
@@ -113,7 +113,7 @@ def integrated_gradients(
     Args:
         X: floating point (N, H, W, C), the model's input.
         y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        model: any Keras model with one output of shape (N, K).
         baseline: X', anything that broadcasts to X; for SqueezeNet, 0 is the mean colour.
         steps: at how many points the gradient is taken.
         batch_size: how many points are processed at a time; it bounds the memory.
@@ -186,7 +186,7 @@ def grad_cam(
     Args:
         X: floating point (N, H, W, C), the model's input.
         y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K), logits or a softmax; transfer learning
+        model: any Keras model with one output of shape (N, K); transfer learning
             models with a model inside work as they are (no "Graph disconnected").
         layer: the name of the layer whose output is A, (N, h, w, k); by default the convolution that
             the model computes last, also inside nested models and layers.

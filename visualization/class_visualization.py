@@ -60,7 +60,7 @@ def create_class_visualization(
 
     Args:
         target_y: a class, or several for a batch of images.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        model: any Keras model with one output of shape (N, K).
         l2_reg: weight of the L2 regularisation.
         learning_rate: factor of the step.
         num_iterations: how many steps.
@@ -121,7 +121,7 @@ def class_visualization_update_step(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        model: any Keras model with one output of shape (N, K).
         target_y: the class, or one for each image.
         l2_reg: weight of the L2 regularisation.
         learning_rate: factor of the step.

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 
 from visualization.backend import keras
-from visualization.gradients import BATCH_SIZE, class_count, predict_scores, softmax
+from visualization.gradients import BATCH_SIZE, class_count, predict_probabilities
 from visualization.images.transforms import blur_image
 from visualization.input_checks import check_counts, check_images, check_labels
 
@@ -39,13 +39,13 @@ def deletion_curve(
     Args:
         X: floating point (N, H, W, C), the model's input.
         y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        model: any Keras model with one output of shape (N, K).
         maps: (N, H, W): the larger, the more important.
         steps: in how many equal steps all pixels are blurred.
         batch_size: how many images are processed at a time; it bounds the memory.
 
     Returns:
-        Softmax probabilities (N, steps + 1): first of the whole image, last of the blurred one.
+        `predict_probabilities` (N, steps + 1): first of the whole image, last of the blurred one.
 
     Raises:
         ValueError: shapes that do not fit, NaN, a class that does not exist, steps < 1.
@@ -187,7 +187,7 @@ def cascading_randomization(
     Args:
         X: floating point (N, H, W, C), the model's input.
         y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        model: any Keras model with one output of shape (N, K).
         method: a function of (X, y, model, **keywords) that returns maps (N, H, W).
         seed: of the noise.
 
@@ -263,8 +263,8 @@ def _curve(
     for i in range(0, steps + 1, batch_size):
         part = limits[i : i + batch_size, None, None, None]
         mixed = np.where(rank < part, end, start)
-        scores = predict_scores(model, mixed, batch_size=batch_size)
-        curve[i : i + batch_size] = softmax(scores)[:, label]
+        shown = predict_probabilities(model, mixed, batch_size=batch_size)
+        curve[i : i + batch_size] = shown[:, label]
     return curve
 
 

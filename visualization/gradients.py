@@ -6,15 +6,17 @@ they compute is compiled once for each model and kept as long as the model lives
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from visualization.backend import keras, tf
 from visualization.input_checks import check_counts, check_images, check_labels
+from visualization.outputs import Outputs, probabilities, read_outputs
 
 __all__ = [
     "BATCH_SIZE",
+    "Prediction",
     "class_count",
     "class_score",
     "compiled",
@@ -24,6 +26,9 @@ __all__ = [
     "logits",
     "logits_and_ascent",
     "logits_and_gradients",
+    "model_outputs",
+    "predict",
+    "predict_probabilities",
     "predict_scores",
     "score_and_margin",
     "softmax",
@@ -39,7 +44,7 @@ def predict_scores(model: keras.Model, images: Any, *, batch_size: int = BATCH_S
     """The model's logits, in inference mode; see `logits`.
 
     Args:
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        model: any Keras model with one output of shape (N, K).
         images: floating point (N, H, W, C), the model's input.
         batch_size: how many images are processed at a time; it bounds the memory.
 
@@ -54,8 +59,64 @@ def predict_scores(model: keras.Model, images: Any, *, batch_size: int = BATCH_S
         >>> predict_scores(model, np.full((2, 8, 8, 3), 0.5)).tolist()
         [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
     """
+    return predict(model, images, batch_size=batch_size).scores
+
+
+def predict_probabilities(
+    model: keras.Model, images: Any, *, batch_size: int = BATCH_SIZE
+) -> np.ndarray:
+    """The probability of each class, in inference mode.
+
+    They are the softmax of several linear outputs, and what a softmax or a sigmoid at the end of the
+    model gives, also if it is averaged, clipped or smoothed. A model of values, such as a regression
+    with one output, has no probabilities: its values are returned as they are.
+
+    Args:
+        model, images, batch_size: as for `predict_scores`.
+
+    Returns:
+        floating point (N, K).
+
+    Raises:
+        ValueError: as `predict_scores`.
+
+    Example:
+        >>> layers = [keras.layers.Flatten(), keras.layers.Activation("sigmoid")]
+        >>> model = keras.Sequential([keras.Input((1, 1, 2)), *layers])
+        >>> predict_probabilities(model, np.zeros((1, 1, 1, 2))).tolist()
+        [[0.5, 0.5]]
+    """
+    return predict(model, images, batch_size=batch_size).probabilities
+
+
+class Prediction(NamedTuple):
+    """What a model says of N images.
+
+    Attributes:
+        scores, probabilities: floating point (N, K).
+        kind: what the scores are, see `visualization.outputs.Outputs`.
+
+    Example:
+        >>> Prediction(np.zeros((1, 2)), np.full((1, 2), 0.5), "softmax").kind
+        'softmax'
+    """
+
+    scores: np.ndarray
+    probabilities: np.ndarray
+    kind: str
+
+
+def predict(model: keras.Model, images: Any, *, batch_size: int = BATCH_SIZE) -> Prediction:
+    """The model's scores, and the numbers to show for them; arguments as for `predict_scores`.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> predict(model, np.zeros((1, 8, 8, 3))).probabilities.round(2).tolist()
+        [[0.33, 0.33, 0.33]]
+    """
     images = check_images(model, images)
-    return in_batches(compiled(model, _build_logits), batch_size, images)[0]
+    scores, shown, kinds = in_batches(compiled(model, _build_prediction), batch_size, images)
+    return Prediction(scores, shown, kinds[0].decode())
 
 
 def image_gradients(
@@ -66,7 +127,7 @@ def image_gradients(
     Args:
         X: floating point (N, H, W, C), the model's input.
         y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        model: any Keras model with one output of shape (N, K).
         batch_size: how many images are processed at a time; it bounds the memory.
 
     Returns:
@@ -163,9 +224,10 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 def logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
     """The model's logits in inference mode, (N, K); to be called inside a `tf.function`.
 
-    Where the last operation is a softmax, these are its inputs: a probability near 1 has almost no
+    Where a softmax or a sigmoid comes last, these are its inputs: a probability near 1 has almost no
     gradient. This works for any model whose softmax is in the traced graph, however the model was
-    built. Half-precision logits are returned as float32.
+    built; `visualization.outputs` says what they are otherwise. Half-precision logits are returned as
+    float32.
 
     Raises:
         ValueError: the model's output is not one tensor of shape (N, K).
@@ -176,17 +238,24 @@ def logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
         >>> tf.function(lambda X: logits(model, X))(tf.fill((1, 2, 2, 3), 0.5)).numpy().tolist()
         [[0.5, 0.5, 0.5]]
     """
+    return model_outputs(model, images).scores
+
+
+def model_outputs(model: keras.Model, images: tf.Tensor) -> Outputs:
+    """The model's scores and what they are; see `logits`, whose arguments and errors it has.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> tf.function(lambda X: model_outputs(model, X).kind)(tf.zeros((1, 2, 2, 3))).numpy()
+        b'softmax'
+    """
     outputs = model(images, training=False)
     if not tf.is_tensor(outputs) or outputs.shape.rank != 2:
         shape = getattr(outputs, "shape", None) or type(outputs).__name__
         raise ValueError(
             f"the output of model {model.name!r} is {shape}, expected scores of shape (N, classes)"
         )
-    source = outputs.op
-    while source.type in ("Identity", "Cast"):
-        source = source.inputs[0].op
-    scores = source.inputs[0] if source.type == "Softmax" else outputs
-    return scores if scores.dtype == tf.float64 else tf.cast(scores, tf.float32)
+    return read_outputs(outputs)
 
 
 def logits_and_gradients(
@@ -274,12 +343,13 @@ def l2_norm(gradients: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(tf.reduce_sum(tf.square(gradients), axis=(1, 2, 3), keepdims=True))
 
 
-def _build_logits(get_model: GetModel) -> Callable[..., Any]:
+def _build_prediction(get_model: GetModel) -> Callable[..., Any]:
     @tf.function(reduce_retracing=True, autograph=False)
-    def scores(images: tf.Tensor) -> tuple[tf.Tensor]:
-        return (logits(get_model(), images),)
+    def prediction(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        kind, scores = model_outputs(get_model(), images)
+        return scores, probabilities(kind, scores), tf.fill([tf.shape(images)[0]], kind)
 
-    return scores
+    return prediction
 
 
 def _build_gradients(get_model: GetModel) -> Callable[..., Any]:

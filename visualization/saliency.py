@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from visualization.cli.arguments import Parser
-from visualization.cli.network import Network
+from visualization.cli.network import Network, shown
 from visualization.cli.output import OutputFolder
 from visualization.cli.photographs import Photographs, image_sources
 from visualization.cli.running import run, start_tensorflow
@@ -96,11 +96,10 @@ def _show_one(
     evaluation: _Evaluation | None,
 ) -> None:
     """Writes one photograph's figure and record."""
-    from visualization.gradients import predict_scores, softmax
     from visualization.plotting import attribution_figure, png
 
     X = network.specification.to_input(image[None])
-    probabilities = softmax(predict_scores(network.model, X))[0]
+    probabilities = network.probabilities(image[None])[0]
     seen = int(probabilities.argmax())
     label = seen if label is None else label
     methods = {name: _method(name, arguments.seed) for name in arguments.method}
@@ -109,9 +108,10 @@ def _show_one(
     deltas = {name: r.convergence_delta for name, r in results.items() if hasattr(r, "maps")}
 
     name = short_name(network.names[label])
-    title = f"{name} {probabilities[label]:.0%}"
+    of_class, of_seen = (network.number(probabilities[one]) for one in (label, seen))
+    title = f"{name} {shown(of_class, '.0%')}"
     if label != seen:
-        title += f"\n(seen: {short_name(network.names[seen])} {probabilities[seen]:.0%})"
+        title += f"\n(seen: {short_name(network.names[seen])} {shown(of_seen, '.0%')})"
     figure = out.write(f"{stem}-saliency.png", png(attribution_figure(image, maps, title)))
     out.write_json(
         f"{stem}-saliency.json",
@@ -120,7 +120,7 @@ def _show_one(
             "image": source,
             "network": network.record,
             "class": {"class": label, "name": network.names[label]},
-            "probability": float(probabilities[label]),
+            **of_class,
             "seen_as": {"class": seen, "name": network.names[seen]},
             "methods": list(methods),
             "settings": {name: _METHODS[name] for name in methods if _METHODS[name]},
@@ -130,7 +130,7 @@ def _show_one(
         },
     )
     if not arguments.quiet:
-        print(f"{figure}: {name} ({label}) at {probabilities[label]:.1%}", flush=True)
+        print(f"{figure}: {name} ({label}) at {shown(of_class, '.1%')}", flush=True)
     if evaluation:
         evaluation.add(X, label, maps, methods)
 

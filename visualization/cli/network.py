@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from visualization.cli.running import loading_tensorflow
 from visualization.cli.user_model import load_user_model, parse_user_model
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from visualization.backend import keras
 
-__all__ = ["Network", "open_network"]
+__all__ = ["Network", "open_network", "shown"]
 
 _ARCHITECTURES = {"squeezenet": SQUEEZENET, "efficientnet-lite2": EFFICIENTNET_LITE2}
 
@@ -59,6 +59,7 @@ class Network:
     Attributes:
         members: the networks that it consists of: itself, or several that are looked at as one.
         model: the Keras model, once loaded.
+        kind: what its outputs are, see `visualization.outputs`, once `probabilities` was asked.
         specification: what it needs beside its weights; a user's model has one once it is loaded.
         record: where it comes from, with the file's sha256, for the command's JSON.
 
@@ -76,6 +77,7 @@ class Network:
 
     model: keras.Model
     specification: NetworkSpecification
+    kind = "softmax"
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
@@ -136,9 +138,21 @@ class Network:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """What the loaded model sees in photographs of any size: uint8 (N, H, W, 3) -> (N, K)."""
-        from visualization.gradients import predict_scores, softmax
+        from visualization.gradients import predict
 
-        return softmax(predict_scores(self.model, self.specification.to_input(images)))
+        found = predict(self.model, self.specification.to_input(images))
+        self.kind = found.kind
+        return found.probabilities
+
+    def number(self, probability: float) -> dict[str, float]:
+        """One of `probabilities` for a record, by its right name: a regression gives values."""
+        return {"value" if self.kind == "values" else "probability": float(probability)}
+
+    def sees(self, probabilities: np.ndarray, target: int) -> bool:
+        """Whether an image with these probabilities (K,) is taken for the target, as when fooling."""
+        if self.kind == "sigmoid":
+            return bool(probabilities[target] > 0.5)
+        return int(probabilities.argmax()) == target
 
     def find_class(self, text: str) -> int:
         """The number of a class given by number or name; raises ValueError as `find_class` does."""
@@ -178,6 +192,16 @@ class _Several(Network):
         self.model, self.specification = build_ensemble(
             [(member.model, member.specification) for member in self.members]
         )
+
+
+def shown(record: Mapping[str, Any], form: str) -> str:
+    """The number of `Network.number` in a record, as text.
+
+    Example:
+        >>> shown({"probability": 0.055}, ".1%"), shown({"value": 34.25}, ".1%")
+        ('5.5%', '34.25')
+    """
+    return f"{record['value']:.4g}" if "value" in record else f"{record['probability']:{form}}"
 
 
 def _bundled(name: str) -> Network:
