@@ -9,7 +9,9 @@ All have the course's signature, (X, y, model), and return maps (N, H, W).
 """
 
 import contextlib
+import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -25,6 +27,7 @@ from visualization.gradients import (
     logits,
     logits_and_gradients,
     predict_scores,
+    traced_alone,
 )
 from visualization.input_checks import check_counts, check_images, check_labels
 
@@ -219,7 +222,7 @@ def _build_grad_cam(
         model = get_model()
         with (
             tf.GradientTape(watch_accessed_variables=False) as tape,
-            _recorded_outputs(model, layer) as recorded,
+            _recorded_outputs(layer) as recorded,
         ):
             tape.watch(images)
             score = class_score(labels)(logits(model, images))
@@ -248,36 +251,31 @@ _CONVOLUTIONS = (
 
 
 @contextlib.contextmanager
-def _recorded_outputs(model: keras.Model, name: str | None) -> Iterator[list[tf.Tensor]]:
-    """Records, while the model is traced, what its convolutions (or the named layer) return.
+def _recorded_outputs(name: str | None) -> Iterator[list[tf.Tensor]]:
+    """Records what the convolutions (or the named layer) return that this thread calls meanwhile.
 
-    A Functional model could be cut at a layer instead, but not a subclassed or a nested one.
+    A Functional model could be cut at a layer instead, but not a subclassed or a nested one. The user's
+    layers stay as they are: what calls any layer is wrapped, and other threads pass through.
     """
     recorded: list[tf.Tensor] = []
+    thread = threading.get_ident()
 
-    def record(layer: keras.layers.Layer) -> None:
-        call = layer.call
+    @functools.wraps(keras.layers.Layer.__call__)
+    def recording(layer: keras.layers.Layer, *arguments: Any, **keywords: Any) -> Any:
+        output = call(layer, *arguments, **keywords)
+        wanted = isinstance(layer, _CONVOLUTIONS) if name is None else layer.name == name
+        images = tf.is_tensor(output) and output.shape.rank == 4
+        if wanted and images and threading.get_ident() == thread:
+            recorded.append(output)
+        return output
 
-        def recording(*arguments: Any, **keywords: Any) -> Any:
-            output = call(*arguments, **keywords)
-            if tf.is_tensor(output) and output.shape.rank == 4:
-                recorded.append(output)
-            return output
-
-        layer.call = recording
-
-    layers = [
-        layer
-        for layer in model._flatten_layers(include_self=False)
-        if (isinstance(layer, _CONVOLUTIONS) if name is None else layer.name == name)
-    ]
-    for layer in layers:
-        record(layer)
-    try:
-        yield recorded
-    finally:
-        for layer in layers:
-            del layer.call
+    with traced_alone():
+        call = keras.layers.Layer.__call__
+        keras.layers.Layer.__call__ = recording
+        try:
+            yield recorded
+        finally:
+            keras.layers.Layer.__call__ = call
 
 
 def smoothed(

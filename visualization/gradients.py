@@ -4,8 +4,10 @@ Everything in this package that looks at a network through its gradient stands o
 they compute is compiled once for each model and kept as long as the model lives.
 """
 
+import contextlib
+import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +34,7 @@ __all__ = [
     "predict_scores",
     "score_and_margin",
     "softmax",
+    "traced_alone",
 ]
 
 BATCH_SIZE = 25  # images at a time, unless a caller says otherwise
@@ -164,13 +167,15 @@ def compiled(
         >>> compiled(model, build) is compiled(model, build)
         True
     """
-    functions = _compiled.setdefault(model, {})
-    key = (build, *settings)
-    if key not in functions:
-        functions[key] = build(weakref.ref(model), *settings)
-    return functions[key]
+    with _tracing:
+        functions = _compiled.setdefault(model, {})
+        key = (build, *settings)
+        if key not in functions:
+            functions[key] = build(weakref.ref(model), *settings)
+        return functions[key]
 
 
+_tracing = threading.RLock()
 _compiled: weakref.WeakKeyDictionary[keras.Model, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
@@ -249,13 +254,26 @@ def model_outputs(model: keras.Model, images: tf.Tensor) -> Outputs:
         >>> tf.function(lambda X: model_outputs(model, X).kind)(tf.zeros((1, 2, 2, 3))).numpy()
         b'softmax'
     """
-    outputs = model(images, training=False)
+    with traced_alone():
+        outputs = model(images, training=False)
     if not tf.is_tensor(outputs) or outputs.shape.rank != 2:
         shape = getattr(outputs, "shape", None) or type(outputs).__name__
         raise ValueError(
             f"the output of model {model.name!r} is {shape}, expected scores of shape (N, classes)"
         )
     return read_outputs(outputs)
+
+
+@contextlib.contextmanager
+def traced_alone() -> Iterator[None]:
+    """Lets one thread at a time call models into a graph: what a trace changes, another would see.
+
+    Example:
+        >>> with traced_alone():
+        ...     pass
+    """
+    with _tracing:
+        yield
 
 
 def logits_and_gradients(

@@ -1,3 +1,5 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -90,6 +92,36 @@ def test_grad_cam_is_never_negative_and_leaves_the_model_as_it_was(squeezenet, g
     calls = [layer.call.__func__ for layer in model._flatten_layers()]
     assert grad_cam(X, y, model).min() >= 0
     assert [layer.call.__func__ for layer in model._flatten_layers()] == calls
+
+
+def test_grad_cam_leaves_a_layers_own_call_in_place():
+    model, X, y = make("nested in another")
+    layer, before = model.layers[1].layers[1], grad_cam(X, y, model)
+    calls, call = [], layer.call
+    layer.call = lambda *given, **named: calls.append(1) or call(*given, **named)
+    own = layer.call
+    maps = grad_cam(X, y, model, layer=layer.name)
+    assert calls
+    assert layer.call is own
+    assert maps.shape == before.shape
+
+
+def test_threads_get_the_maps_of_one_thread():
+    model, X, y = make("nested in another")
+    jobs = [
+        lambda model: grad_cam(X, y, model),
+        lambda model: compute_saliency_maps(X, y, model),
+        lambda model: grad_cam(X, y, model, layer="first"),
+        lambda model: grad_cam(X, y, model, layer="last"),
+    ]
+    expected = [job(model) for job in jobs]
+    for _ in range(3):
+        twin = keras.models.clone_model(model)
+        twin.set_weights(model.get_weights())
+        with ThreadPoolExecutor(len(jobs)) as pool:
+            together = [pool.submit(job, twin) for job in jobs]
+        for found, right in zip(together, expected, strict=True):
+            np.testing.assert_allclose(found.result(), right, atol=1e-4 * right.max())
 
 
 def test_grad_cam_finds_the_tie(squeezenet, grace_hopper):
