@@ -58,6 +58,12 @@ def main(argv: list[str] | None = None) -> int:
         help="default: 0.05, of EfficientNet-Lite2 0.2, of both 0.1; the course's: 25",
     )
     parser.add_argument(
+        "--jitter",
+        type=number(int, 1),
+        metavar="PIXELS",
+        help="each step shifts the picture by less than this; 1 for never (default: 16 of 224 pixels)",
+    )
+    parser.add_argument(
         "--gif", metavar="NAME", help="also write the run into --out, as a GIF of this name"
     )
     parser.add_network_arguments(several=True)
@@ -86,6 +92,8 @@ def _draw(arguments: argparse.Namespace) -> int:
         settings["num_iterations"] = arguments.iterations
     if arguments.learning_rate:
         settings["learning_rate"] = arguments.learning_rate
+    if arguments.jitter:
+        settings["max_jitter"] = arguments.jitter
     settings.setdefault("learning_rate", _learning_rate(network))
     runs, classes = [], []
     taken: set[str] = set()
