@@ -191,8 +191,9 @@ def grad_cam(
         y: integers (N,), or one for all: the classes.
         model: any Keras model with one output of shape (N, K); transfer learning
             models with a model inside work as they are (no "Graph disconnected").
-        layer: the name of the layer whose output is A, (N, h, w, k); by default the convolution that
-            the model computes last, also inside nested models and layers.
+        layer: the name of the layer whose output is A, (N, h, w, k); by default, of the convolutions
+            that the score depends on and that have more than one cell, h w > 1, the one that the
+            model computes last, also inside nested models and layers.
         batch_size: how many images are processed at a time; it bounds the memory.
 
     Returns:
@@ -222,24 +223,40 @@ def _build_grad_cam(
         model = get_model()
         with (
             tf.GradientTape(watch_accessed_variables=False) as tape,
-            _recorded_outputs(layer) as recorded,
+            _recorded_outputs(tape, layer) as recorded,
         ):
-            tape.watch(images)
             score = class_score(labels)(logits(model, images))
-        if not recorded:
-            what = "convolution" if layer is None else f"layer {layer!r} with output (N, h, w, k)"
-            raise ValueError(
-                f"model {model.name!r} computes no {what}: name another with layer=..."
-            )
-        activations = recorded[-1]  # (N, h, w, k)
-        gradients = tape.gradient(
-            score, activations, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
+        within = [one for one in recorded if one.graph is images.graph]
+        gradients = tape.gradient(score, within)  # None where the score does not depend on it
+        # A convolution with one cell, such as the gate of a squeeze and excitation, sees no places.
+        usable = [
+            (one, gradient)
+            for one, gradient in zip(within, gradients, strict=True)
+            if gradient is not None and (layer is not None or one.shape[1:3] != (1, 1))
+        ]
+        if not usable:
+            raise ValueError(_no_layer(model, layer, recorded, within))
+        activations, gradients = usable[-1]  # (N, h, w, k) each
         weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)  # (N, 1, 1, k)
         maps = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1, keepdims=True))
         return (tf.image.resize(maps, tf.shape(images)[1:3])[..., 0],)  # (N, H, W)
 
     return cam
+
+
+def _no_layer(
+    model: keras.Model, layer: str | None, recorded: list[tf.Tensor], within: list[tf.Tensor]
+) -> str:
+    """Why Grad-CAM has no layer to look at."""
+    what = "convolution" if layer is None else f"layer {layer!r} with output (N, h, w, k)"
+    advice = "name another with layer=..."
+    if not recorded:
+        return f"model {model.name!r} computes no {what}: {advice}"
+    if not within:
+        return f"model {model.name!r} computes its {what} inside a loop or a branch: {advice}"
+    if layer is None:
+        what += " of more than one cell"
+    return f"the scores of model {model.name!r} depend on no {what}: {advice}"
 
 
 _CONVOLUTIONS = (
@@ -251,8 +268,8 @@ _CONVOLUTIONS = (
 
 
 @contextlib.contextmanager
-def _recorded_outputs(name: str | None) -> Iterator[list[tf.Tensor]]:
-    """Records what the convolutions (or the named layer) return that this thread calls meanwhile.
+def _recorded_outputs(tape: tf.GradientTape, name: str | None) -> Iterator[list[tf.Tensor]]:
+    """Records and watches what the convolutions (or the named layer) return to this thread meanwhile.
 
     A Functional model could be cut at a layer instead, but not a subclassed or a nested one. The user's
     layers stay as they are: what calls any layer is wrapped, and other threads pass through.
@@ -266,6 +283,7 @@ def _recorded_outputs(name: str | None) -> Iterator[list[tf.Tensor]]:
         wanted = isinstance(layer, _CONVOLUTIONS) if name is None else layer.name == name
         images = tf.is_tensor(output) and output.shape.rank == 4
         if wanted and images and threading.get_ident() == thread:
+            tape.watch(output)
             recorded.append(output)
         return output
 

@@ -94,6 +94,50 @@ def test_grad_cam_is_never_negative_and_leaves_the_model_as_it_was(squeezenet, g
     assert [layer.call.__func__ for layer in model._flatten_layers()] == calls
 
 
+def gated():
+    """Squeeze and excitation, whose gate is the convolution that is computed last."""
+    image = keras.Input((12, 12, 3))
+    features = keras.layers.Conv2D(6, 3, name="features")(image)
+    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True)(features)
+    gate = keras.layers.Conv2D(6, 1, activation="sigmoid", name="gate")(pooled)
+    scaled = keras.layers.Multiply()([features, gate])
+    scores = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(scaled))
+    return keras.Model(image, scores)
+
+
+class WithAuxiliaryBranch(keras.Model):
+    """Its last convolution has no part in the scores."""
+
+    def __init__(self):
+        super().__init__(name="branching")
+        self.features = keras.layers.Conv2D(4, 3, name="features")
+        self.auxiliary = keras.layers.Conv2D(2, 3, name="auxiliary")
+        self.pool, self.head = keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)
+
+    def call(self, images):
+        features = self.features(images)
+        self.auxiliary(features)
+        return self.head(self.pool(features))
+
+
+@pytest.mark.parametrize("build", [gated, WithAuxiliaryBranch])
+def test_grad_cam_takes_the_last_convolution_with_places_that_the_score_depends_on(build):
+    model, X = build(), np.random.default_rng(0).random((2, 12, 12, 3), np.float32)
+    maps = grad_cam(X, [0, 1], model)
+    assert np.ptp(maps) > 0
+    np.testing.assert_array_equal(maps, grad_cam(X, [0, 1], model, layer="features"))
+
+
+def test_a_layer_without_part_in_the_scores_and_a_gate_alone_are_told():
+    X = np.ones((1, 12, 12, 3), np.float32)
+    with pytest.raises(ValueError, match=r"of model 'branching' depend on no layer 'auxiliary'"):
+        grad_cam(X, 0, WithAuxiliaryBranch(), layer="auxiliary")
+    layers = [keras.layers.AveragePooling2D(12), keras.layers.Conv2D(4, 1), keras.layers.Flatten()]
+    model = keras.Sequential([keras.Input((12, 12, 3)), *layers])
+    with pytest.raises(ValueError, match=r"depend on no convolution of more than one cell"):
+        grad_cam(X, 0, model)
+
+
 def test_grad_cam_leaves_a_layers_own_call_in_place():
     model, X, y = make("nested in another")
     layer, before = model.layers[1].layers[1], grad_cam(X, y, model)

@@ -115,10 +115,11 @@ def test_maps_of_the_other_network_are_drawn_at_its_size_and_for_what_it_sees(tm
     assert record["methods"] == ["saliency"]
 
 
-def test_a_class_can_be_asked_for(tmp_path):
-    arguments = ["--class", "suit", "--method", "grad-cam", "--quiet", "--out", str(tmp_path)]
-    assert saliency(arguments) == 0
+def test_a_class_and_a_layer_can_be_asked_for(tmp_path):
+    arguments = ["--class", "suit", "--method", "grad-cam", "--layer", "fire5", "--quiet"]
+    assert saliency([*arguments, "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "grace_hopper-saliency.json").read_text())
+    assert record["settings"] == {"grad-cam": {"layer": "fire5"}}
     assert record["class"]["class"] == 834
     assert record["seen_as"]["class"] == 457
 
@@ -256,6 +257,8 @@ def test_a_wrong_model_is_told_without_what_tensorflow_said(tmp_path):
         (["nobody.jpg", "noone.jpg"], "none of the 2 images could be read"),
         (["--class", "crane"], "134"),
         (["--method", "magic"], "invalid choice"),
+        (["--method", "saliency", "--layer", "fire9"], "--layer fire9 is for --method grad-cam"),
+        (["--method", "grad-cam", "--layer", "fire99"], "computes no layer 'fire99'"),
         (["--model", "a.py:f", "--weights", "b.h5"], "not allowed with argument"),
         (["--seed", "-1"], "'-1' is not a whole number from 0 to 4,294,967,295"),
         (["--seed", "4294967296"], "'4294967296' is not a whole number"),
