@@ -1,6 +1,7 @@
 """Where a network looks: saliency maps, integrated gradients, Grad-CAM, and SmoothGrad of any of them.
 
-All have the course's signature, (X, y, model), and return maps (N, H, W).
+All have the course's signature, (X, y, model), and return maps (N, H, W). A model is compiled when it
+is first seen: after exchanging a layer or an activation of it, call `visualization.forget(model)`.
 
 - `compute_saliency_maps`: Simonyan, Vedaldi, Zisserman (2014), arXiv:1312.6034, section 3.
 - `integrated_gradients`: Sundararajan, Taly, Yan (2017), arXiv:1703.01365.
@@ -235,7 +236,7 @@ def _build_grad_cam(
             if gradient is not None and (layer is not None or one.shape[1:3] != (1, 1))
         ]
         if not usable:
-            raise ValueError(_no_layer(model, layer, recorded, within))
+            raise ValueError(_no_layer(model, layer, bool(within)))
         activations, gradients = usable[-1]  # (N, h, w, k) each
         weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)  # (N, 1, 1, k)
         maps = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1, keepdims=True))
@@ -244,16 +245,15 @@ def _build_grad_cam(
     return cam
 
 
-def _no_layer(
-    model: keras.Model, layer: str | None, recorded: list[tf.Tensor], within: list[tf.Tensor]
-) -> str:
+def _no_layer(model: keras.Model, layer: str | None, computed: bool) -> str:
     """Why Grad-CAM has no layer to look at."""
     what = "convolution" if layer is None else f"layer {layer!r} with output (N, h, w, k)"
     advice = "name another with layer=..."
-    if not recorded:
-        return f"model {model.name!r} computes no {what}: {advice}"
-    if not within:
-        return f"model {model.name!r} computes its {what} inside a loop or a branch: {advice}"
+    if not computed:
+        return (
+            f"model {model.name!r} computes no {what}, or only inside a loop or a function of its own: "
+            f"{advice}"
+        )
     if layer is None:
         what += " of more than one cell"
     return f"the scores of model {model.name!r} depend on no {what}: {advice}"

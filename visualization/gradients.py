@@ -1,7 +1,7 @@
 """The gradient of a class's score with respect to the image, for any Keras model.
 
 Everything in this package that looks at a network through its gradient stands on these functions. What
-they compute is compiled once for each model and kept as long as the model lives.
+they compute is compiled once for each model and kept as long as the model lives, or until `forget`.
 """
 
 import contextlib
@@ -22,6 +22,7 @@ __all__ = [
     "class_count",
     "class_score",
     "compiled",
+    "forget",
     "image_gradients",
     "in_batches",
     "l2_norm",
@@ -137,7 +138,8 @@ def image_gradients(
         d(logit of y)/dX, (N, H, W, C), and the logits, (N, K).
 
     Raises:
-        ValueError: shapes that do not fit, NaN in X, or a class that does not exist.
+        ValueError: shapes that do not fit, NaN in X, a class that does not exist, or a model through
+            which no gradient reaches the image.
         TypeError: y is not of integers.
 
     Example:
@@ -159,7 +161,8 @@ def compiled(
 
     `get_model()` returns the model while it is alive: the compiled function must not hold it, so that a
     model which its user deletes is freed together with everything compiled for it. Weights that
-    change later are seen; layers that are exchanged later are not.
+    change later are seen; layers or activations that are exchanged later are not, see `forget`. It
+    runs as a graph also while `tf.config.run_functions_eagerly(True)` is set, as people do to debug.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -171,8 +174,35 @@ def compiled(
         functions = _compiled.setdefault(model, {})
         key = (build, *settings)
         if key not in functions:
-            functions[key] = build(weakref.ref(model), *settings)
+            functions[key] = _as_graph(build(weakref.ref(model), *settings))
         return functions[key]
+
+
+def forget(model: keras.Model) -> None:
+    """Drops what was compiled for a model, so that the next call sees it as it is now.
+
+    Needed after a layer, an activation or the like was exchanged in a model that this package has seen,
+    or `enable_lora` was called. Weights that change are seen without.
+
+    Example:
+        >>> layers = [keras.layers.Flatten(), keras.layers.Activation("linear")]
+        >>> model = keras.Sequential([keras.Input((1, 1, 2)), *layers])
+        >>> X = np.float32([[[[-1, 2]]]])
+        >>> predict_scores(model, X).tolist()
+        [[-1.0, 2.0]]
+        >>> model.layers[-1].activation = keras.activations.relu
+        >>> forget(model)
+        >>> predict_scores(model, X).tolist()
+        [[0.0, 2.0]]
+    """
+    with _tracing:
+        _compiled.pop(model, None)
+
+
+def _as_graph(function: Callable[..., Any]) -> Callable[..., Any]:
+    if not hasattr(function, "get_concrete_function"):
+        return function
+    return lambda *arguments: function.get_concrete_function(*arguments)(*arguments)
 
 
 _tracing = threading.RLock()
@@ -255,13 +285,30 @@ def model_outputs(model: keras.Model, images: tf.Tensor) -> Outputs:
         b'softmax'
     """
     with traced_alone():
-        outputs = model(images, training=False)
+        outputs = _called_in_this_graph(model, images)
     if not tf.is_tensor(outputs) or outputs.shape.rank != 2:
         shape = getattr(outputs, "shape", None) or type(outputs).__name__
         raise ValueError(
             f"the output of model {model.name!r} is {shape}, expected scores of shape (N, classes)"
         )
     return read_outputs(outputs)
+
+
+def _called_in_this_graph(model: keras.Model, images: tf.Tensor) -> Any:
+    """The model's outputs, with its own `tf.function`s traced into the graph at hand.
+
+    From outside of such a function, what is in it cannot be read or differentiated. One that needs
+    autograph stays a function.
+    """
+    eagerly = tf.config.functions_run_eagerly()
+    try:
+        tf.config.run_functions_eagerly(True)
+        return model(images, training=False)
+    except tf.errors.OperatorNotAllowedInGraphError:
+        tf.config.run_functions_eagerly(False)
+        return model(images, training=False)
+    finally:
+        tf.config.run_functions_eagerly(eagerly)
 
 
 @contextlib.contextmanager
@@ -296,7 +343,12 @@ def logits_and_gradients(
         tape.watch(images)
         scores = logits(model, images)
         value = objective(scores)
-    gradients = tape.gradient(value, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    gradients = tape.gradient(value, images)
+    if gradients is None:
+        raise ValueError(
+            f"no gradient of model {model.name!r} reaches the image: one of its steps, such as "
+            "rounding, a NumPy function or a cast to integers, has none"
+        )
     return scores, gradients
 
 

@@ -86,7 +86,7 @@ def _activations(tensor: tf.Tensor, seen: set[int]) -> Iterator[str]:
     if operation.type in _ARRANGES | _COMBINES:
         for part in _parts(tensor):
             yield from _activations(part, seen)
-    elif operation.type in _CALLS:
+    elif operation.type in _CALLS:  # what was loaded, or needs autograph
         called = tensor.graph._get_function(operation.get_attr("f").name)
         yield from _activations(called.graph.outputs[tensor.value_index], seen)
     else:

@@ -7,8 +7,12 @@ import pytest
 
 from visualization import (
     compute_saliency_maps,
+    create_class_visualization,
     deletion_curve,
+    forget,
+    grad_cam,
     image_gradients,
+    integrated_gradients,
     make_fooling_image,
     make_fooling_images,
     predict_probabilities,
@@ -36,16 +40,6 @@ def mean_of_two(activation):
     return keras.Model(image, keras.layers.Average()(two))
 
 
-class InAFunction(keras.Model):
-    def __init__(self):
-        super().__init__()
-        self.flat, self.head = keras.layers.Flatten(), keras.layers.Dense(3, "softmax")
-
-    @tf.function
-    def call(self, images):
-        return self.head(self.flat(images))
-
-
 def gated():
     """A sigmoid of features, as in squeeze-and-excitation, is no sigmoid of classes."""
     image = keras.Input((4, 4, 3))
@@ -64,7 +58,6 @@ HEADS = {
         lambda: head(dense(4, "softmax"), keras.layers.Rescaling(0.9, 0.025)),
     ),
     "mean of softmaxes": ("probabilities", lambda: mean_of_two("softmax")),
-    "softmax in a function": ("probabilities", InAFunction),
     "sigmoid": ("sigmoid", lambda: head(dense(1, "sigmoid"))),
     "labels": ("sigmoid", lambda: head(dense(3, "sigmoid"))),
     "mean of sigmoids": ("values", lambda: mean_of_two("sigmoid")),
@@ -154,3 +147,108 @@ def test_the_commands_show_a_regressions_value_and_a_sigmoids_probability(
     assert "already" not in capsys.readouterr().out
     assert fool_command.main([*few, "age.py:build"]) == 2
     assert "no class to reach" in capsys.readouterr().err
+
+
+class ItsOwnFunction(keras.Model):
+    """Its `call` is a `tf.function`, and ends in a softmax."""
+
+    def __init__(self):
+        super().__init__(name="function")
+        self.features = keras.layers.Conv2D(4, 2, name="features")
+        self.flat, self.head = keras.layers.Flatten(), keras.layers.Dense(3)
+
+    @tf.function
+    def call(self, images):
+        return tf.nn.softmax(self.head(self.flat(self.features(images))))
+
+
+@pytest.fixture
+def run_eagerly():
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
+def test_a_model_whose_call_is_a_function_is_as_one_without():
+    model = ItsOwnFunction()
+    probabilities = model(X).numpy()
+    plain = keras.Sequential([keras.Input((4, 4, 3)), model.features, model.flat, model.head])
+    np.testing.assert_allclose(predict(model, X).scores, plain(X), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(predict_probabilities(model, X), probabilities, rtol=1e-4)
+    for method in (compute_saliency_maps, grad_cam):
+        np.testing.assert_allclose(method(X, 1, model), method(X, 1, plain), rtol=1e-3, atol=1e-6)
+    assert not tf.config.functions_run_eagerly()
+
+
+def test_a_function_that_needs_autograph_and_one_that_was_loaded(tmp_path):
+    class Branches(ItsOwnFunction):
+        @tf.function
+        def call(self, images):
+            if tf.reduce_sum(images) > 1e9:
+                images = images / 2
+            return tf.nn.softmax(self.head(self.flat(self.features(images))))
+
+    model = Branches()
+    np.testing.assert_allclose(predict_probabilities(model, X), model(X), rtol=1e-4)
+    with pytest.raises(ValueError, match=r"convolution, or only inside a loop or a function"):
+        grad_cam(X, 0, model)
+
+    signature = tf.TensorSpec((None, 4, 4, 3), tf.float32)
+    serve = tf.function(lambda images: {"scores": model(images)}, input_signature=[signature])
+    holder = tf.Module()
+    holder.model, holder.serve = model, serve
+    tf.saved_model.save(holder, str(tmp_path), signatures=serve)
+    image = keras.Input((4, 4, 3))
+    layer = keras.layers.TFSMLayer(str(tmp_path), call_endpoint="serving_default")
+    loaded = keras.Model(image, layer(image)["scores"])
+    np.testing.assert_allclose(predict_probabilities(loaded, X), model(X), rtol=1e-4)
+    assert compute_saliency_maps(X, 0, loaded).max() > 0
+
+
+def test_everything_works_while_functions_run_eagerly_to_debug(run_eagerly):
+    model = ItsOwnFunction()
+    np.testing.assert_allclose(predict_probabilities(model, X), model(X), rtol=1e-4)
+    assert (
+        grad_cam(X, 0, model).shape == integrated_gradients(X, 0, model).maps.shape == X.shape[:3]
+    )
+    assert make_fooling_images(PIXELS, 0, model, max_iterations=2, **OWN).images.shape == (
+        2,
+        4,
+        4,
+        3,
+    )
+    assert make_fooling_image(X[:1], 0, model).shape == (1, 4, 4, 3)
+    assert create_class_visualization(
+        0, model, num_iterations=2, image_shape=(4, 4, 3), **OWN
+    ).any()
+    assert tf.config.functions_run_eagerly()
+
+
+CUT = {
+    "rounding": tf.round,
+    "NumPy": lambda x: tf.ensure_shape(tf.numpy_function(np.sin, [x], tf.float32), x.shape),
+    "integers": lambda x: tf.cast(tf.cast(x, tf.int32), tf.float32),
+}
+
+
+@pytest.mark.parametrize("cut", CUT)
+def test_a_gradient_that_is_cut_off_is_told(cut):
+    layers = [keras.layers.Lambda(CUT[cut], output_shape=(4, 4, 3)), keras.layers.Conv2D(2, 2)]
+    layers = [keras.Input((4, 4, 3)), *layers, keras.layers.Flatten()]
+    model = keras.Sequential(layers, name="cut")
+    for method in (
+        lambda: compute_saliency_maps(X, 0, model),
+        lambda: make_fooling_images(PIXELS, 0, model, **OWN),
+    ):
+        with pytest.raises(ValueError, match=r"^no gradient of model 'cut' reaches the image"):
+            method()
+    assert grad_cam(X, 0, model).shape == X.shape[:3]  # which needs none of the image
+
+
+def test_what_was_exchanged_is_seen_after_forgetting():
+    model = head(dense(3))
+    linear = predict_probabilities(model, X)
+    model.layers[-1].activation = keras.activations.sigmoid
+    np.testing.assert_array_equal(predict_probabilities(model, X), linear)
+    forget(model)
+    np.testing.assert_allclose(predict_probabilities(model, X), model(X), rtol=1e-5)
