@@ -1,7 +1,8 @@
 """Where a network looks: saliency maps, integrated gradients, Grad-CAM, and SmoothGrad of any of them.
 
-All have the course's signature, (X, y, model), and return maps (N, H, W). A model is compiled when it
-is first seen: after exchanging a layer or an activation of it, call `visualization.forget(model)`.
+All have the course's signature, (X, y, model), and return maps (N, H, W), also of images (N, C, H, W).
+A model is compiled when it is first seen: after exchanging a layer or an activation of it, call
+`visualization.forget(model)`.
 
 - `compute_saliency_maps`: Simonyan, Vedaldi, Zisserman (2014), arXiv:1312.6034, section 3.
 - `integrated_gradients`: Sundararajan, Taly, Yan (2017), arXiv:1703.01365.
@@ -30,7 +31,7 @@ from visualization.gradients import (
     predict_scores,
     traced_alone,
 )
-from visualization.input_checks import check_counts, check_images, check_labels
+from visualization.input_checks import channel_axis, check_counts, check_images, check_labels
 
 __all__ = [
     "IntegratedGradients",
@@ -69,15 +70,18 @@ def compute_saliency_maps(
     """
     images = check_images(model, X)
     labels = check_labels(y, len(images), class_count(model, images))
-    (maps,) = in_batches(compiled(model, _build_saliency), batch_size, images, labels)
+    saliency = compiled(model, _build_saliency, channel_axis(images.shape))
+    (maps,) = in_batches(saliency, batch_size, images, labels)
     return tf.constant(maps) if tf.is_tensor(X) else maps
 
 
-def _build_saliency(get_model: Callable[[], keras.Model]) -> Callable[..., tuple[tf.Tensor]]:
+def _build_saliency(
+    get_model: Callable[[], keras.Model], channels: int
+) -> Callable[..., tuple[tf.Tensor]]:
     @tf.function(reduce_retracing=True, autograph=False)
     def saliency(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
         _, gradients = logits_and_gradients(get_model(), images, class_score(labels))
-        return (tf.reduce_max(tf.abs(gradients), axis=-1),)  # (N, H, W)
+        return (tf.reduce_max(tf.abs(gradients), axis=channels),)  # (N, H, W)
 
     return saliency
 
@@ -151,7 +155,7 @@ def integrated_gradients(
         for start in range(0, steps, batch_size):
             part = fractions[start : start + batch_size]
             total[n] += path_sum(X[n], baseline[n], y[n], part).numpy()
-    maps = ((X - baseline) * total / steps).sum(axis=-1)
+    maps = ((X - baseline) * total / steps).sum(axis=channel_axis(X.shape))
 
     of_class = np.arange(len(X)), y
     rise = predict_scores(model, X, batch_size=batch_size)[of_class]
@@ -212,12 +216,14 @@ def grad_cam(
     """
     X = check_images(model, X)
     y = check_labels(y, len(X), class_count(model, X))
-    (maps,) = in_batches(compiled(model, _build_grad_cam, layer), batch_size, X, y)
+    (maps,) = in_batches(
+        compiled(model, _build_grad_cam, layer, channel_axis(X.shape)), batch_size, X, y
+    )
     return maps
 
 
 def _build_grad_cam(
-    get_model: Callable[[], keras.Model], layer: str | None
+    get_model: Callable[[], keras.Model], layer: str | None, channels: int
 ) -> Callable[..., tuple[tf.Tensor]]:
     @tf.function(reduce_retracing=True, autograph=False)
     def cam(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
@@ -227,22 +233,35 @@ def _build_grad_cam(
             _recorded_outputs(tape, layer) as recorded,
         ):
             score = class_score(labels)(logits(model, images))
-        within = [one for one in recorded if one.graph is images.graph]
-        gradients = tape.gradient(score, within)  # None where the score does not depend on it
-        # A convolution with one cell, such as the gate of a squeeze and excitation, sees no places.
+        within = [one for one in recorded if one.output.graph is images.graph]
+        # None where the score does not depend on it.
+        gradients = tape.gradient(score, [one.output for one in within])
         usable = [
             (one, gradient)
             for one, gradient in zip(within, gradients, strict=True)
-            if gradient is not None and (layer is not None or one.shape[1:3] != (1, 1))
+            if gradient is not None and (layer is not None or one.has_places())
         ]
         if not usable:
             raise ValueError(_no_layer(model, layer, bool(within)))
-        activations, gradients = usable[-1]  # (N, h, w, k) each
-        weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)  # (N, 1, 1, k)
-        maps = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1, keepdims=True))
-        return (tf.image.resize(maps, tf.shape(images)[1:3])[..., 0],)  # (N, H, W)
+        (activations, cells), gradients = usable[-1]  # (N, h, w, k), or (N, k, h, w)
+        weights = tf.reduce_mean(gradients, axis=cells, keepdims=True)  # (N, 1, 1, k)
+        (last,) = {1, 2, 3} - {*cells}
+        maps = tf.nn.relu(tf.reduce_sum(weights * activations, axis=last))  # (N, h, w)
+        size = tf.shape(images)[1:3] if channels == 3 else tf.shape(images)[2:4]
+        return (tf.image.resize(maps[..., tf.newaxis], size)[..., 0],)  # (N, H, W)
 
     return cam
+
+
+class _Recorded(NamedTuple):
+    """What a layer returned, and the axes of its cells."""
+
+    output: tf.Tensor
+    cells: tuple[int, int]
+
+    def has_places(self) -> bool:
+        """Not so of the gate of a squeeze and excitation, a convolution over one cell."""
+        return any(self.output.shape[axis] != 1 for axis in self.cells)
 
 
 def _no_layer(model: keras.Model, layer: str | None, computed: bool) -> str:
@@ -268,13 +287,13 @@ _CONVOLUTIONS = (
 
 
 @contextlib.contextmanager
-def _recorded_outputs(tape: tf.GradientTape, name: str | None) -> Iterator[list[tf.Tensor]]:
+def _recorded_outputs(tape: tf.GradientTape, name: str | None) -> Iterator[list[_Recorded]]:
     """Records and watches what the convolutions (or the named layer) return to this thread meanwhile.
 
     A Functional model could be cut at a layer instead, but not a subclassed or a nested one. The user's
     layers stay as they are: what calls any layer is wrapped, and other threads pass through.
     """
-    recorded: list[tf.Tensor] = []
+    recorded: list[_Recorded] = []
     thread = threading.get_ident()
 
     @functools.wraps(keras.layers.Layer.__call__)
@@ -284,7 +303,8 @@ def _recorded_outputs(tape: tf.GradientTape, name: str | None) -> Iterator[list[
         images = tf.is_tensor(output) and output.shape.rank == 4
         if wanted and images and threading.get_ident() == thread:
             tape.watch(output)
-            recorded.append(output)
+            first = getattr(layer, "data_format", None) == "channels_first"
+            recorded.append(_Recorded(output, (2, 3) if first else (1, 2)))
         return output
 
     with traced_alone():
@@ -339,7 +359,7 @@ def smoothed(
         check_counts(batch_size=batch_size)
         if takes_batch_size:
             keywords["batch_size"] = batch_size
-        maps = np.zeros(X.shape[:3], X.dtype)
+        maps = np.zeros(X.max(axis=channel_axis(X.shape)).shape, X.dtype)
         for n, (image, label) in enumerate(zip(X, y, strict=True)):
             generator = np.random.default_rng(seed)
             sigma = noise * (image.max() - image.min())

@@ -15,7 +15,7 @@ import numpy as np
 from visualization.backend import keras
 from visualization.gradients import BATCH_SIZE, class_count, predict_probabilities
 from visualization.images.transforms import blur_image
-from visualization.input_checks import check_counts, check_images, check_labels
+from visualization.input_checks import channel_axis, check_counts, check_images, check_labels
 
 __all__ = [
     "Faithfulness",
@@ -156,7 +156,7 @@ def compare_with_random(
         ['red', 'random']
     """
     X = check_images(model, X)
-    random = np.random.default_rng(seed).random(X.shape[:3])
+    random = np.random.default_rng(seed).random(_map_shape(X))
     checked = {}
     for name, values in [*maps.items(), ("random", random)]:
         X, y, checked[name] = _check_arguments(X, y, model, values, steps, batch_size)
@@ -234,15 +234,22 @@ def _check_arguments(
     X = check_images(model, X)
     y = check_labels(y, len(X), class_count(model, X))
     maps = np.asarray(maps)
-    if maps.shape != X.shape[:3] or not np.isfinite(maps).all():
+    if maps.shape != _map_shape(X) or not np.isfinite(maps).all():
         raise ValueError(
-            f"the maps have shape {maps.shape}, expected {X.shape[:3]} without NaN or infinity"
+            f"the maps have shape {maps.shape}, expected {_map_shape(X)} without NaN or infinity"
         )
     return X, y, maps
 
 
+def _map_shape(X: np.ndarray) -> tuple[int, ...]:
+    """(N, H, W)."""
+    return tuple(np.delete(X.shape, channel_axis(X.shape)).tolist())
+
+
 def _blurred(image: np.ndarray) -> np.ndarray:
-    return blur_image(image[None], _BLUR)[0]
+    channels = channel_axis((1, *image.shape)) - 1
+    last = np.moveaxis(image, channels, -1)
+    return np.moveaxis(blur_image(last[None], _BLUR)[0], -1, channels)
 
 
 def _curve(
@@ -257,7 +264,10 @@ def _curve(
     """Probabilities while the pixels of one image become those of another, by falling importance."""
     rank = np.empty(importance.size)
     rank[np.argsort(-importance, axis=None, kind="stable")] = np.arange(importance.size)
-    rank = rank.reshape(importance.shape)[..., None]  # (H, W, 1), 0 the most important
+    channels = channel_axis((1, *start.shape)) - 1
+    rank = np.expand_dims(
+        rank.reshape(importance.shape), channels
+    )  # (H, W, 1), 0 the most important
     limits = importance.size * np.arange(steps + 1) / steps
     curve = np.empty(steps + 1)
     for i in range(0, steps + 1, batch_size):

@@ -8,7 +8,14 @@ from visualization.backend import keras
 from visualization.networks.efficientnet_lite2 import InvertedResidual
 from visualization.networks.squeezenet import Fire
 
-__all__ = ["check_counts", "check_images", "check_labels", "check_pixels", "check_positive"]
+__all__ = [
+    "channel_axis",
+    "check_counts",
+    "check_images",
+    "check_labels",
+    "check_pixels",
+    "check_positive",
+]
 
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 # Preprocessed pixels lie between -2.2 and 2.7, but steps along the gradient leave that.
@@ -48,6 +55,16 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
             f"{advice}"
         )
     return images.astype(np.float64 if images.dtype == np.float64 else np.float32, copy=False)
+
+
+def channel_axis(shape: tuple[int, ...]) -> int:
+    """The axis of the channels, of which there are one, three or four: 3, or 1 if only that fits.
+
+    Example:
+        >>> channel_axis((2, 32, 24, 3)), channel_axis((2, 3, 32, 24)), channel_axis((2, 8, 8, 16))
+        (3, 1, 3)
+    """
+    return 1 if shape[1] in (1, 3, 4) and shape[3] not in (1, 3, 4) else 3
 
 
 def check_pixels(images: Any) -> np.ndarray:

@@ -5,6 +5,7 @@ import pytest
 
 from visualization import (
     compute_saliency_maps,
+    deletion_curve,
     grad_cam,
     integrated_gradients,
     predict_scores,
@@ -242,3 +243,58 @@ def test_wrong_settings_are_refused(call, sentence):
     model, X, y = shared("nested in another")
     with pytest.raises(ValueError, match=sentence):
         call(X, y, model)
+
+
+def test_images_with_channels_first_get_maps_of_their_height_and_width():
+    last = keras.Sequential(
+        [keras.Input((10, 7, 3)), *(keras.layers.Conv2D(4, 3, name=name) for name in "ab")]
+    )
+    first = keras.Sequential(
+        [
+            keras.Input((3, 10, 7)),
+            keras.layers.Permute((2, 3, 1)),
+            *last.layers,
+        ]
+    )
+    pool = keras.layers.GlobalAveragePooling2D()
+    last.add(pool)
+    first.add(pool)
+    X = np.random.default_rng(0).random((2, 10, 7, 3), np.float32)
+    moved = np.moveaxis(X, 3, 1)
+
+    def deletion(X, y, model):
+        return deletion_curve(X, y, model, saliency, steps=3)
+
+    saliency = compute_saliency_maps(X, 1, last)
+    for method in (
+        compute_saliency_maps,
+        lambda *given: integrated_gradients(*given, steps=3).maps,
+        grad_cam,
+        smoothed(compute_saliency_maps, samples=3, noise=0),
+        deletion,
+    ):
+        expected = method(X, 1, last)
+        np.testing.assert_allclose(method(moved, 1, first), expected, rtol=1e-3, atol=1e-5)
+    assert saliency.shape == (2, 10, 7)
+
+
+def test_grad_cam_reads_the_cells_of_a_convolution_with_channels_first():
+    settings = {"padding": "same", "name": "features"}
+    last = keras.Sequential(
+        [
+            keras.Input((10, 7, 3)),
+            keras.layers.Conv2D(4, 3, **settings),
+            keras.layers.GlobalAveragePooling2D(),
+        ]
+    )
+    first = keras.Sequential(
+        [
+            keras.Input((3, 10, 7)),
+            keras.layers.Conv2D(4, 3, data_format="channels_first", **settings),
+            keras.layers.GlobalAveragePooling2D(data_format="channels_first"),
+        ]
+    )
+    first.set_weights(last.get_weights())
+    X = np.random.default_rng(0).random((2, 10, 7, 3), np.float32)
+    expected = grad_cam(X, 1, last)
+    np.testing.assert_allclose(grad_cam(np.moveaxis(X, 3, 1), 1, first), expected, atol=1e-5)
