@@ -20,7 +20,14 @@ from visualization.gradients import (
 )
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.transforms import blur_image, jitter
-from visualization.input_checks import check_counts, check_images, check_labels, check_positive
+from visualization.input_checks import (
+    check_counts,
+    check_images,
+    check_labels,
+    check_model,
+    check_positive,
+    warn_without_preprocess,
+)
 
 __all__ = [
     "check_jitter",
@@ -95,13 +102,14 @@ def create_class_visualization(
     """
     check_positive(learning_rate=learning_rate)
     check_counts(num_iterations=num_iterations, show_every=show_every)
-    if not (0 <= l2_reg < np.inf and blur_every >= 0):
-        raise ValueError(
-            f"l2_reg is {l2_reg} and blur_every {blur_every}, expected numbers of at least 0"
-        )
+    if not 0 <= l2_reg < np.inf:
+        raise ValueError(f"l2_reg is {l2_reg}, expected a number of at least 0")
+    if blur_every != 0:
+        check_counts(blur_every=blur_every)
     targets, shape = check_targets(target_y, model, image_shape)
     max_jitter = check_jitter(max_jitter, shape)
     scaling = PixelScaling(preprocess, bounds, shape[2])
+    warn_without_preprocess(model, preprocess)
     generator = np.random.default_rng(seed)
     noise = scaling.to_input(255 * generator.random((1, *shape)))
     shifts = generator.integers(0, max_jitter, (num_iterations, 2), dtype=np.int32)
@@ -201,6 +209,7 @@ def check_targets(
         >>> targets.tolist(), shape
         ([2], (4, 4, 3))
     """
+    check_model(model)
     expected = getattr(model, "input_shape", None)
     shape = image_shape or (expected[1:] if isinstance(expected, tuple) else ())
     if len(shape) != 3 or None in shape:

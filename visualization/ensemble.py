@@ -76,6 +76,8 @@ def build_ensemble(
 
 
 class _Ensemble(keras.Model):
+    takes_squeezenets_input = True
+
     def __init__(
         self, members: Sequence[tuple[keras.Model, NetworkSpecification]], size: tuple[int, int]
     ) -> None:

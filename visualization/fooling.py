@@ -27,8 +27,10 @@ from visualization.input_checks import (
     check_counts,
     check_images,
     check_labels,
+    check_model,
     check_pixels,
     check_positive,
+    warn_without_preprocess,
 )
 
 __all__ = ["FoolingResult", "make_fooling_image", "make_fooling_images"]
@@ -201,7 +203,9 @@ def make_fooling_images(
     check_positive(learning_rate=learning_rate)
     check_counts(max_iterations=max_iterations, batch_size=batch_size)
     images = check_pixels(images)
+    check_model(model)
     scaling = PixelScaling(preprocess, bounds, images.shape[3])
+    warn_without_preprocess(model, preprocess)
 
     def look_at(pixels: np.ndarray) -> Prediction:
         return predict(model, scaling.to_input(pixels), batch_size=batch_size)

@@ -1,5 +1,6 @@
 """Input checks that this package's functions share: images, pixels, labels and numbers."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ __all__ = [
     "check_counts",
     "check_images",
     "check_labels",
+    "check_model",
     "check_pixels",
     "check_positive",
+    "warn_without_preprocess",
 ]
 
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
@@ -26,7 +29,9 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
     """Returns preprocessed images as float32, or float64 if they are, (N, H, W, C).
 
     Raises:
-        ValueError: they are not floating point or not finite, or the model takes another shape.
+        ValueError: they are not floating point or not finite, or the model takes another shape, or
+            several inputs.
+        TypeError: the model is none.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()], name="small")
@@ -34,7 +39,19 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
         Traceback (most recent call last):
         ValueError: the images have shape (2, 9, 8, 3), but model 'small' takes (None, 8, 8, 3)
     """
-    images = np.asarray(images)
+    check_model(model)
+    expected = getattr(model, "input_shape", None)
+    if isinstance(expected, list | dict) and len(expected) > 1:
+        raise ValueError(
+            f"model {model.name!r} takes {len(expected)} inputs, expected one, the image: make a model "
+            "of it that takes the image alone and holds the others fixed"
+        )
+    try:
+        images = np.asarray(images)
+    except ValueError:
+        raise ValueError(
+            "the images are arrays of several shapes, expected one array (N, H, W, C)"
+        ) from None
     if images.ndim != 4 or 0 in images.shape:
         raise ValueError(f"the images have shape {images.shape}, expected (N, H, W, C) with N > 0")
     if not np.issubdtype(images.dtype, np.floating):
@@ -43,7 +60,6 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
         )
     if not np.isfinite(images).all():
         raise ValueError("the images contain NaN or infinity")
-    expected = getattr(model, "input_shape", None)
     if isinstance(expected, tuple) and not _fits(images.shape, expected):
         raise ValueError(
             f"the images have shape {images.shape}, but model {model.name!r} takes "
@@ -55,6 +71,21 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
             f"{advice}"
         )
     return images.astype(np.float64 if images.dtype == np.float64 else np.float32, copy=False)
+
+
+def check_model(model: Any) -> None:
+    """Raises TypeError unless the argument is a Keras model: arguments are often swapped.
+
+    Example:
+        >>> check_model(3)
+        Traceback (most recent call last):
+        TypeError: the model is of type int, expected a Keras model: look at the arguments' order
+    """
+    if not isinstance(model, keras.Layer):
+        raise TypeError(
+            f"the model is of type {type(model).__name__}, expected a Keras model: look at the "
+            "arguments' order"
+        )
 
 
 def channel_axis(shape: tuple[int, ...]) -> int:
@@ -144,6 +175,21 @@ def check_counts(**numbers: int) -> None:
             raise ValueError(f"{name} is {value}, expected a positive integer")
 
 
+def warn_without_preprocess(model: keras.Model, preprocess: Any) -> None:
+    """Warns that a model which is not SqueezeNet is shown SqueezeNet's input, as none was named.
+
+    Example:
+        >>> warn_without_preprocess(keras.Sequential(name="small"), lambda pixels: pixels / 255)
+    """
+    theirs = getattr(model, "takes_squeezenets_input", False) or _is_squeezenet(model)
+    if preprocess is None and not theirs:
+        warnings.warn(
+            f"no preprocess was given, so model {model.name!r} is shown SqueezeNet's input, about -2 "
+            "to 3: give what turns pixels into its own, such as preprocess=lambda pixels: pixels / 255",
+            stacklevel=3,
+        )
+
+
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
     """Keras takes a batch of any size, also where a model states one."""
     return len(shape) == len(expected) and all(
@@ -156,14 +202,18 @@ def _input_of_ours(model: keras.Model) -> str | None:
 
     They are known by their layers, because another model may bear the same name and take pixels.
     """
-    layers = [(layer.name, type(layer)) for layer in getattr(model, "layers", [])[:4]]
-    if [name for name, _ in layers] == ["image", "conv1", "pool1", "fire2"] and layers[3][
-        1
-    ] is Fire:
+    if _is_squeezenet(model):
         return "SqueezeNet takes about -2 to 3: call preprocess_image first"
+    layers = [(layer.name, type(layer)) for layer in getattr(model, "layers", [])[:4]]
     if layers[1:3] == [("stem", keras.layers.Conv2D), ("block1", InvertedResidual)]:
         return (
             "EfficientNetLite2 takes -1 to 1: call "
             "network_specification('efficientnet-lite2').to_input first"
         )
     return None
+
+
+def _is_squeezenet(model: keras.Model) -> bool:
+    layers = getattr(model, "layers", [])[:4]
+    names = [layer.name for layer in layers]
+    return names == ["image", "conv1", "pool1", "fire2"] and isinstance(layers[3], Fire)

@@ -14,7 +14,7 @@ from visualization.class_visualization import check_jitter, check_targets, draw_
 from visualization.gradients import compiled, logits_and_ascent
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.transforms import jitter, resample
-from visualization.input_checks import check_counts, check_positive
+from visualization.input_checks import check_counts, check_positive, warn_without_preprocess
 
 __all__ = ["paint_class"]
 
@@ -77,6 +77,7 @@ def paint_class(
     targets, shape = check_targets(target_y, model, image_shape)
     max_jitter = check_jitter(max_jitter, shape)
     scaling = PixelScaling(preprocess, bounds, shape[2])
+    warn_without_preprocess(model, preprocess)
     height, width, channels = shape
     generator = np.random.default_rng(seed)
     real_and_imaginary = (1, 2, channels, height, width // 2 + 1)

@@ -197,6 +197,7 @@ def test_a_model_of_any_size_must_be_told_the_size():
         ({"learning_rate": 0}, ValueError, "learning_rate is 0"),
         ({"num_iterations": -1}, ValueError, "num_iterations is -1"),
         ({"l2_reg": -1}, ValueError, "l2_reg is -1"),
+        ({"blur_every": 2.5}, ValueError, "blur_every is 2.5, expected a positive integer"),
         ({"l2_reg": float("nan")}, ValueError, "l2_reg is nan"),
         ({"preprocess": lambda x: x**2}, ValueError, "linearly"),
         ({"preprocess": lambda x: 1 - x / 255}, ValueError, "omit the step that inverts the image"),

@@ -1,4 +1,5 @@
 import gc
+import warnings
 import weakref
 
 import numpy as np
@@ -269,3 +270,39 @@ def test_a_model_without_scores_and_a_batch_of_nothing_are_refused():
     scores, X, _ = shared("nested in another")
     with pytest.raises(ValueError, match="batch_size is 0"):
         image_gradients(X, 0, scores, batch_size=0)
+
+
+def test_swapped_arguments_and_several_inputs_are_told():
+    model, X, y = shared("nested in another")
+    for method in (compute_saliency_maps, image_gradients, grad_cam, integrated_gradients):
+        with pytest.raises(TypeError, match="the model is of type ndarray, expected a Keras model"):
+            method(X, model, y)
+    for swapped in (
+        lambda: make_fooling_images(PIXELS, model, 1, **OWN),
+        lambda: create_class_visualization(model, 1, **OWN),
+        lambda: paint_class(model, 1, **OWN),
+    ):
+        with pytest.raises(TypeError, match="the model is of type int, expected a Keras model"):
+            swapped()
+    inputs = [keras.Input((8, 8, 3)), keras.Input((2,))]
+    flat = keras.layers.Concatenate()([keras.layers.Flatten()(inputs[0]), inputs[1]])
+    two = keras.Model(inputs, keras.layers.Dense(2)(flat), name="two")
+    with pytest.raises(ValueError, match="model 'two' takes 2 inputs, expected one, the image"):
+        compute_saliency_maps([IMAGES, np.zeros((5, 2))], 0, two)
+    with pytest.raises(ValueError, match="arrays of several shapes"):
+        compute_saliency_maps([X[0], X[1, 1:]], 0, model)
+
+
+def test_that_no_preprocess_was_given_is_said_and_refused_for_other_channels(squeezenet):
+    model, _, _ = shared("nested in another")
+    with pytest.warns(UserWarning, match="model 'nested' is shown SqueezeNet's input"):
+        paint_class(0, model, num_iterations=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paint_class(0, model, num_iterations=1, **OWN)
+        paint_class(0, squeezenet, num_iterations=1)
+    grey = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    with pytest.raises(ValueError, match="the images have 1 channel, but without preprocess"):
+        make_fooling_images(PIXELS[..., :1], 1, grey)
+    with pytest.raises(ValueError, match="the images have 1 channel, but without preprocess"):
+        create_class_visualization(1, grey)

@@ -47,6 +47,13 @@ class Parser(argparse.ArgumentParser):
             help="your own Keras model: a function that returns (model, preprocess, bounds, names); "
             "the file is run",
         )
+        self.add_argument(
+            "--size",
+            type=number(int, 1),
+            nargs=2,
+            metavar=("HEIGHT", "WIDTH"),
+            help="of the images, for a --model that takes any size (default: 224 224)",
+        )
 
     def add_common_arguments(self) -> None:
         """Adds ``--seed``, ``--out`` and ``--quiet``."""

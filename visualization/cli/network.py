@@ -83,13 +83,19 @@ class Network:
         self._arguments = arguments
         self.members: Sequence[Network] = [self]
         if arguments.model is None:
+            _check_no_size(arguments)
             from visualization.weight_files.loading import read_weights
 
             bundled = arguments.network or NETWORKS[0]
             self._architecture = _ARCHITECTURES[bundled]
             self.specification = network_specification(bundled)
-            with loading_tensorflow(quiet=True):  # which reads TensorFlow checkpoints
-                digest = read_weights(arguments.weights, self._architecture).sha256
+            try:
+                with loading_tensorflow(quiet=True):  # which reads TensorFlow checkpoints
+                    digest = read_weights(arguments.weights, self._architecture).sha256
+            except ValueError as error:
+                raise ValueError(
+                    f"{error} (for a model of your own, give --model FILE.py:FUNCTION)"
+                ) from error
             weights = {"weights": arguments.weights, "sha256": digest}
             self.record = {"network": bundled, **weights}
         else:
@@ -124,7 +130,9 @@ class Network:
             build = getattr(visualization, self._architecture.builder)
             self.model = build(weights=self._arguments.weights)
         else:
-            self.model, self.specification = load_user_model(self._arguments.model)
+            size = getattr(self._arguments, "size", None)
+            loaded = load_user_model(self._arguments.model, tuple(size) if size else None)
+            self.model, self.specification = loaded
 
     def others(self) -> list[Network]:
         """The other bundled networks with their bundled weights, loaded; none for a user's model."""
@@ -173,6 +181,7 @@ class _Several(Network):
                     f"--{option} {given} is for one network, but --network names {len(named)}: "
                     f"name one, or leave --{option} out"
                 )
+        _check_no_size(arguments)
         self._arguments = arguments
         self.members = [_bundled(name) for name in named]
 
@@ -202,6 +211,14 @@ def shown(record: Mapping[str, Any], form: str) -> str:
         ('5.5%', '34.25')
     """
     return f"{record['value']:.4g}" if "value" in record else f"{record['probability']:{form}}"
+
+
+def _check_no_size(arguments: argparse.Namespace) -> None:
+    if size := getattr(arguments, "size", None):
+        raise ValueError(
+            f"--size {size[0]} {size[1]} is for a --model that takes any size, but the bundled "
+            "networks have sizes of their own: leave it out"
+        )
 
 
 def _bundled(name: str) -> Network:
