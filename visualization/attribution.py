@@ -51,7 +51,7 @@ def compute_saliency_maps(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K).
         model: any Keras model with one output of shape (N, K).
         batch_size: how many images are processed at a time; it bounds the memory.
 
@@ -120,7 +120,7 @@ def integrated_gradients(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K).
         model: any Keras model with one output of shape (N, K).
         baseline: X', anything that broadcasts to X; for SqueezeNet, 0 is the mean colour.
         steps: at how many points the gradient is taken.
@@ -193,7 +193,7 @@ def grad_cam(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K).
         model: any Keras model with one output of shape (N, K); transfer learning
             models with a model inside work as they are (no "Graph disconnected").
         layer: the name of the layer whose output is A, (N, h, w, k); by default, of the convolutions

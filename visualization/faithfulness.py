@@ -38,7 +38,7 @@ def deletion_curve(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K).
         model: any Keras model with one output of shape (N, K).
         maps: (N, H, W): the larger, the more important.
         steps: in how many equal steps all pixels are blurred.
@@ -186,7 +186,7 @@ def cascading_randomization(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K).
         model: any Keras model with one output of shape (N, K).
         method: a function of (X, y, model, **keywords) that returns maps (N, H, W).
         seed: of the noise.

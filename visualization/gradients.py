@@ -130,7 +130,7 @@ def image_gradients(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K).
         model: any Keras model with one output of shape (N, K).
         batch_size: how many images are processed at a time; it bounds the memory.
 

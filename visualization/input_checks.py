@@ -122,7 +122,7 @@ def check_labels(labels: Any, count: int, classes: int) -> np.ndarray:
     """Returns one label for each of `count` images, int32 (count,).
 
     Args:
-        labels: integers (count,), or one for all.
+        labels: integers (count,) or (count, 1), or one for all; or one-hot rows (count, classes).
         count: the number of images.
         classes: the number of classes.
 
@@ -135,6 +135,10 @@ def check_labels(labels: Any, count: int, classes: int) -> np.ndarray:
         [6, 6, 6]
     """
     labels = np.asarray(labels)
+    if labels.shape == (count, classes) and _are_one_hot(labels):
+        labels = labels.argmax(axis=1)
+    elif labels.shape == (count, 1):  # as `keras.datasets` has them
+        labels = labels[:, 0]
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"the labels are {labels.dtype}, expected integers")
     if labels.shape not in ((), (1,), (count,)):
@@ -188,6 +192,12 @@ def warn_without_preprocess(model: keras.Model, preprocess: Any) -> None:
             "to 3: give what turns pixels into its own, such as preprocess=lambda pixels: pixels / 255",
             stacklevel=3,
         )
+
+
+def _are_one_hot(labels: np.ndarray) -> bool:
+    if labels.shape[1] < 2 or labels.dtype.kind not in "biuf":
+        return False
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all())
 
 
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:

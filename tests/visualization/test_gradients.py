@@ -22,6 +22,7 @@ from visualization import (
 )
 from visualization.backend import keras, tf
 from visualization.gradients import compiled
+from visualization.input_checks import check_labels
 
 from .models import STYLES, Subclassed, make, recording, shared, smooth_network
 
@@ -306,3 +307,28 @@ def test_that_no_preprocess_was_given_is_said_and_refused_for_other_channels(squ
         make_fooling_images(PIXELS[..., :1], 1, grey)
     with pytest.raises(ValueError, match="the images have 1 channel, but without preprocess"):
         create_class_visualization(1, grey)
+
+
+LABELS = {
+    "list": [0, 3, 2],
+    "tensor": tf.constant([0, 3, 2]),
+    "column": np.array([[0], [3], [2]], np.uint8),
+    "one-hot": keras.utils.to_categorical([0, 3, 2], 5),
+    "one-hot, whole": np.eye(5, dtype=int)[[0, 3, 2]],
+}
+
+
+@pytest.mark.parametrize("form", LABELS)
+def test_labels_are_taken_as_people_have_them(form):
+    assert check_labels(LABELS[form], count=3, classes=5).tolist() == [0, 3, 2]
+
+
+@pytest.mark.parametrize("scalar", [2, np.uint8(2), tf.constant(2), tf.constant(2, tf.int64)])
+def test_one_label_serves_all_images(scalar):
+    assert check_labels(scalar, count=3, classes=5).tolist() == [2, 2, 2]
+
+
+def test_rows_that_are_no_labels_are_refused():
+    for rows in (np.eye(5)[[0, 3, 2]] / 2, np.ones((3, 5)), np.ones((3, 5), int)):
+        with pytest.raises((TypeError, ValueError), match="the labels"):
+            check_labels(rows, count=3, classes=5)
