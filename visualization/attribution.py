@@ -22,7 +22,7 @@ import numpy as np
 from visualization.backend import keras, tf
 from visualization.gradients import (
     BATCH_SIZE,
-    class_count,
+    check_target,
     class_score,
     compiled,
     in_batches,
@@ -31,7 +31,7 @@ from visualization.gradients import (
     predict_scores,
     traced_alone,
 )
-from visualization.input_checks import channel_axis, check_counts, check_images, check_labels
+from visualization.input_checks import channel_axis, check_counts
 
 __all__ = [
     "IntegratedGradients",
@@ -51,7 +51,8 @@ def compute_saliency_maps(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
+            the model's output, or outputs, to one number for each image, (N,).
         model: any Keras model with one output of shape (N, K).
         batch_size: how many images are processed at a time; it bounds the memory.
 
@@ -68,8 +69,7 @@ def compute_saliency_maps(
         >>> compute_saliency_maps(np.zeros((1, 2, 2, 3)), [1], model).tolist()
         [[[0.25, 0.25], [0.25, 0.25]]]
     """
-    images = check_images(model, X)
-    labels = check_labels(y, len(images), class_count(model, images))
+    images, labels, model = check_target(X, y, model)
     saliency = compiled(model, _build_saliency, channel_axis(images.shape))
     (maps,) = in_batches(saliency, batch_size, images, labels)
     return tf.constant(maps) if tf.is_tensor(X) else maps
@@ -120,7 +120,8 @@ def integrated_gradients(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
+            the model's output, or outputs, to one number for each image, (N,).
         model: any Keras model with one output of shape (N, K).
         baseline: X', anything that broadcasts to X; for SqueezeNet, 0 is the mean colour.
         steps: at how many points the gradient is taken.
@@ -139,8 +140,7 @@ def integrated_gradients(
         >>> result.maps.tolist(), result.convergence_delta.tolist()
         ([[[0.0, 5.0]]], [0.0])
     """
-    X = check_images(model, X)
-    y = check_labels(y, len(X), class_count(model, X))
+    X, y, model = check_target(X, y, model)
     check_counts(steps=steps, batch_size=batch_size)
     try:
         baseline = np.broadcast_to(np.asarray(baseline, X.dtype), X.shape)
@@ -193,7 +193,8 @@ def grad_cam(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
+            the model's output, or outputs, to one number for each image, (N,).
         model: any Keras model with one output of shape (N, K); transfer learning
             models with a model inside work as they are (no "Graph disconnected").
         layer: the name of the layer whose output is A, (N, h, w, k); by default, of the convolutions
@@ -214,8 +215,7 @@ def grad_cam(
         >>> grad_cam(np.ones((1, 8, 8, 3)), 2, model).shape
         (1, 8, 8)
     """
-    X = check_images(model, X)
-    y = check_labels(y, len(X), class_count(model, X))
+    X, y, model = check_target(X, y, model)
     (maps,) = in_batches(
         compiled(model, _build_grad_cam, layer, channel_axis(X.shape)), batch_size, X, y
     )
@@ -354,8 +354,7 @@ def smoothed(
     def smooth(
         X: Any, y: Any, model: keras.Model, *, batch_size: int = BATCH_SIZE, **keywords: Any
     ) -> np.ndarray:
-        X = check_images(model, X)
-        y = check_labels(y, len(X), class_count(model, X))
+        X, y, model = check_target(X, y, model)
         check_counts(batch_size=batch_size)
         if takes_batch_size:
             keywords["batch_size"] = batch_size

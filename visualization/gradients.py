@@ -14,11 +14,12 @@ import numpy as np
 
 from visualization.backend import keras, tf
 from visualization.input_checks import check_counts, check_images, check_labels
-from visualization.outputs import Outputs, probabilities, read_outputs
+from visualization.outputs import Outputs, Scored, as_float, probabilities, read_outputs
 
 __all__ = [
     "BATCH_SIZE",
     "Prediction",
+    "check_target",
     "class_count",
     "class_score",
     "compiled",
@@ -130,12 +131,14 @@ def image_gradients(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
+            the model's output, or outputs, to one number for each image, (N,).
         model: any Keras model with one output of shape (N, K).
         batch_size: how many images are processed at a time; it bounds the memory.
 
     Returns:
-        d(logit of y)/dX, (N, H, W, C), and the logits, (N, K).
+        d(logit of y)/dX, (N, H, W, C), and the logits, (N, K); with a function, d(y)/dX and its
+        numbers, (N, 1).
 
     Raises:
         ValueError: shapes that do not fit, NaN in X, a class that does not exist, or a model through
@@ -148,8 +151,7 @@ def image_gradients(
         >>> gradients[0, 0, 0].tolist()
         [0.0, 0.25, 0.0]
     """
-    X = check_images(model, X)
-    y = check_labels(y, len(X), class_count(model, X))
+    X, y, model = check_target(X, y, model)
     gradients, scores = in_batches(compiled(model, _build_gradients), batch_size, X, y)
     return gradients, scores
 
@@ -242,6 +244,30 @@ def class_count(model: keras.Model, images: np.ndarray) -> int:
     return predict_scores(model, images[:1]).shape[1]
 
 
+def check_target(X: Any, y: Any, model: keras.Model) -> tuple[np.ndarray, np.ndarray, keras.Model]:
+    """Checks X and what to explain, and returns the images, their classes and the model to ask.
+
+    Args:
+        X: floating point (N, H, W, C), the model's input.
+        y: classes as for `check_labels`; or a function from what the model returns to one number for
+            each image, (N,), which becomes class 0 of the model that is returned.
+        model: any Keras model.
+
+    Raises:
+        ValueError, TypeError: as `check_images` and `check_labels`.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> X, y, scored = check_target(np.ones((1, 2, 2, 3)), lambda scores: 7 * scores[:, 0], model)
+        >>> y.tolist(), scored(X).numpy().tolist()
+        ([0], [[7.0]])
+    """
+    X = check_images(model, X)
+    if callable(y):
+        return X, np.zeros(len(X), np.int32), Scored(model, y)
+    return X, check_labels(y, len(X), class_count(model, X)), model
+
+
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Probabilities of the classes from logits, along the last axis.
 
@@ -286,6 +312,8 @@ def model_outputs(model: keras.Model, images: tf.Tensor) -> Outputs:
     """
     with traced_alone():
         outputs = _called_in_this_graph(model, images)
+    if isinstance(model, Scored):
+        return Outputs("values", as_float(outputs))
     if not tf.is_tensor(outputs) or outputs.shape.rank != 2:
         shape = getattr(outputs, "shape", None) or type(outputs).__name__
         raise ValueError(

@@ -4,12 +4,12 @@ The answer is read from the operations that compute them, and so does not depend
 weights.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
-from visualization.backend import tf
+from visualization.backend import keras, tf
 
-__all__ = ["Outputs", "probabilities", "read_outputs"]
+__all__ = ["Outputs", "Scored", "as_float", "probabilities", "read_outputs"]
 
 # What keeps probabilities of classes what they are, or averages, clips or smooths them.
 _ARRANGES = {"Identity", "Cast", "Reshape", "Squeeze", "ClipByValue", "Maximum", "Minimum"}
@@ -36,6 +36,40 @@ class Outputs(NamedTuple):
     scores: tf.Tensor
 
 
+class Scored(keras.Model):
+    """A model whose one score is a function of another's outputs; it takes the same images.
+
+    Args:
+        model: any Keras model, also of several outputs.
+        score: what the model returns -> one number for each image, (N,) or (N, 1).
+
+    Raises:
+        ValueError: in `call`, if the score has another shape.
+
+    Example:
+        >>> inner = keras.Sequential([keras.Input((1, 1, 3)), keras.layers.Flatten()])
+        >>> difference = Scored(inner, lambda outputs: outputs[:, 0] - outputs[:, 1])
+        >>> difference(tf.constant([[[[5.0, 2.0, 0.0]]]])).numpy().tolist()
+        [[3.0]]
+    """
+
+    def __init__(self, model: keras.Model, score: Callable[[Any], tf.Tensor]) -> None:
+        super().__init__(name=model.name, autocast=False)  # float64 stays so
+        self.model, self.score = model, score
+
+    @property
+    def input_shape(self) -> Any:
+        return self.model.input_shape
+
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
+        scores = tf.convert_to_tensor(self.score(self.model(images, training=training)))
+        if scores.shape.rank != 1 and scores.shape[1:] != (1,):
+            raise ValueError(
+                f"y returned shape {scores.shape}, expected one number for each image, (N,)"
+            )
+        return tf.reshape(scores, (-1, 1))
+
+
 def read_outputs(outputs: tf.Tensor) -> Outputs:
     """Finds the scores behind a model's outputs (N, K); to be called inside a `tf.function`.
 
@@ -55,8 +89,8 @@ def read_outputs(outputs: tf.Tensor) -> Outputs:
         last, parts = parts[0], _parts(parts[0])
     if last.op.type in ("Softmax", "Sigmoid"):
         kind = last.op.type.lower()
-        return Outputs(kind, tf.reshape(_float(last.op.inputs[0]), tf.shape(outputs)))
-    scores = _float(outputs)
+        return Outputs(kind, tf.reshape(as_float(last.op.inputs[0]), tf.shape(outputs)))
+    scores = as_float(outputs)
     if activations == {"Softmax"}:
         smallest = tf.constant(scores.dtype.min, scores.dtype)
         return Outputs("probabilities", tf.maximum(tf.math.log(scores), smallest))
@@ -98,6 +132,11 @@ def _parts(tensor: tf.Tensor) -> list[tf.Tensor]:
     return [one for one in tensor.op.inputs if one.dtype.is_floating and one.op.type != "Const"]
 
 
-def _float(tensor: tf.Tensor) -> tf.Tensor:
-    """Half-precision scores as float32."""
+def as_float(tensor: tf.Tensor) -> tf.Tensor:
+    """Half-precision scores as float32.
+
+    Example:
+        >>> as_float(tf.zeros(2, tf.float16)).dtype.name
+        'float32'
+    """
     return tensor if tensor.dtype == tf.float64 else tf.cast(tensor, tf.float32)

@@ -332,3 +332,70 @@ def test_rows_that_are_no_labels_are_refused():
     for rows in (np.eye(5)[[0, 3, 2]] / 2, np.ones((3, 5)), np.ones((3, 5), int)):
         with pytest.raises((TypeError, ValueError), match="the labels"):
             check_labels(rows, count=3, classes=5)
+
+
+def tape_of(score, X):
+    X = tf.constant(X)
+    with tf.GradientTape() as tape:
+        tape.watch(X)
+        value = score(X)
+    return value.numpy(), tape.gradient(value, X).numpy()
+
+
+def with_two_outputs():
+    """A class and a box, as detectors have them, and an input that takes any number of images."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3))
+    features = keras.layers.Conv2D(4, 3, activation="tanh", name="features")(image)
+    flat = keras.layers.Flatten()(features)
+    outputs = {"class": keras.layers.Dense(3, "softmax")(flat), "box": keras.layers.Dense(4)(flat)}
+    return keras.Model(image, outputs)
+
+
+def difference(scores):
+    return scores[:, 1] - scores[:, 2]
+
+
+TARGETS = {
+    "difference of probabilities": ("nested in another", difference),
+    "side of a box": (None, lambda outputs: outputs["box"][:, 2:3]),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_function_of_the_outputs_is_explained_as_by_a_plain_tape(target):
+    style, y = TARGETS[target]
+    model, X, _ = shared(style) if style else (with_two_outputs(), IMAGES, None)
+    value, expected = tape_of(lambda X: y(model(X)), X)
+    close = {"rtol": 1e-3, "atol": 1e-4 * np.abs(expected).max()}
+    gradients, found = image_gradients(X, y, model)
+    np.testing.assert_allclose(gradients, expected, **close)
+    np.testing.assert_allclose(found[:, 0], value.reshape(-1), rtol=1e-4, atol=1e-6)
+    maps = np.abs(expected).max(axis=-1)
+    np.testing.assert_allclose(compute_saliency_maps(X, y, model, batch_size=2), maps, **close)
+    smooth = smoothed(compute_saliency_maps, samples=2, noise=0)(X, y, model)
+    np.testing.assert_allclose(smooth, maps, **close)
+    curve = deletion_curve(X, y, model, maps, steps=2)
+    np.testing.assert_allclose(curve[:, 0], value.reshape(-1), rtol=1e-4, atol=1e-6)
+    integrated = integrated_gradients(X, y, model, steps=30)
+    at_zero = tape_of(lambda X: y(model(X)), 0 * X)[0]
+    rise = (value - at_zero).reshape(-1)
+    np.testing.assert_allclose(integrated.maps.sum(axis=(1, 2)), rise, rtol=0.05, atol=1e-3)
+
+
+def test_grad_cam_of_a_function_of_the_outputs_is_that_of_the_class_it_names():
+    model, X, _ = make("sequential that starts with Rescaling")
+    expected = grad_cam(X, 3, model)
+    found = grad_cam(X, lambda scores: scores[:, 3], model)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * expected.max())
+
+
+def test_a_function_that_gives_more_than_a_number_is_refused_and_none_is_kept():
+    model, X, _ = make("sequential that starts with Rescaling")
+    with pytest.raises(ValueError, match=r"y returned shape \(3, 5\), expected one number"):
+        compute_saliency_maps(X, lambda scores: scores, model)
+    compute_saliency_maps(X, difference, model)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None
