@@ -116,8 +116,9 @@ def predict(model: keras.Model, images: Any, *, batch_size: int = BATCH_SIZE) ->
 
     Example:
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D()])
-        >>> predict(model, np.zeros((1, 8, 8, 3))).probabilities.round(2).tolist()
-        [[0.33, 0.33, 0.33]]
+        >>> scores, probabilities, kind = predict(model, np.zeros((1, 8, 8, 3)))
+        >>> scores.tolist(), probabilities.shape, kind
+        ([[0.0, 0.0, 0.0]], (1, 3), 'softmax')
     """
     images = check_images(model, images)
     scores, shown, kinds = in_batches(compiled(model, _build_prediction), batch_size, images)

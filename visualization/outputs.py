@@ -14,6 +14,8 @@ __all__ = ["Outputs", "Scored", "as_float", "probabilities", "read_outputs"]
 # What keeps probabilities of classes what they are, or averages, clips or smooths them.
 _ARRANGES = {"Identity", "Cast", "Reshape", "Squeeze", "ClipByValue", "Maximum", "Minimum"}
 _COMBINES = {"AddV2", "Add", "AddN", "Sub", "Mul", "RealDiv", "Mean", "Sum", "Pack", "ConcatV2"}
+_COMBINES |= {"StridedSlice", "ExpandDims"}
+_LOOPS = {"While", "StatelessWhile"}
 _CALLS = {"PartitionedCall", "StatefulPartitionedCall"}
 
 
@@ -123,6 +125,13 @@ def _activations(tensor: tf.Tensor, seen: set[int]) -> Iterator[str]:
     elif operation.type in _CALLS:  # what was loaded, or needs autograph
         called = tensor.graph._get_function(operation.get_attr("f").name)
         yield from _activations(called.graph.outputs[tensor.value_index], seen)
+    elif operation.type == "TensorListStack" and operation.inputs[0].op.type in _LOOPS:
+        loop = operation.inputs[0]  # of `tf.map_fn`, which sets an item in each round
+        body = tensor.graph._get_function(loop.op.get_attr("body").name).graph
+        written = body.outputs[loop.value_index].op
+        while written.type == "Identity":
+            written = written.inputs[0].op
+        yield from _activations(written.inputs[-1], seen)
     else:
         yield operation.type
 

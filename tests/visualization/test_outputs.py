@@ -40,6 +40,17 @@ def mean_of_two(activation):
     return keras.Model(image, keras.layers.Average()(two))
 
 
+class Mapped(keras.Model):
+    """Sees one image at a time."""
+
+    def __init__(self):
+        super().__init__()
+        self.flat, self.head = keras.layers.Flatten(), keras.layers.Dense(3, "softmax")
+
+    def call(self, images):
+        return tf.map_fn(lambda image: self.head(self.flat(image[None]))[0], images)
+
+
 def gated():
     """A sigmoid of features, as in squeeze-and-excitation, is no sigmoid of classes."""
     image = keras.Input((4, 4, 3))
@@ -58,6 +69,7 @@ HEADS = {
         lambda: head(dense(4, "softmax"), keras.layers.Rescaling(0.9, 0.025)),
     ),
     "mean of softmaxes": ("probabilities", lambda: mean_of_two("softmax")),
+    "softmax in a loop": ("probabilities", Mapped),
     "sigmoid": ("sigmoid", lambda: head(dense(1, "sigmoid"))),
     "labels": ("sigmoid", lambda: head(dense(3, "sigmoid"))),
     "mean of sigmoids": ("values", lambda: mean_of_two("sigmoid")),
