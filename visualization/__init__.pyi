@@ -19,6 +19,7 @@ __all__ = [
     "deletion_curve",
     "deprocess_image",
     "find_class",
+    "forget",
     "grad_cam",
     "image_from_url",
     "image_gradients",
@@ -32,6 +33,7 @@ __all__ = [
     "make_fooling_images",
     "network_specification",
     "paint_class",
+    "predict_probabilities",
     "predict_scores",
     "preprocess_image",
     "smoothed",
@@ -55,7 +57,7 @@ from .faithfulness import (
     insertion_curve,
 )
 from .fooling import FoolingResult, make_fooling_image, make_fooling_images
-from .gradients import image_gradients, predict_scores
+from .gradients import forget, image_gradients, predict_probabilities, predict_scores
 from .images.channel_statistics import SQUEEZENET_MEAN, SQUEEZENET_STD
 from .images.preprocessing import deprocess_image, preprocess_image
 from .images.reading import image_from_url, load_image

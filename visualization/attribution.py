@@ -1,6 +1,8 @@
 """Where a network looks: saliency maps, integrated gradients, Grad-CAM, and SmoothGrad of any of them.
 
-All have the course's signature, (X, y, model), and return maps (N, H, W).
+All have the course's signature, (X, y, model), and return maps (N, H, W), also of images (N, C, H, W).
+A model is compiled when it is first seen: after exchanging a layer or an activation of it, call
+`visualization.forget(model)`.
 
 - `compute_saliency_maps`: Simonyan, Vedaldi, Zisserman (2014), arXiv:1312.6034, section 3.
 - `integrated_gradients`: Sundararajan, Taly, Yan (2017), arXiv:1703.01365.
@@ -9,7 +11,9 @@ All have the course's signature, (X, y, model), and return maps (N, H, W).
 """
 
 import contextlib
+import functools
 import inspect
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -18,15 +22,16 @@ import numpy as np
 from visualization.backend import keras, tf
 from visualization.gradients import (
     BATCH_SIZE,
-    class_count,
+    check_target,
     class_score,
     compiled,
     in_batches,
     logits,
     logits_and_gradients,
     predict_scores,
+    traced_alone,
 )
-from visualization.input_checks import check_counts, check_images, check_labels
+from visualization.input_checks import channel_axis, check_counts
 
 __all__ = [
     "IntegratedGradients",
@@ -46,8 +51,9 @@ def compute_saliency_maps(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
+            the model's output, or outputs, to one number for each image, (N,).
+        model: any Keras model with one output of shape (N, K).
         batch_size: how many images are processed at a time; it bounds the memory.
 
     Returns:
@@ -63,17 +69,19 @@ def compute_saliency_maps(
         >>> compute_saliency_maps(np.zeros((1, 2, 2, 3)), [1], model).tolist()
         [[[0.25, 0.25], [0.25, 0.25]]]
     """
-    images = check_images(model, X)
-    labels = check_labels(y, len(images), class_count(model, images))
-    (maps,) = in_batches(compiled(model, _build_saliency), batch_size, images, labels)
+    images, labels, model = check_target(X, y, model)
+    saliency = compiled(model, _build_saliency, channel_axis(images.shape))
+    (maps,) = in_batches(saliency, batch_size, images, labels)
     return tf.constant(maps) if tf.is_tensor(X) else maps
 
 
-def _build_saliency(get_model: Callable[[], keras.Model]) -> Callable[..., tuple[tf.Tensor]]:
+def _build_saliency(
+    get_model: Callable[[], keras.Model], channels: int
+) -> Callable[..., tuple[tf.Tensor]]:
     @tf.function(reduce_retracing=True, autograph=False)
     def saliency(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
         _, gradients = logits_and_gradients(get_model(), images, class_score(labels))
-        return (tf.reduce_max(tf.abs(gradients), axis=-1),)  # (N, H, W)
+        return (tf.reduce_max(tf.abs(gradients), axis=channels),)  # (N, H, W)
 
     return saliency
 
@@ -112,8 +120,9 @@ def integrated_gradients(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
+            the model's output, or outputs, to one number for each image, (N,).
+        model: any Keras model with one output of shape (N, K).
         baseline: X', anything that broadcasts to X; for SqueezeNet, 0 is the mean colour.
         steps: at how many points the gradient is taken.
         batch_size: how many points are processed at a time; it bounds the memory.
@@ -131,8 +140,7 @@ def integrated_gradients(
         >>> result.maps.tolist(), result.convergence_delta.tolist()
         ([[[0.0, 5.0]]], [0.0])
     """
-    X = check_images(model, X)
-    y = check_labels(y, len(X), class_count(model, X))
+    X, y, model = check_target(X, y, model)
     check_counts(steps=steps, batch_size=batch_size)
     try:
         baseline = np.broadcast_to(np.asarray(baseline, X.dtype), X.shape)
@@ -147,7 +155,7 @@ def integrated_gradients(
         for start in range(0, steps, batch_size):
             part = fractions[start : start + batch_size]
             total[n] += path_sum(X[n], baseline[n], y[n], part).numpy()
-    maps = ((X - baseline) * total / steps).sum(axis=-1)
+    maps = ((X - baseline) * total / steps).sum(axis=channel_axis(X.shape))
 
     of_class = np.arange(len(X)), y
     rise = predict_scores(model, X, batch_size=batch_size)[of_class]
@@ -185,11 +193,13 @@ def grad_cam(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K), logits or a softmax; transfer learning
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
+            the model's output, or outputs, to one number for each image, (N,).
+        model: any Keras model with one output of shape (N, K); transfer learning
             models with a model inside work as they are (no "Graph disconnected").
-        layer: the name of the layer whose output is A, (N, h, w, k); by default the convolution that
-            the model computes last, also inside nested models and layers.
+        layer: the name of the layer whose output is A, (N, h, w, k); by default, of the convolutions
+            that the score depends on and that have more than one cell, h w > 1, the one that the
+            model computes last, also inside nested models and layers.
         batch_size: how many images are processed at a time; it bounds the memory.
 
     Returns:
@@ -205,38 +215,67 @@ def grad_cam(
         >>> grad_cam(np.ones((1, 8, 8, 3)), 2, model).shape
         (1, 8, 8)
     """
-    X = check_images(model, X)
-    y = check_labels(y, len(X), class_count(model, X))
-    (maps,) = in_batches(compiled(model, _build_grad_cam, layer), batch_size, X, y)
+    X, y, model = check_target(X, y, model)
+    (maps,) = in_batches(
+        compiled(model, _build_grad_cam, layer, channel_axis(X.shape)), batch_size, X, y
+    )
     return maps
 
 
 def _build_grad_cam(
-    get_model: Callable[[], keras.Model], layer: str | None
+    get_model: Callable[[], keras.Model], layer: str | None, channels: int
 ) -> Callable[..., tuple[tf.Tensor]]:
     @tf.function(reduce_retracing=True, autograph=False)
     def cam(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
         model = get_model()
         with (
             tf.GradientTape(watch_accessed_variables=False) as tape,
-            _recorded_outputs(model, layer) as recorded,
+            _recorded_outputs(tape, layer) as recorded,
         ):
-            tape.watch(images)
             score = class_score(labels)(logits(model, images))
-        if not recorded:
-            what = "convolution" if layer is None else f"layer {layer!r} with output (N, h, w, k)"
-            raise ValueError(
-                f"model {model.name!r} computes no {what}: name another with layer=..."
-            )
-        activations = recorded[-1]  # (N, h, w, k)
-        gradients = tape.gradient(
-            score, activations, unconnected_gradients=tf.UnconnectedGradients.ZERO
-        )
-        weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)  # (N, 1, 1, k)
-        maps = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1, keepdims=True))
-        return (tf.image.resize(maps, tf.shape(images)[1:3])[..., 0],)  # (N, H, W)
+        within = [one for one in recorded if one.output.graph is images.graph]
+        # None where the score does not depend on it.
+        gradients = tape.gradient(score, [one.output for one in within])
+        usable = [
+            (one, gradient)
+            for one, gradient in zip(within, gradients, strict=True)
+            if gradient is not None and (layer is not None or one.has_places())
+        ]
+        if not usable:
+            raise ValueError(_no_layer(model, layer, bool(within)))
+        (activations, cells), gradients = usable[-1]  # (N, h, w, k), or (N, k, h, w)
+        weights = tf.reduce_mean(gradients, axis=cells, keepdims=True)  # (N, 1, 1, k)
+        (last,) = {1, 2, 3} - {*cells}
+        maps = tf.nn.relu(tf.reduce_sum(weights * activations, axis=last))  # (N, h, w)
+        size = tf.shape(images)[1:3] if channels == 3 else tf.shape(images)[2:4]
+        return (tf.image.resize(maps[..., tf.newaxis], size)[..., 0],)  # (N, H, W)
 
     return cam
+
+
+class _Recorded(NamedTuple):
+    """What a layer returned, and the axes of its cells."""
+
+    output: tf.Tensor
+    cells: tuple[int, int]
+
+    def has_places(self) -> bool:
+        """Not so of the gate of a squeeze and excitation, a convolution over one cell."""
+        return any(self.output.shape[axis] != 1 for axis in self.cells)
+
+
+def _no_layer(model: keras.Model, layer: str | None, computed: bool) -> str:
+    """Why Grad-CAM has no layer to look at."""
+    what = "convolution" if layer is None else f"layer {layer!r} with output (N, h, w, k)"
+    advice = "name another with layer=..."
+    if not computed:
+        return (
+            f"model {model.name!r} computes no {what}, or only inside a loop or a function of its own: "
+            f"{advice}"
+        )
+    if layer is None:
+        what += " of more than one cell"
+    return f"the scores of model {model.name!r} depend on no {what}: {advice}"
 
 
 _CONVOLUTIONS = (
@@ -248,36 +287,33 @@ _CONVOLUTIONS = (
 
 
 @contextlib.contextmanager
-def _recorded_outputs(model: keras.Model, name: str | None) -> Iterator[list[tf.Tensor]]:
-    """Records, while the model is traced, what its convolutions (or the named layer) return.
+def _recorded_outputs(tape: tf.GradientTape, name: str | None) -> Iterator[list[_Recorded]]:
+    """Records and watches what the convolutions (or the named layer) return to this thread meanwhile.
 
-    A Functional model could be cut at a layer instead, but not a subclassed or a nested one.
+    A Functional model could be cut at a layer instead, but not a subclassed or a nested one. The user's
+    layers stay as they are: what calls any layer is wrapped, and other threads pass through.
     """
-    recorded: list[tf.Tensor] = []
+    recorded: list[_Recorded] = []
+    thread = threading.get_ident()
 
-    def record(layer: keras.layers.Layer) -> None:
-        call = layer.call
+    @functools.wraps(keras.layers.Layer.__call__)
+    def recording(layer: keras.layers.Layer, *arguments: Any, **keywords: Any) -> Any:
+        output = call(layer, *arguments, **keywords)
+        wanted = isinstance(layer, _CONVOLUTIONS) if name is None else layer.name == name
+        images = tf.is_tensor(output) and output.shape.rank == 4
+        if wanted and images and threading.get_ident() == thread:
+            tape.watch(output)
+            first = getattr(layer, "data_format", None) == "channels_first"
+            recorded.append(_Recorded(output, (2, 3) if first else (1, 2)))
+        return output
 
-        def recording(*arguments: Any, **keywords: Any) -> Any:
-            output = call(*arguments, **keywords)
-            if tf.is_tensor(output) and output.shape.rank == 4:
-                recorded.append(output)
-            return output
-
-        layer.call = recording
-
-    layers = [
-        layer
-        for layer in model._flatten_layers(include_self=False)
-        if (isinstance(layer, _CONVOLUTIONS) if name is None else layer.name == name)
-    ]
-    for layer in layers:
-        record(layer)
-    try:
-        yield recorded
-    finally:
-        for layer in layers:
-            del layer.call
+    with traced_alone():
+        call = keras.layers.Layer.__call__
+        keras.layers.Layer.__call__ = recording
+        try:
+            yield recorded
+        finally:
+            keras.layers.Layer.__call__ = call
 
 
 def smoothed(
@@ -318,12 +354,11 @@ def smoothed(
     def smooth(
         X: Any, y: Any, model: keras.Model, *, batch_size: int = BATCH_SIZE, **keywords: Any
     ) -> np.ndarray:
-        X = check_images(model, X)
-        y = check_labels(y, len(X), class_count(model, X))
+        X, y, model = check_target(X, y, model)
         check_counts(batch_size=batch_size)
         if takes_batch_size:
             keywords["batch_size"] = batch_size
-        maps = np.zeros(X.shape[:3], X.dtype)
+        maps = np.zeros(X.max(axis=channel_axis(X.shape)).shape, X.dtype)
         for n, (image, label) in enumerate(zip(X, y, strict=True)):
             generator = np.random.default_rng(seed)
             sigma = noise * (image.max() - image.min())

@@ -20,9 +20,17 @@ from visualization.gradients import (
 )
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.transforms import blur_image, jitter
-from visualization.input_checks import check_counts, check_images, check_labels, check_positive
+from visualization.input_checks import (
+    check_counts,
+    check_images,
+    check_labels,
+    check_model,
+    check_positive,
+    warn_without_preprocess,
+)
 
 __all__ = [
+    "check_jitter",
     "check_targets",
     "class_visualization_update_step",
     "create_class_visualization",
@@ -39,7 +47,7 @@ def create_class_visualization(
     learning_rate: float = 25,
     num_iterations: int = 100,
     blur_every: int = 10,
-    max_jitter: int = 16,
+    max_jitter: int | None = None,
     show_every: int = 25,
     *,
     normalize: bool = False,
@@ -60,12 +68,13 @@ def create_class_visualization(
 
     Args:
         target_y: a class, or several for a batch of images.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        model: any Keras model with one output of shape (N, K).
         l2_reg: weight of the L2 regularisation.
         learning_rate: factor of the step.
         num_iterations: how many steps.
         blur_every: blur after so many iterations; 0 for never.
-        max_jitter: shifts are drawn from 0 .. max_jitter - 1.
+        max_jitter: shifts are drawn from 0 .. max_jitter - 1; by default the course's 16 for an image
+            of 224 pixels, and in proportion for others.
         show_every: how often `on_frame` is called.
         normalize: divide each step by its L2 norm, so that `learning_rate` is its length. The
             pictures are clearer; the course does not do it.
@@ -92,13 +101,15 @@ def create_class_visualization(
         (2, 4, 4, 3)
     """
     check_positive(learning_rate=learning_rate)
-    check_counts(num_iterations=num_iterations, max_jitter=max_jitter, show_every=show_every)
-    if not (0 <= l2_reg < np.inf and blur_every >= 0):
-        raise ValueError(
-            f"l2_reg is {l2_reg} and blur_every {blur_every}, expected numbers of at least 0"
-        )
+    check_counts(num_iterations=num_iterations, show_every=show_every)
+    if not 0 <= l2_reg < np.inf:
+        raise ValueError(f"l2_reg is {l2_reg}, expected a number of at least 0")
+    if blur_every != 0:
+        check_counts(blur_every=blur_every)
     targets, shape = check_targets(target_y, model, image_shape)
+    max_jitter = check_jitter(max_jitter, shape)
     scaling = PixelScaling(preprocess, bounds, shape[2])
+    warn_without_preprocess(model, preprocess)
     generator = np.random.default_rng(seed)
     noise = scaling.to_input(255 * generator.random((1, *shape)))
     shifts = generator.integers(0, max_jitter, (num_iterations, 2), dtype=np.int32)
@@ -121,7 +132,7 @@ def class_visualization_update_step(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        model: any Keras model with one output of shape (N, K).
         target_y: the class, or one for each image.
         l2_reg: weight of the L2 regularisation.
         learning_rate: factor of the step.
@@ -198,6 +209,7 @@ def check_targets(
         >>> targets.tolist(), shape
         ([2], (4, 4, 3))
     """
+    check_model(model)
     expected = getattr(model, "input_shape", None)
     shape = image_shape or (expected[1:] if isinstance(expected, tuple) else ())
     if len(shape) != 3 or None in shape:
@@ -208,6 +220,22 @@ def check_targets(
     targets = np.atleast_1d(np.asarray(target_y))
     blank = check_images(model, np.zeros((1, *shape), np.float32))
     return check_labels(targets, len(targets), class_count(model, blank)), shape
+
+
+def check_jitter(max_jitter: int | None, shape: tuple[int, int, int]) -> int:
+    """Returns the number of shifts to draw from, for images (H, W, C): the course's 16 of 224 pixels.
+
+    Raises:
+        ValueError: one is given that is not a positive integer.
+
+    Example:
+        >>> check_jitter(None, (224, 224, 3)), check_jitter(None, (28, 28, 1))
+        (16, 2)
+    """
+    if max_jitter is None:
+        return max(1, round(16 * min(shape[:2]) / 224))
+    check_counts(max_jitter=max_jitter)
+    return max_jitter
 
 
 def draw_in_batches(

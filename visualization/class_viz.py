@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visualization.cli.arguments import Parser, number
-from visualization.cli.network import Network, open_network
+from visualization.cli.network import Network, open_network, shown
 from visualization.cli.output import OutputFolder, file_stem, unused
 from visualization.cli.running import progress, run, start_tensorflow
 from visualization.networks.imagenet import short_name
@@ -58,6 +58,12 @@ def main(argv: list[str] | None = None) -> int:
         help="default: 0.05, of EfficientNet-Lite2 0.2, of both 0.1; the course's: 25",
     )
     parser.add_argument(
+        "--jitter",
+        type=number(int, 1),
+        metavar="PIXELS",
+        help="each step shifts the picture by less than this; 1 for never (default: 16 of 224 pixels)",
+    )
+    parser.add_argument(
         "--gif", metavar="NAME", help="also write the run into --out, as a GIF of this name"
     )
     parser.add_network_arguments(several=True)
@@ -86,6 +92,8 @@ def _draw(arguments: argparse.Namespace) -> int:
         settings["num_iterations"] = arguments.iterations
     if arguments.learning_rate:
         settings["learning_rate"] = arguments.learning_rate
+    if arguments.jitter:
+        settings["max_jitter"] = arguments.jitter
     settings.setdefault("learning_rate", _learning_rate(network))
     runs, classes = [], []
     taken: set[str] = set()
@@ -117,12 +125,7 @@ def _draw(arguments: argparse.Namespace) -> int:
     written.append(out.write_json(f"{stem}.json", record))
     if not arguments.quiet:
         print("written  " + "\n         ".join(map(str, written)))
-    failed = [
-        (one, entry)
-        for entry in classes
-        for one in _seen_by(entry)
-        if one["seen_as"] != entry["target"]
-    ]
+    failed = [(one, entry) for entry in classes for one in _seen_by(entry) if not one["is_target"]]
     for one, entry in failed:
         who = one["network"]["network"] if "networks" in entry else "the network"
         print(
@@ -190,7 +193,7 @@ def _draw_one(
     if not arguments.quiet:
         share = _shares(seen, ".1%")
         for one in elsewhere:
-            share += f" ({one['probability']:.1%} by {one['network']['network']})"
+            share += f" ({shown(one, '.1%')} by {one['network']['network']})"
         print(f"{picture}: {short_name(name)} ({target}) at {share}", flush=True)
     return frames, entry | {"others": elsewhere, "picture": picture.name}
 
@@ -202,7 +205,7 @@ def _seen_by(entry: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _shares(seen: list[dict[str, Any]], form: str) -> str:
     """The probability of the target to each network."""
-    return " and ".join(f"{one['probability']:{form}}" for one in seen)
+    return " and ".join(shown(one, form) for one in seen)
 
 
 def _seen(network: Network, picture: np.ndarray, target: int) -> dict[str, Any]:
@@ -211,7 +214,8 @@ def _seen(network: Network, picture: np.ndarray, target: int) -> dict[str, Any]:
     seen = int(probabilities.argmax())
     return {
         "seen_as": {"class": seen, "name": network.names[seen]},
-        "probability": float(probabilities[target]),
+        **network.number(probabilities[target]),
+        "is_target": network.sees(probabilities, target),
     }
 
 

@@ -76,6 +76,8 @@ def build_ensemble(
 
 
 class _Ensemble(keras.Model):
+    takes_squeezenets_input = True
+
     def __init__(
         self, members: Sequence[tuple[keras.Model, NetworkSpecification]], size: tuple[int, int]
     ) -> None:
@@ -83,8 +85,13 @@ class _Ensemble(keras.Model):
         self.members = [model for model, _ in members]
         self.views = [_View(specification, size) for _, specification in members]
 
-    @tf.function(reduce_retracing=True, autograph=False)  # `logits` looks into a graph
     def call(self, X: tf.Tensor, training: bool = False) -> tf.Tensor:
+        if tf.executing_eagerly():  # `logits` looks into a graph
+            return self._scores.get_concrete_function(X)(X)
+        return self._scores(X)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def _scores(self, X: tf.Tensor) -> tf.Tensor:
         pixels = (X * SQUEEZENET_STD + SQUEEZENET_MEAN) * 255
         scores = [
             logits(member, view.of(pixels))

@@ -13,9 +13,9 @@ from typing import Any, Self
 import numpy as np
 
 from visualization.backend import keras
-from visualization.gradients import BATCH_SIZE, class_count, predict_scores, softmax
+from visualization.gradients import BATCH_SIZE, check_target, predict_probabilities
 from visualization.images.transforms import blur_image
-from visualization.input_checks import check_counts, check_images, check_labels
+from visualization.input_checks import channel_axis, check_counts, check_images
 
 __all__ = [
     "Faithfulness",
@@ -38,14 +38,15 @@ def deletion_curve(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
+            the model's output, or outputs, to one number for each image, (N,).
+        model: any Keras model with one output of shape (N, K).
         maps: (N, H, W): the larger, the more important.
         steps: in how many equal steps all pixels are blurred.
         batch_size: how many images are processed at a time; it bounds the memory.
 
     Returns:
-        Softmax probabilities (N, steps + 1): first of the whole image, last of the blurred one.
+        `predict_probabilities` (N, steps + 1): first of the whole image, last of the blurred one.
 
     Raises:
         ValueError: shapes that do not fit, NaN, a class that does not exist, steps < 1.
@@ -57,7 +58,7 @@ def deletion_curve(
         >>> deletion_curve(X, 0, model, X.max(axis=-1), steps=4).shape
         (1, 5)
     """
-    X, y, maps = _check_arguments(X, y, model, maps, steps, batch_size)
+    X, y, model, maps = _check_arguments(X, y, model, maps, steps, batch_size)
     return np.stack(
         [
             _curve(image, _blurred(image), label, model, one, steps, batch_size)
@@ -80,7 +81,7 @@ def insertion_curve(
         >>> insertion_curve(X, 0, model, X.max(axis=-1), steps=4).shape
         (1, 5)
     """
-    X, y, maps = _check_arguments(X, y, model, maps, steps, batch_size)
+    X, y, model, maps = _check_arguments(X, y, model, maps, steps, batch_size)
     return np.stack(
         [
             _curve(_blurred(image), image, label, model, one, steps, batch_size)
@@ -156,15 +157,16 @@ def compare_with_random(
         ['red', 'random']
     """
     X = check_images(model, X)
-    random = np.random.default_rng(seed).random(X.shape[:3])
+    random = np.random.default_rng(seed).random(_map_shape(X))
     checked = {}
     for name, values in [*maps.items(), ("random", random)]:
-        X, y, checked[name] = _check_arguments(X, y, model, values, steps, batch_size)
+        checking = _check_arguments(X, y, model, values, steps, batch_size)
+        X, labels, asked, checked[name] = checking
     curves = {name: np.zeros((2, steps + 1)) for name in checked}
-    for n, (image, label) in enumerate(zip(X, y, strict=True)):
+    for n, (image, label) in enumerate(zip(X, labels, strict=True)):
         blurred = _blurred(image)
         for name, values in checked.items():
-            rest = label, model, values[n], steps, batch_size
+            rest = label, asked, values[n], steps, batch_size
             curves[name][0] += _curve(image, blurred, *rest)
             curves[name][1] += _curve(blurred, image, *rest)
     return {name: Faithfulness(*(total / len(X))) for name, total in curves.items()}
@@ -186,8 +188,9 @@ def cascading_randomization(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
+            the model's output, or outputs, to one number for each image, (N,).
+        model: any Keras model with one output of shape (N, K).
         method: a function of (X, y, model, **keywords) that returns maps (N, H, W).
         seed: of the noise.
 
@@ -229,20 +232,26 @@ def cascading_randomization(
 
 def _check_arguments(
     X: Any, y: Any, model: keras.Model, maps: Any, steps: int, batch_size: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[np.ndarray, np.ndarray, keras.Model, np.ndarray]:
     check_counts(steps=steps, batch_size=batch_size)
-    X = check_images(model, X)
-    y = check_labels(y, len(X), class_count(model, X))
+    X, y, model = check_target(X, y, model)
     maps = np.asarray(maps)
-    if maps.shape != X.shape[:3] or not np.isfinite(maps).all():
+    if maps.shape != _map_shape(X) or not np.isfinite(maps).all():
         raise ValueError(
-            f"the maps have shape {maps.shape}, expected {X.shape[:3]} without NaN or infinity"
+            f"the maps have shape {maps.shape}, expected {_map_shape(X)} without NaN or infinity"
         )
-    return X, y, maps
+    return X, y, model, maps
+
+
+def _map_shape(X: np.ndarray) -> tuple[int, ...]:
+    """(N, H, W)."""
+    return tuple(np.delete(X.shape, channel_axis(X.shape)).tolist())
 
 
 def _blurred(image: np.ndarray) -> np.ndarray:
-    return blur_image(image[None], _BLUR)[0]
+    channels = channel_axis((1, *image.shape)) - 1
+    last = np.moveaxis(image, channels, -1)
+    return np.moveaxis(blur_image(last[None], _BLUR)[0], -1, channels)
 
 
 def _curve(
@@ -257,14 +266,17 @@ def _curve(
     """Probabilities while the pixels of one image become those of another, by falling importance."""
     rank = np.empty(importance.size)
     rank[np.argsort(-importance, axis=None, kind="stable")] = np.arange(importance.size)
-    rank = rank.reshape(importance.shape)[..., None]  # (H, W, 1), 0 the most important
+    channels = channel_axis((1, *start.shape)) - 1
+    rank = np.expand_dims(
+        rank.reshape(importance.shape), channels
+    )  # (H, W, 1), 0 the most important
     limits = importance.size * np.arange(steps + 1) / steps
     curve = np.empty(steps + 1)
     for i in range(0, steps + 1, batch_size):
         part = limits[i : i + batch_size, None, None, None]
         mixed = np.where(rank < part, end, start)
-        scores = predict_scores(model, mixed, batch_size=batch_size)
-        curve[i : i + batch_size] = softmax(scores)[:, label]
+        shown = predict_probabilities(model, mixed, batch_size=batch_size)
+        curve[i : i + batch_size] = shown[:, label]
     return curve
 
 

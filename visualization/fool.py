@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from visualization.cli.arguments import Parser, number
-from visualization.cli.network import Network, open_network
+from visualization.cli.network import Network, open_network, shown
 from visualization.cli.output import OutputFolder, file_stem
 from visualization.cli.photographs import Photographs, image_sources
 from visualization.cli.running import run, start_tensorflow
@@ -112,7 +111,7 @@ def _fool_one(
     saved = load_image(picture)
     seen = [_seen_by(member, image, saved, target) for member in network.members]
     elsewhere = [_seen_by(other, image, saved, target) for other in others]
-    success = all(one["after"]["class"] == target for one in seen)
+    success = all(one["after"]["is_target"] for one in seen)
     drawn = plotting.fooling_figure(image, saved, _title(seen, "before"), _title(seen, "after"))
     figure = out.write(f"{name}-figure.png", plotting.png(drawn))
     steps, l2, linf = int(result.iterations[0]), float(result.l2[0]), int(result.linf[0])
@@ -160,19 +159,20 @@ def _seen_by(network: Network, image: np.ndarray, saved: np.ndarray, target: int
     before, after = (network.probabilities(one[None])[0] for one in (image, saved))
     return {
         "network": network.record,
-        "before": _seen(before, target, network.names),
-        "after": _seen(after, target, network.names),
+        "before": _seen(network, before, target),
+        "after": _seen(network, after, target),
     }
 
 
-def _seen(probabilities: np.ndarray, target: int, names: Sequence[str]) -> dict[str, Any]:
+def _seen(network: Network, probabilities: np.ndarray, target: int) -> dict[str, Any]:
     """What the network sees in one image, for the record."""
     index = int(probabilities.argmax())
     return {
         "class": index,
-        "name": names[index],
-        "probability": float(probabilities[index]),
-        "target_probability": float(probabilities[target]),
+        "name": network.names[index],
+        **network.number(probabilities[index]),
+        **{f"target_{what}": one for what, one in network.number(probabilities[target]).items()},
+        "is_target": network.sees(probabilities, target),
     }
 
 
@@ -183,13 +183,18 @@ def _subject(network: Network) -> str:
 def _title(seen: list[dict[str, Any]], when: str) -> str:
     """What each network sees "before" or "after", a line for each."""
     found = [one[when] for one in seen]
-    return "\n".join(f"{short_name(one['name'])} {one['probability']:.0%}" for one in found)
+    return "\n".join(f"{short_name(one['name'])} {shown(one, '.0%')}" for one in found)
 
 
 def _sentence(seen: dict[str, Any]) -> str:
+    target = {
+        what.removeprefix("target_"): one
+        for what, one in seen.items()
+        if what.startswith("target_")
+    }
     return (
-        f"{short_name(seen['name'])} ({seen['class']}) at {seen['probability']:.1%}, "
-        f"the target at {seen['target_probability']:.2%}"
+        f"{short_name(seen['name'])} ({seen['class']}) at {shown(seen, '.1%')}, "
+        f"the target at {shown(target, '.2%')}"
     )
 
 

@@ -13,22 +13,24 @@ import numpy as np
 from visualization.backend import keras, tf
 from visualization.gradients import (
     BATCH_SIZE,
-    class_count,
+    Prediction,
+    class_score,
     compiled,
     l2_norm,
     logits_and_ascent,
     logits_and_gradients,
-    predict_scores,
+    predict,
     score_and_margin,
-    softmax,
 )
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.input_checks import (
     check_counts,
     check_images,
     check_labels,
+    check_model,
     check_pixels,
     check_positive,
+    warn_without_preprocess,
 )
 
 __all__ = ["FoolingResult", "make_fooling_image", "make_fooling_images"]
@@ -55,7 +57,7 @@ def make_fooling_image(
     Args:
         X: floating point (1, H, W, C), the model's preprocessed input.
         target_y: the class to reach, 0 <= target_y < number of classes.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        model: any Keras model with one output of shape (N, K).
         learning_rate: L2 length of a step, in the units of the model's input.
         max_iterations: the largest number of steps.
 
@@ -79,14 +81,15 @@ def make_fooling_image(
     image = check_images(model, X)
     if len(image) != 1:
         raise ValueError(f"X contains {len(image)} images, expected one, (1, H, W, C)")
-    target = check_labels(target_y, 1, class_count(model, image))
-    ascend = compiled(model, _build_course_loop)
+    found = _of_classes(model, predict(model, image))
+    target = check_labels(target_y, 1, found.scores.shape[1])
+    ascend = compiled(model, _build_course_loop, found.kind)
     settings = np.float32(learning_rate), np.int32(max_iterations)
     fooling = tf.cast(ascend(np.float32(image), target, *settings), image.dtype)
     return fooling if tf.is_tensor(X) else fooling.numpy()
 
 
-def _build_course_loop(get_model: Callable[[], keras.Model]) -> Callable[..., tf.Tensor]:
+def _build_course_loop(get_model: Callable[[], keras.Model], kind: str) -> Callable[..., tf.Tensor]:
     @tf.function(reduce_retracing=True, autograph=False)
     def ascend(
         x: tf.Tensor,  # (1, H, W, C)
@@ -99,7 +102,7 @@ def _build_course_loop(get_model: Callable[[], keras.Model]) -> Callable[..., tf
 
         def step(t: tf.Tensor, x: tf.Tensor, fooled: tf.Tensor) -> tuple[tf.Tensor, ...]:
             scores, ascent = logits_and_ascent(get_model(), x, target)
-            fooled = _seen_as(scores, target)[0]
+            fooled = _seen_as(kind, scores, target)[0]
             unit = tf.math.divide_no_nan(ascent, l2_norm(ascent))
             return t + 1, tf.where(fooled, x, x + learning_rate * unit), fooled
 
@@ -121,7 +124,7 @@ class FoolingResult:
         iterations: int (N,): steps taken.
         targets: int (N,): the class to reach; without targets, the class to leave.
         predicted_before, predicted_after: int (N,): the class with the highest score.
-        probabilities_before, probabilities_after: float (N, K): the softmax of the logits.
+        probabilities_before, probabilities_after: float (N, K), see `predict_probabilities`.
         l2: float (N,): Euclidean norm of the change, in levels of 0..255.
         linf: int (N,): the largest change of any one value, in levels of 0..255.
         trace: float (N, T + 1): the logit of `targets` before each of T steps and after the last; NaN
@@ -167,13 +170,14 @@ def make_fooling_images(
     would be saved, clipped to valid pixels and rounded, while the steps add up unrounded (a
     straight-through estimator). And each step raises the target's score plus its margin over the
     highest other score, so that a class much like the target does not rise with it. An image that
-    fools leaves the batch.
+    fools leaves the batch. Where each class has a sigmoid of its own, an image is taken for its target
+    if that has a probability above one half.
 
     Args:
         images: uint8 (N, H, W, C), 0..255.
         targets: integers (N,), or one for all: the classes to reach; or None, to reach any class but
             the one that the model sees now.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        model: any Keras model with one output of shape (N, K).
         learning_rate: length of a step. 1 is CS231n's: an L2 length of 1 in SqueezeNet's input; for
             other preprocessing it is scaled with the input's range.
         max_iterations: the largest number of steps for each image.
@@ -199,20 +203,22 @@ def make_fooling_images(
     check_positive(learning_rate=learning_rate)
     check_counts(max_iterations=max_iterations, batch_size=batch_size)
     images = check_pixels(images)
+    check_model(model)
     scaling = PixelScaling(preprocess, bounds, images.shape[3])
+    warn_without_preprocess(model, preprocess)
 
-    def scores_of(pixels: np.ndarray) -> np.ndarray:
-        return predict_scores(model, scaling.to_input(pixels), batch_size=batch_size)
+    def look_at(pixels: np.ndarray) -> Prediction:
+        return predict(model, scaling.to_input(pixels), batch_size=batch_size)
 
-    scores_before = scores_of(images)
-    predicted = scores_before.argmax(axis=1)
+    before = _of_classes(model, look_at(images))
+    predicted = before.scores.argmax(axis=1)
     away = targets is None
-    targets = predicted if away else check_labels(targets, len(images), scores_before.shape[1])
+    targets = predicted if away else check_labels(targets, len(images), before.scores.shape[1])
 
-    def fools(scores: np.ndarray) -> np.ndarray:
-        return (scores.argmax(axis=1) == targets) != away
+    def fools(found: Prediction) -> np.ndarray:
+        return _seen_as(found.kind, found.scores, targets.astype(np.int32)).numpy() != away
 
-    ascend = compiled(model, _build_loop, away)
+    ascend = compiled(model, _build_loop, away, before.kind)
     step_length = np.float32(learning_rate * scaling.relative_range)
     batches = []
     for start in range(0, len(images), batch_size):
@@ -229,19 +235,19 @@ def make_fooling_images(
 
     fooling = scaling.to_pixels(changed)
     if minimal:
-        fooling = _bisected(images, fooling, lambda pixels: fools(scores_of(pixels)))
-    scores_after = scores_of(fooling)
+        fooling = _bisected(images, fooling, lambda pixels: fools(look_at(pixels)))
+    after = look_at(fooling)
     change = fooling.astype(np.int64) - images
     return FoolingResult(
         images=fooling,
-        success=fools(scores_after),
-        already=fools(scores_before),
+        success=fools(after),
+        already=fools(before),
         iterations=iterations,
         targets=targets,
         predicted_before=predicted,
-        predicted_after=scores_after.argmax(axis=1),
-        probabilities_before=softmax(scores_before),
-        probabilities_after=softmax(scores_after),
+        predicted_after=after.scores.argmax(axis=1),
+        probabilities_before=before.probabilities,
+        probabilities_after=after.probabilities,
         l2=np.sqrt(np.sum(change**2, axis=(1, 2, 3))),
         linf=np.abs(change).max(axis=(1, 2, 3)),
         trace=np.concatenate(traces),
@@ -249,12 +255,14 @@ def make_fooling_images(
 
 
 def _build_loop(
-    get_model: Callable[[], keras.Model], away: bool
+    get_model: Callable[[], keras.Model], away: bool, kind: str
 ) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """The ascent of a batch: images (N, H, W, C), iterations (N,), trace (N, T + 1).
 
-    With `away`, the score and margin of the target are lowered.
+    With `away`, the score and margin of the target are lowered. Classes that are right or wrong each
+    on its own (`kind` "sigmoid") have no margin over others.
     """
+    objective = class_score if kind == "sigmoid" else score_and_margin
 
     @tf.function(reduce_retracing=True, autograph=False)
     def ascend(
@@ -276,14 +284,14 @@ def _build_loop(
         def step(t, x, rows, images, iterations, trace):  # type: ignore[no-untyped-def]
             """x (n, H, W, C) are the images still in the batch, rows (n,) their places in it."""
             saved, goals = as_saved(x), tf.gather(targets, rows)
-            scores, gradients = logits_and_gradients(get_model(), saved, score_and_margin(goals))
+            scores, gradients = logits_and_gradients(get_model(), saved, objective(goals))
             reached = tf.cast(tf.gather(scores, goals, batch_dims=1), x.dtype)  # (n,)
             not_a_number = tf.fill([N], float("nan"))
             trace = trace.write(
                 t, tf.tensor_scatter_nd_update(not_a_number, rows[:, None], reached)
             )
 
-            leaves = (_seen_as(scores, goals) != away) | (t == max_iterations)  # (n,)
+            leaves = (_seen_as(kind, scores, goals) != away) | (t == max_iterations)  # (n,)
             left = rows[leaves][:, None]
             images = tf.tensor_scatter_nd_update(images, left, saved[leaves])
             iterations = tf.tensor_scatter_nd_update(
@@ -309,9 +317,24 @@ def _build_loop(
     return ascend
 
 
-def _seen_as(scores: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-    """Whether each image's class has the highest score: (N, K), (N,) -> bool (N,)."""
+def _seen_as(kind: str, scores: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    """Whether the model sees each image's class: (N, K), (N,) -> bool (N,).
+
+    That is the class with the highest score; of classes that are right or wrong each on its own, one
+    with a probability above one half.
+    """
+    if kind == "sigmoid":
+        return tf.gather(scores, classes, batch_dims=1) > 0
     return tf.argmax(scores, axis=1, output_type=tf.int32) == classes
+
+
+def _of_classes(model: keras.Model, found: Prediction) -> Prediction:
+    if found.kind == "values" and found.scores.shape[1] == 1:
+        raise ValueError(
+            f"model {model.name!r} gives one value for an image, as a regression does, so there is no "
+            "class to reach: give a model of classes, or end this one in a sigmoid"
+        )
+    return found
 
 
 def _bisected(

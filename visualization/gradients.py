@@ -1,32 +1,42 @@
 """The gradient of a class's score with respect to the image, for any Keras model.
 
 Everything in this package that looks at a network through its gradient stands on these functions. What
-they compute is compiled once for each model and kept as long as the model lives.
+they compute is compiled once for each model and kept as long as the model lives, or until `forget`.
 """
 
+import contextlib
+import threading
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from visualization.backend import keras, tf
 from visualization.input_checks import check_counts, check_images, check_labels
+from visualization.outputs import Outputs, Scored, as_float, probabilities, read_outputs
 
 __all__ = [
     "BATCH_SIZE",
+    "Prediction",
+    "check_target",
     "class_count",
     "class_score",
     "compiled",
+    "forget",
     "image_gradients",
     "in_batches",
     "l2_norm",
     "logits",
     "logits_and_ascent",
     "logits_and_gradients",
+    "model_outputs",
+    "predict",
+    "predict_probabilities",
     "predict_scores",
     "score_and_margin",
     "softmax",
+    "traced_alone",
 ]
 
 BATCH_SIZE = 25  # images at a time, unless a caller says otherwise
@@ -39,7 +49,7 @@ def predict_scores(model: keras.Model, images: Any, *, batch_size: int = BATCH_S
     """The model's logits, in inference mode; see `logits`.
 
     Args:
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        model: any Keras model with one output of shape (N, K).
         images: floating point (N, H, W, C), the model's input.
         batch_size: how many images are processed at a time; it bounds the memory.
 
@@ -54,8 +64,65 @@ def predict_scores(model: keras.Model, images: Any, *, batch_size: int = BATCH_S
         >>> predict_scores(model, np.full((2, 8, 8, 3), 0.5)).tolist()
         [[0.5, 0.5, 0.5], [0.5, 0.5, 0.5]]
     """
+    return predict(model, images, batch_size=batch_size).scores
+
+
+def predict_probabilities(
+    model: keras.Model, images: Any, *, batch_size: int = BATCH_SIZE
+) -> np.ndarray:
+    """The probability of each class, in inference mode.
+
+    They are the softmax of several linear outputs, and what a softmax or a sigmoid at the end of the
+    model gives, also if it is averaged, clipped or smoothed. A model of values, such as a regression
+    with one output, has no probabilities: its values are returned as they are.
+
+    Args:
+        model, images, batch_size: as for `predict_scores`.
+
+    Returns:
+        floating point (N, K).
+
+    Raises:
+        ValueError: as `predict_scores`.
+
+    Example:
+        >>> layers = [keras.layers.Flatten(), keras.layers.Activation("sigmoid")]
+        >>> model = keras.Sequential([keras.Input((1, 1, 2)), *layers])
+        >>> predict_probabilities(model, np.zeros((1, 1, 1, 2))).tolist()
+        [[0.5, 0.5]]
+    """
+    return predict(model, images, batch_size=batch_size).probabilities
+
+
+class Prediction(NamedTuple):
+    """What a model says of N images.
+
+    Attributes:
+        scores, probabilities: floating point (N, K).
+        kind: what the scores are, see `visualization.outputs.Outputs`.
+
+    Example:
+        >>> Prediction(np.zeros((1, 2)), np.full((1, 2), 0.5), "softmax").kind
+        'softmax'
+    """
+
+    scores: np.ndarray
+    probabilities: np.ndarray
+    kind: str
+
+
+def predict(model: keras.Model, images: Any, *, batch_size: int = BATCH_SIZE) -> Prediction:
+    """The model's scores, and the numbers to show for them; arguments as for `predict_scores`.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> scores, probabilities, kind = predict(model, np.zeros((1, 8, 8, 3)))
+        >>> scores.tolist(), probabilities.shape, kind
+        ([[0.0, 0.0, 0.0]], (1, 3), 'softmax')
+    """
     images = check_images(model, images)
-    return in_batches(compiled(model, _build_logits), batch_size, images)[0]
+    scores, shown, kinds = in_batches(compiled(model, _build_prediction), batch_size, images)
+    return Prediction(scores, shown, kinds[0].decode())
 
 
 def image_gradients(
@@ -65,15 +132,18 @@ def image_gradients(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes.
-        model: any Keras model with one output of shape (N, K), logits or a softmax.
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
+            the model's output, or outputs, to one number for each image, (N,).
+        model: any Keras model with one output of shape (N, K).
         batch_size: how many images are processed at a time; it bounds the memory.
 
     Returns:
-        d(logit of y)/dX, (N, H, W, C), and the logits, (N, K).
+        d(logit of y)/dX, (N, H, W, C), and the logits, (N, K); with a function, d(y)/dX and its
+        numbers, (N, 1).
 
     Raises:
-        ValueError: shapes that do not fit, NaN in X, or a class that does not exist.
+        ValueError: shapes that do not fit, NaN in X, a class that does not exist, or a model through
+            which no gradient reaches the image.
         TypeError: y is not of integers.
 
     Example:
@@ -82,8 +152,7 @@ def image_gradients(
         >>> gradients[0, 0, 0].tolist()
         [0.0, 0.25, 0.0]
     """
-    X = check_images(model, X)
-    y = check_labels(y, len(X), class_count(model, X))
+    X, y, model = check_target(X, y, model)
     gradients, scores = in_batches(compiled(model, _build_gradients), batch_size, X, y)
     return gradients, scores
 
@@ -95,7 +164,8 @@ def compiled(
 
     `get_model()` returns the model while it is alive: the compiled function must not hold it, so that a
     model which its user deletes is freed together with everything compiled for it. Weights that
-    change later are seen; layers that are exchanged later are not.
+    change later are seen; layers or activations that are exchanged later are not, see `forget`. It
+    runs as a graph also while `tf.config.run_functions_eagerly(True)` is set, as people do to debug.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
@@ -103,13 +173,42 @@ def compiled(
         >>> compiled(model, build) is compiled(model, build)
         True
     """
-    functions = _compiled.setdefault(model, {})
-    key = (build, *settings)
-    if key not in functions:
-        functions[key] = build(weakref.ref(model), *settings)
-    return functions[key]
+    with _tracing:
+        functions = _compiled.setdefault(model, {})
+        key = (build, *settings)
+        if key not in functions:
+            functions[key] = _as_graph(build(weakref.ref(model), *settings))
+        return functions[key]
 
 
+def forget(model: keras.Model) -> None:
+    """Drops what was compiled for a model, so that the next call sees it as it is now.
+
+    Needed after a layer, an activation or the like was exchanged in a model that this package has seen,
+    or `enable_lora` was called. Weights that change are seen without.
+
+    Example:
+        >>> layers = [keras.layers.Flatten(), keras.layers.Activation("linear")]
+        >>> model = keras.Sequential([keras.Input((1, 1, 2)), *layers])
+        >>> X = np.float32([[[[-1, 2]]]])
+        >>> predict_scores(model, X).tolist()
+        [[-1.0, 2.0]]
+        >>> model.layers[-1].activation = keras.activations.relu
+        >>> forget(model)
+        >>> predict_scores(model, X).tolist()
+        [[0.0, 2.0]]
+    """
+    with _tracing:
+        _compiled.pop(model, None)
+
+
+def _as_graph(function: Callable[..., Any]) -> Callable[..., Any]:
+    if not hasattr(function, "get_concrete_function"):
+        return function
+    return lambda *arguments: function.get_concrete_function(*arguments)(*arguments)
+
+
+_tracing = threading.RLock()
 _compiled: weakref.WeakKeyDictionary[keras.Model, dict[Any, Any]] = weakref.WeakKeyDictionary()
 
 
@@ -146,6 +245,30 @@ def class_count(model: keras.Model, images: np.ndarray) -> int:
     return predict_scores(model, images[:1]).shape[1]
 
 
+def check_target(X: Any, y: Any, model: keras.Model) -> tuple[np.ndarray, np.ndarray, keras.Model]:
+    """Checks X and what to explain, and returns the images, their classes and the model to ask.
+
+    Args:
+        X: floating point (N, H, W, C), the model's input.
+        y: classes as for `check_labels`; or a function from what the model returns to one number for
+            each image, (N,), which becomes class 0 of the model that is returned.
+        model: any Keras model.
+
+    Raises:
+        ValueError, TypeError: as `check_images` and `check_labels`.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> X, y, scored = check_target(np.ones((1, 2, 2, 3)), lambda scores: 7 * scores[:, 0], model)
+        >>> y.tolist(), scored(X).numpy().tolist()
+        ([0], [[7.0]])
+    """
+    X = check_images(model, X)
+    if callable(y):
+        return X, np.zeros(len(X), np.int32), Scored(model, y)
+    return X, check_labels(y, len(X), class_count(model, X)), model
+
+
 def softmax(scores: np.ndarray) -> np.ndarray:
     """Probabilities of the classes from logits, along the last axis.
 
@@ -163,9 +286,10 @@ def softmax(scores: np.ndarray) -> np.ndarray:
 def logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
     """The model's logits in inference mode, (N, K); to be called inside a `tf.function`.
 
-    Where the last operation is a softmax, these are its inputs: a probability near 1 has almost no
+    Where a softmax or a sigmoid comes last, these are its inputs: a probability near 1 has almost no
     gradient. This works for any model whose softmax is in the traced graph, however the model was
-    built. Half-precision logits are returned as float32.
+    built; `visualization.outputs` says what they are otherwise. Half-precision logits are returned as
+    float32.
 
     Raises:
         ValueError: the model's output is not one tensor of shape (N, K).
@@ -176,17 +300,56 @@ def logits(model: keras.Model, images: tf.Tensor) -> tf.Tensor:
         >>> tf.function(lambda X: logits(model, X))(tf.fill((1, 2, 2, 3), 0.5)).numpy().tolist()
         [[0.5, 0.5, 0.5]]
     """
-    outputs = model(images, training=False)
+    return model_outputs(model, images).scores
+
+
+def model_outputs(model: keras.Model, images: tf.Tensor) -> Outputs:
+    """The model's scores and what they are; see `logits`, whose arguments and errors it has.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> tf.function(lambda X: model_outputs(model, X).kind)(tf.zeros((1, 2, 2, 3))).numpy()
+        b'softmax'
+    """
+    with traced_alone():
+        outputs = _called_in_this_graph(model, images)
+    if isinstance(model, Scored):
+        return Outputs("values", as_float(outputs))
     if not tf.is_tensor(outputs) or outputs.shape.rank != 2:
         shape = getattr(outputs, "shape", None) or type(outputs).__name__
         raise ValueError(
             f"the output of model {model.name!r} is {shape}, expected scores of shape (N, classes)"
         )
-    source = outputs.op
-    while source.type in ("Identity", "Cast"):
-        source = source.inputs[0].op
-    scores = source.inputs[0] if source.type == "Softmax" else outputs
-    return scores if scores.dtype == tf.float64 else tf.cast(scores, tf.float32)
+    return read_outputs(outputs)
+
+
+def _called_in_this_graph(model: keras.Model, images: tf.Tensor) -> Any:
+    """The model's outputs, with its own `tf.function`s traced into the graph at hand.
+
+    From outside of such a function, what is in it cannot be read or differentiated. One that needs
+    autograph stays a function.
+    """
+    eagerly = tf.config.functions_run_eagerly()
+    try:
+        tf.config.run_functions_eagerly(True)
+        return model(images, training=False)
+    except tf.errors.OperatorNotAllowedInGraphError:
+        tf.config.run_functions_eagerly(False)
+        return model(images, training=False)
+    finally:
+        tf.config.run_functions_eagerly(eagerly)
+
+
+@contextlib.contextmanager
+def traced_alone() -> Iterator[None]:
+    """Lets one thread at a time call models into a graph: what a trace changes, another would see.
+
+    Example:
+        >>> with traced_alone():
+        ...     pass
+    """
+    with _tracing:
+        yield
 
 
 def logits_and_gradients(
@@ -209,7 +372,12 @@ def logits_and_gradients(
         tape.watch(images)
         scores = logits(model, images)
         value = objective(scores)
-    gradients = tape.gradient(value, images, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+    gradients = tape.gradient(value, images)
+    if gradients is None:
+        raise ValueError(
+            f"no gradient of model {model.name!r} reaches the image: one of its steps, such as "
+            "rounding, a NumPy function or a cast to integers, has none"
+        )
     return scores, gradients
 
 
@@ -274,12 +442,13 @@ def l2_norm(gradients: tf.Tensor) -> tf.Tensor:
     return tf.sqrt(tf.reduce_sum(tf.square(gradients), axis=(1, 2, 3), keepdims=True))
 
 
-def _build_logits(get_model: GetModel) -> Callable[..., Any]:
+def _build_prediction(get_model: GetModel) -> Callable[..., Any]:
     @tf.function(reduce_retracing=True, autograph=False)
-    def scores(images: tf.Tensor) -> tuple[tf.Tensor]:
-        return (logits(get_model(), images),)
+    def prediction(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        kind, scores = model_outputs(get_model(), images)
+        return scores, probabilities(kind, scores), tf.fill([tf.shape(images)[0]], kind)
 
-    return scores
+    return prediction
 
 
 def _build_gradients(get_model: GetModel) -> Callable[..., Any]:

@@ -1,5 +1,6 @@
 """Input checks that this package's functions share: images, pixels, labels and numbers."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,16 @@ from visualization.backend import keras
 from visualization.networks.efficientnet_lite2 import InvertedResidual
 from visualization.networks.squeezenet import Fire
 
-__all__ = ["check_counts", "check_images", "check_labels", "check_pixels", "check_positive"]
+__all__ = [
+    "channel_axis",
+    "check_counts",
+    "check_images",
+    "check_labels",
+    "check_model",
+    "check_pixels",
+    "check_positive",
+    "warn_without_preprocess",
+]
 
 _LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 # Preprocessed pixels lie between -2.2 and 2.7, but steps along the gradient leave that.
@@ -19,7 +29,9 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
     """Returns preprocessed images as float32, or float64 if they are, (N, H, W, C).
 
     Raises:
-        ValueError: they are not floating point or not finite, or the model takes another shape.
+        ValueError: they are not floating point or not finite, or the model takes another shape, or
+            several inputs.
+        TypeError: the model is none.
 
     Example:
         >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()], name="small")
@@ -27,7 +39,19 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
         Traceback (most recent call last):
         ValueError: the images have shape (2, 9, 8, 3), but model 'small' takes (None, 8, 8, 3)
     """
-    images = np.asarray(images)
+    check_model(model)
+    expected = getattr(model, "input_shape", None)
+    if isinstance(expected, list | dict) and len(expected) > 1:
+        raise ValueError(
+            f"model {model.name!r} takes {len(expected)} inputs, expected one, the image: make a model "
+            "of it that takes the image alone and holds the others fixed"
+        )
+    try:
+        images = np.asarray(images)
+    except ValueError:
+        raise ValueError(
+            "the images are arrays of several shapes, expected one array (N, H, W, C)"
+        ) from None
     if images.ndim != 4 or 0 in images.shape:
         raise ValueError(f"the images have shape {images.shape}, expected (N, H, W, C) with N > 0")
     if not np.issubdtype(images.dtype, np.floating):
@@ -36,10 +60,10 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
         )
     if not np.isfinite(images).all():
         raise ValueError("the images contain NaN or infinity")
-    expected = getattr(model, "input_shape", None)
     if isinstance(expected, tuple) and not _fits(images.shape, expected):
         raise ValueError(
-            f"the images have shape {images.shape}, but model {model.name!r} takes {expected}"
+            f"the images have shape {images.shape}, but model {model.name!r} takes "
+            f"{(None, *expected[1:])}"
         )
     if (advice := _input_of_ours(model)) and np.abs(images).max() > _LARGEST_INPUT:
         raise ValueError(
@@ -47,6 +71,31 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
             f"{advice}"
         )
     return images.astype(np.float64 if images.dtype == np.float64 else np.float32, copy=False)
+
+
+def check_model(model: Any) -> None:
+    """Raises TypeError unless the argument is a Keras model: arguments are often swapped.
+
+    Example:
+        >>> check_model(3)
+        Traceback (most recent call last):
+        TypeError: the model is of type int, expected a Keras model: look at the arguments' order
+    """
+    if not isinstance(model, keras.Layer):
+        raise TypeError(
+            f"the model is of type {type(model).__name__}, expected a Keras model: look at the "
+            "arguments' order"
+        )
+
+
+def channel_axis(shape: tuple[int, ...]) -> int:
+    """The axis of the channels, of which there are one, three or four: 3, or 1 if only that fits.
+
+    Example:
+        >>> channel_axis((2, 32, 24, 3)), channel_axis((2, 3, 32, 24)), channel_axis((2, 8, 8, 16))
+        (3, 1, 3)
+    """
+    return 1 if shape[1] in (1, 3, 4) and shape[3] not in (1, 3, 4) else 3
 
 
 def check_pixels(images: Any) -> np.ndarray:
@@ -73,7 +122,7 @@ def check_labels(labels: Any, count: int, classes: int) -> np.ndarray:
     """Returns one label for each of `count` images, int32 (count,).
 
     Args:
-        labels: integers (count,), or one for all.
+        labels: integers (count,) or (count, 1), or one for all; or one-hot rows (count, classes).
         count: the number of images.
         classes: the number of classes.
 
@@ -86,6 +135,10 @@ def check_labels(labels: Any, count: int, classes: int) -> np.ndarray:
         [6, 6, 6]
     """
     labels = np.asarray(labels)
+    if labels.shape == (count, classes) and _are_one_hot(labels):
+        labels = labels.argmax(axis=1)
+    elif labels.shape == (count, 1):  # as `keras.datasets` has them
+        labels = labels[:, 0]
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(f"the labels are {labels.dtype}, expected integers")
     if labels.shape not in ((), (1,), (count,)):
@@ -126,9 +179,31 @@ def check_counts(**numbers: int) -> None:
             raise ValueError(f"{name} is {value}, expected a positive integer")
 
 
+def warn_without_preprocess(model: keras.Model, preprocess: Any) -> None:
+    """Warns that a model which is not SqueezeNet is shown SqueezeNet's input, as none was named.
+
+    Example:
+        >>> warn_without_preprocess(keras.Sequential(name="small"), lambda pixels: pixels / 255)
+    """
+    theirs = getattr(model, "takes_squeezenets_input", False) or _is_squeezenet(model)
+    if preprocess is None and not theirs:
+        warnings.warn(
+            f"no preprocess was given, so model {model.name!r} is shown SqueezeNet's input, about -2 "
+            "to 3: give what turns pixels into its own, such as preprocess=lambda pixels: pixels / 255",
+            stacklevel=3,
+        )
+
+
+def _are_one_hot(labels: np.ndarray) -> bool:
+    if labels.shape[1] < 2 or labels.dtype.kind not in "biuf":
+        return False
+    return bool(((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all())
+
+
 def _fits(shape: tuple[int, ...], expected: tuple[int | None, ...]) -> bool:
+    """Keras takes a batch of any size, also where a model states one."""
     return len(shape) == len(expected) and all(
-        theirs in (None, ours) for ours, theirs in zip(shape, expected, strict=True)
+        theirs in (None, ours) for ours, theirs in zip(shape[1:], expected[1:], strict=True)
     )
 
 
@@ -137,14 +212,18 @@ def _input_of_ours(model: keras.Model) -> str | None:
 
     They are known by their layers, because another model may bear the same name and take pixels.
     """
-    layers = [(layer.name, type(layer)) for layer in getattr(model, "layers", [])[:4]]
-    if [name for name, _ in layers] == ["image", "conv1", "pool1", "fire2"] and layers[3][
-        1
-    ] is Fire:
+    if _is_squeezenet(model):
         return "SqueezeNet takes about -2 to 3: call preprocess_image first"
+    layers = [(layer.name, type(layer)) for layer in getattr(model, "layers", [])[:4]]
     if layers[1:3] == [("stem", keras.layers.Conv2D), ("block1", InvertedResidual)]:
         return (
             "EfficientNetLite2 takes -1 to 1: call "
             "network_specification('efficientnet-lite2').to_input first"
         )
     return None
+
+
+def _is_squeezenet(model: keras.Model) -> bool:
+    layers = getattr(model, "layers", [])[:4]
+    names = [layer.name for layer in layers]
+    return names == ["image", "conv1", "pool1", "fire2"] and isinstance(layers[3], Fire)

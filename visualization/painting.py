@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from visualization.backend import keras, tf
-from visualization.class_visualization import check_targets, draw_in_batches
+from visualization.class_visualization import check_jitter, check_targets, draw_in_batches
 from visualization.gradients import compiled, logits_and_ascent
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.transforms import jitter, resample
-from visualization.input_checks import check_counts, check_positive
+from visualization.input_checks import check_counts, check_positive, warn_without_preprocess
 
 __all__ = ["paint_class"]
 
@@ -31,7 +31,7 @@ def paint_class(
     *,
     num_iterations: int = 200,
     learning_rate: float = 0.05,
-    max_jitter: int = 16,
+    max_jitter: int | None = None,
     max_zoom: float = 2,
     show_every: int = 32,
     seed: int = 0,
@@ -73,9 +73,11 @@ def paint_class(
     check_positive(learning_rate=learning_rate)
     if not 1 <= max_zoom < np.inf:
         raise ValueError(f"max_zoom is {max_zoom}, expected a number of at least 1")
-    check_counts(num_iterations=num_iterations, max_jitter=max_jitter, show_every=show_every)
+    check_counts(num_iterations=num_iterations, show_every=show_every)
     targets, shape = check_targets(target_y, model, image_shape)
+    max_jitter = check_jitter(max_jitter, shape)
     scaling = PixelScaling(preprocess, bounds, shape[2])
+    warn_without_preprocess(model, preprocess)
     height, width, channels = shape
     generator = np.random.default_rng(seed)
     real_and_imaginary = (1, 2, channels, height, width // 2 + 1)

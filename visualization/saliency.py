@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from visualization.cli.arguments import Parser
-from visualization.cli.network import Network
+from visualization.cli.network import Network, shown
 from visualization.cli.output import OutputFolder
 from visualization.cli.photographs import Photographs, image_sources
 from visualization.cli.running import run, start_tensorflow
@@ -55,6 +55,11 @@ def main(argv: list[str] | None = None) -> int:
         "--class", dest="label", metavar="CLASS", help="a number or a name (default: what it sees)"
     )
     parser.add_argument(
+        "--layer",
+        metavar="NAME",
+        help="the layer that grad-cam looks at (default: the last convolution with several cells)",
+    )
+    parser.add_argument(
         "--evaluate",
         action="store_true",
         help="also test the maps: deletion, insertion, and weights replaced by noise",
@@ -65,6 +70,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
+    if arguments.layer and "grad-cam" not in arguments.method:
+        raise ValueError(
+            f"--layer {arguments.layer} is for --method grad-cam, which is not asked for"
+        )
     network = Network(arguments)
     if network.names and arguments.label is not None:
         network.find_class(arguments.label)
@@ -96,22 +105,25 @@ def _show_one(
     evaluation: _Evaluation | None,
 ) -> None:
     """Writes one photograph's figure and record."""
-    from visualization.gradients import predict_scores, softmax
     from visualization.plotting import attribution_figure, png
 
     X = network.specification.to_input(image[None])
-    probabilities = softmax(predict_scores(network.model, X))[0]
+    probabilities = network.probabilities(image[None])[0]
     seen = int(probabilities.argmax())
     label = seen if label is None else label
-    methods = {name: _method(name, arguments.seed) for name in arguments.method}
+    settings = {name: _METHODS[name].copy() for name in arguments.method}
+    if arguments.layer:
+        settings["grad-cam"]["layer"] = arguments.layer
+    methods = {name: _method(name, arguments.seed, settings[name]) for name in settings}
     results = {name: method(X, label, network.model) for name, method in methods.items()}
     maps = {name: (r[0] if isinstance(r, tuple) else r)[0] for name, r in results.items()}
     deltas = {name: r.convergence_delta for name, r in results.items() if hasattr(r, "maps")}
 
     name = short_name(network.names[label])
-    title = f"{name} {probabilities[label]:.0%}"
+    of_class, of_seen = (network.number(probabilities[one]) for one in (label, seen))
+    title = f"{name} {shown(of_class, '.0%')}"
     if label != seen:
-        title += f"\n(seen: {short_name(network.names[seen])} {probabilities[seen]:.0%})"
+        title += f"\n(seen: {short_name(network.names[seen])} {shown(of_seen, '.0%')})"
     figure = out.write(f"{stem}-saliency.png", png(attribution_figure(image, maps, title)))
     out.write_json(
         f"{stem}-saliency.json",
@@ -120,32 +132,32 @@ def _show_one(
             "image": source,
             "network": network.record,
             "class": {"class": label, "name": network.names[label]},
-            "probability": float(probabilities[label]),
+            **of_class,
             "seen_as": {"class": seen, "name": network.names[seen]},
             "methods": list(methods),
-            "settings": {name: _METHODS[name] for name in methods if _METHODS[name]},
+            "settings": {name: given for name, given in settings.items() if given},
             "convergence_delta": {name: float(delta[0]) for name, delta in deltas.items()},
             "seed": arguments.seed,
             "figure": figure.name,
         },
     )
     if not arguments.quiet:
-        print(f"{figure}: {name} ({label}) at {probabilities[label]:.1%}", flush=True)
+        print(f"{figure}: {name} ({label}) at {shown(of_class, '.1%')}", flush=True)
     if evaluation:
         evaluation.add(X, label, maps, methods)
 
 
-def _method(name: str, seed: int) -> Callable[..., Any]:
+def _method(name: str, seed: int, settings: dict[str, Any]) -> Callable[..., Any]:
     from visualization import attribution
 
-    saliency, settings = attribution.compute_saliency_maps, _METHODS[name]
+    saliency = attribution.compute_saliency_maps
     methods: dict[str, Callable[[], Callable[..., Any]]] = {
         "saliency": lambda: saliency,
         "smoothgrad": lambda: attribution.smoothed(saliency, seed=seed, **settings),
         "integrated-gradients": lambda: functools.partial(
             attribution.integrated_gradients, **settings
         ),
-        "grad-cam": lambda: attribution.grad_cam,
+        "grad-cam": lambda: functools.partial(attribution.grad_cam, **settings),
     }
     return methods[name]()
 

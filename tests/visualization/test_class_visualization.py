@@ -16,7 +16,7 @@ from visualization import (
     predict_scores,
     preprocess_image,
 )
-from visualization.backend import tf
+from visualization.backend import keras, tf
 from visualization.gradients import softmax
 
 from .models import shared
@@ -53,6 +53,22 @@ def by_hand(target, model, iterations, seed, normalize):
         if t % 2 == 0:
             X = blur_image(X, sigma=0.5)
     return X
+
+
+@pytest.mark.parametrize("draw", [create_class_visualization, paint_class])
+def test_small_images_are_shifted_less_so_that_their_class_is_reached(draw):
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Flatten(), keras.layers.Dense(10, use_bias=False)]
+    model = keras.Sequential([keras.Input((28, 28, 3)), *layers])
+    bars = np.full((28, 28, 3, 10), -0.1, np.float32)
+    for k in range(10):
+        bars[2 * k + 4 : 2 * k + 6, ..., k] = 1  # class k is a bar at its own height
+    model.set_weights([bars.reshape(-1, 10)])
+    settings = {"num_iterations": 30, "preprocess": lambda pixels: pixels / 255}
+    drawn = draw(list(range(10)), model, **settings)
+    assert predict_scores(model, drawn).argmax(axis=1).tolist() == list(range(10))
+    smeared = draw(list(range(10)), model, max_jitter=16, **settings)
+    assert predict_scores(model, smeared).argmax(axis=1).tolist() != list(range(10))
 
 
 @pytest.mark.parametrize("normalize", [False, True])
@@ -181,6 +197,7 @@ def test_a_model_of_any_size_must_be_told_the_size():
         ({"learning_rate": 0}, ValueError, "learning_rate is 0"),
         ({"num_iterations": -1}, ValueError, "num_iterations is -1"),
         ({"l2_reg": -1}, ValueError, "l2_reg is -1"),
+        ({"blur_every": 2.5}, ValueError, "blur_every is 2.5, expected a positive integer"),
         ({"l2_reg": float("nan")}, ValueError, "l2_reg is nan"),
         ({"preprocess": lambda x: x**2}, ValueError, "linearly"),
         ({"preprocess": lambda x: 1 - x / 255}, ValueError, "omit the step that inverts the image"),

@@ -1,4 +1,5 @@
 import gc
+import warnings
 import weakref
 
 import numpy as np
@@ -21,6 +22,7 @@ from visualization import (
 )
 from visualization.backend import keras, tf
 from visualization.gradients import compiled
+from visualization.input_checks import check_labels
 
 from .models import STYLES, Subclassed, make, recording, shared, smooth_network
 
@@ -247,6 +249,18 @@ def test_a_model_of_ones_own_called_squeezenet_may_take_pixels():
     assert predict_scores(model, np.full((1, 8, 8, 3), 255.0)).shape == (1, 2)
 
 
+@pytest.mark.parametrize("first", [[keras.Input((8, 8, 3), batch_size=1)], []])
+def test_a_model_first_called_with_one_image_takes_any_number(first):
+    model = keras.Sequential([*first, keras.layers.Conv2D(2, 3), keras.layers.Flatten()])
+    alone = compute_saliency_maps(IMAGES[:1], 1, model)
+    assert compute_saliency_maps(IMAGES[:1], 1, model).shape == (1, 8, 8)
+    together = compute_saliency_maps(IMAGES, 1, model)
+    np.testing.assert_allclose(together[:1], alone, rtol=1e-5)
+    assert make_fooling_images(PIXELS[:2], 1, model, max_iterations=2, **OWN).images.shape[0] == 2
+    with pytest.raises(ValueError, match=r"takes \(None, 8, 8, 3\)"):
+        compute_saliency_maps(IMAGES[:, :7], 1, model)
+
+
 def test_a_model_without_scores_and_a_batch_of_nothing_are_refused():
     model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 3)])
     with pytest.raises(ValueError, match=r"^the output of model .* expected scores of shape"):
@@ -257,3 +271,131 @@ def test_a_model_without_scores_and_a_batch_of_nothing_are_refused():
     scores, X, _ = shared("nested in another")
     with pytest.raises(ValueError, match="batch_size is 0"):
         image_gradients(X, 0, scores, batch_size=0)
+
+
+def test_swapped_arguments_and_several_inputs_are_told():
+    model, X, y = shared("nested in another")
+    for method in (compute_saliency_maps, image_gradients, grad_cam, integrated_gradients):
+        with pytest.raises(TypeError, match="the model is of type ndarray, expected a Keras model"):
+            method(X, model, y)
+    for swapped in (
+        lambda: make_fooling_images(PIXELS, model, 1, **OWN),
+        lambda: create_class_visualization(model, 1, **OWN),
+        lambda: paint_class(model, 1, **OWN),
+    ):
+        with pytest.raises(TypeError, match="the model is of type int, expected a Keras model"):
+            swapped()
+    inputs = [keras.Input((8, 8, 3)), keras.Input((2,))]
+    flat = keras.layers.Concatenate()([keras.layers.Flatten()(inputs[0]), inputs[1]])
+    two = keras.Model(inputs, keras.layers.Dense(2)(flat), name="two")
+    with pytest.raises(ValueError, match="model 'two' takes 2 inputs, expected one, the image"):
+        compute_saliency_maps([IMAGES, np.zeros((5, 2))], 0, two)
+    with pytest.raises(ValueError, match="arrays of several shapes"):
+        compute_saliency_maps([X[0], X[1, 1:]], 0, model)
+
+
+def test_that_no_preprocess_was_given_is_said_and_refused_for_other_channels(squeezenet):
+    model, _, _ = shared("nested in another")
+    with pytest.warns(UserWarning, match="model 'nested' is shown SqueezeNet's input"):
+        paint_class(0, model, num_iterations=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        paint_class(0, model, num_iterations=1, **OWN)
+        paint_class(0, squeezenet, num_iterations=1)
+    grey = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    with pytest.raises(ValueError, match="the images have 1 channel, but without preprocess"):
+        make_fooling_images(PIXELS[..., :1], 1, grey)
+    with pytest.raises(ValueError, match="the images have 1 channel, but without preprocess"):
+        create_class_visualization(1, grey)
+
+
+LABELS = {
+    "list": [0, 3, 2],
+    "tensor": tf.constant([0, 3, 2]),
+    "column": np.array([[0], [3], [2]], np.uint8),
+    "one-hot": keras.utils.to_categorical([0, 3, 2], 5),
+    "one-hot, whole": np.eye(5, dtype=int)[[0, 3, 2]],
+}
+
+
+@pytest.mark.parametrize("form", LABELS)
+def test_labels_are_taken_as_people_have_them(form):
+    assert check_labels(LABELS[form], count=3, classes=5).tolist() == [0, 3, 2]
+
+
+@pytest.mark.parametrize("scalar", [2, np.uint8(2), tf.constant(2), tf.constant(2, tf.int64)])
+def test_one_label_serves_all_images(scalar):
+    assert check_labels(scalar, count=3, classes=5).tolist() == [2, 2, 2]
+
+
+def test_rows_that_are_no_labels_are_refused():
+    for rows in (np.eye(5)[[0, 3, 2]] / 2, np.ones((3, 5)), np.ones((3, 5), int)):
+        with pytest.raises((TypeError, ValueError), match="the labels"):
+            check_labels(rows, count=3, classes=5)
+
+
+def tape_of(score, X):
+    X = tf.constant(X)
+    with tf.GradientTape() as tape:
+        tape.watch(X)
+        value = score(X)
+    return value.numpy(), tape.gradient(value, X).numpy()
+
+
+def with_two_outputs():
+    """A class and a box, as detectors have them, and an input that takes any number of images."""
+    keras.utils.set_random_seed(0)
+    image = keras.Input((8, 8, 3))
+    features = keras.layers.Conv2D(4, 3, activation="tanh", name="features")(image)
+    flat = keras.layers.Flatten()(features)
+    outputs = {"class": keras.layers.Dense(3, "softmax")(flat), "box": keras.layers.Dense(4)(flat)}
+    return keras.Model(image, outputs)
+
+
+def difference(scores):
+    return scores[:, 1] - scores[:, 2]
+
+
+TARGETS = {
+    "difference of probabilities": ("nested in another", difference),
+    "side of a box": (None, lambda outputs: outputs["box"][:, 2:3]),
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_function_of_the_outputs_is_explained_as_by_a_plain_tape(target):
+    style, y = TARGETS[target]
+    model, X, _ = shared(style) if style else (with_two_outputs(), IMAGES, None)
+    value, expected = tape_of(lambda X: y(model(X)), X)
+    close = {"rtol": 1e-3, "atol": 1e-4 * np.abs(expected).max()}
+    gradients, found = image_gradients(X, y, model)
+    np.testing.assert_allclose(gradients, expected, **close)
+    np.testing.assert_allclose(found[:, 0], value.reshape(-1), rtol=1e-4, atol=1e-6)
+    maps = np.abs(expected).max(axis=-1)
+    np.testing.assert_allclose(compute_saliency_maps(X, y, model, batch_size=2), maps, **close)
+    smooth = smoothed(compute_saliency_maps, samples=2, noise=0)(X, y, model)
+    np.testing.assert_allclose(smooth, maps, **close)
+    curve = deletion_curve(X, y, model, maps, steps=2)
+    np.testing.assert_allclose(curve[:, 0], value.reshape(-1), rtol=1e-4, atol=1e-6)
+    integrated = integrated_gradients(X, y, model, steps=30)
+    at_zero = tape_of(lambda X: y(model(X)), 0 * X)[0]
+    rise = (value - at_zero).reshape(-1)
+    np.testing.assert_allclose(integrated.maps.sum(axis=(1, 2)), rise, rtol=0.05, atol=1e-3)
+
+
+def test_grad_cam_of_a_function_of_the_outputs_is_that_of_the_class_it_names():
+    model, X, _ = make("sequential that starts with Rescaling")
+    expected = grad_cam(X, 3, model)
+    found = grad_cam(X, lambda scores: scores[:, 3], model)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6 * expected.max())
+
+
+def test_a_function_that_gives_more_than_a_number_is_refused_and_none_is_kept():
+    model, X, _ = make("sequential that starts with Rescaling")
+    with pytest.raises(ValueError, match=r"y returned shape \(3, 5\), expected one number"):
+        compute_saliency_maps(X, lambda scores: scores, model)
+    compute_saliency_maps(X, difference, model)
+    gone = weakref.ref(model)
+    del model
+    gc.collect()
+    assert gone() is None

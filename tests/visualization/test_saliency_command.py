@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -54,6 +55,13 @@ class Fails(keras.Model):
         return images["red"]
 
 def fails_when_called(): return (Fails(), *made()[1:])
+
+class Mean(keras.Model):
+    "Takes images of 6 by 9 only, but does not say so."
+    def call(self, images):
+        return keras.ops.reshape(images, (-1, 6 * 9 * 3))[:, :2]
+
+def unsized(): return (Mean(), *made()[1:])
 """
 
 AS_PROGRAMS_ARE_WRITTEN = """
@@ -115,10 +123,11 @@ def test_maps_of_the_other_network_are_drawn_at_its_size_and_for_what_it_sees(tm
     assert record["methods"] == ["saliency"]
 
 
-def test_a_class_can_be_asked_for(tmp_path):
-    arguments = ["--class", "suit", "--method", "grad-cam", "--quiet", "--out", str(tmp_path)]
-    assert saliency(arguments) == 0
+def test_a_class_and_a_layer_can_be_asked_for(tmp_path):
+    arguments = ["--class", "suit", "--method", "grad-cam", "--layer", "fire5", "--quiet"]
+    assert saliency([*arguments, "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "grace_hopper-saliency.json").read_text())
+    assert record["settings"] == {"grad-cam": {"layer": "fire5"}}
     assert record["class"]["class"] == 834
     assert record["seen_as"]["class"] == 457
 
@@ -175,11 +184,30 @@ def test_a_users_own_model_is_looked_at_and_fooled(tmp_path):
     assert changed.mean() > 127
 
 
+def test_a_model_that_does_not_state_its_size_is_given_one(tmp_path, capsys):
+    (tmp_path / "own.py").write_text(OWN_MODEL)
+    few = ["--method", "saliency", "--quiet", "--out", str(tmp_path), "--size", "6", "9", "--model"]
+    assert saliency([*few, f"{tmp_path / 'own.py'}:unsized"]) == 0
+    assert saliency([*few, f"{tmp_path / 'own.py'}:bright"]) == 2
+    assert "the model takes (20, 30), not --size 6 9" in capsys.readouterr().err
+
+
+def test_weights_of_a_model_of_ones_own_are_sent_to_the_other_argument(tmp_path, capsys):
+    whole = tmp_path / "whole.h5"
+    with h5py.File(whole, "w") as file:
+        file["model_weights/dense/kernel"] = np.zeros((3, 2), np.float32)
+    assert saliency(["--weights", str(whole)]) == 2
+    said = capsys.readouterr().err
+    assert "is of another network" in said
+    assert "for a model of your own, give --model FILE.py:FUNCTION" in said
+
+
 @pytest.mark.parametrize(
     ("spec", "sentence"),
     [
         ("nowhere.py:f", "there is no file nowhere.py"),
         ("own.py", "expected FILE.py:FUNCTION"),
+        ("whole.keras", "expected FILE.py:FUNCTION, a function that builds your model"),
         ("own.py:missing", "own.py defines no function missing()"),
         ("own.py:broken", "own.py, line 14: NameError: name 'undefined'"),
         ("own.py:nothing", "expected a tuple"),
@@ -256,7 +284,10 @@ def test_a_wrong_model_is_told_without_what_tensorflow_said(tmp_path):
         (["nobody.jpg", "noone.jpg"], "none of the 2 images could be read"),
         (["--class", "crane"], "134"),
         (["--method", "magic"], "invalid choice"),
+        (["--method", "saliency", "--layer", "fire9"], "--layer fire9 is for --method grad-cam"),
+        (["--method", "grad-cam", "--layer", "fire99"], "computes no layer 'fire99'"),
         (["--model", "a.py:f", "--weights", "b.h5"], "not allowed with argument"),
+        (["--size", "8", "8"], "--size 8 8 is for a --model that takes any size"),
         (["--seed", "-1"], "'-1' is not a whole number from 0 to 4,294,967,295"),
         (["--seed", "4294967296"], "'4294967296' is not a whole number"),
     ],

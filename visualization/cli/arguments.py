@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def add_network_arguments(self, several: bool = False) -> None:
-        """Adds ``--network``, ``--weights``, ``--convention`` and ``--model`` for `open_network`.
+        """Adds ``--network``, ``--weights``, ``--convention``, ``--model`` and ``--size``.
 
         Args:
             several: ``--network`` takes several names, for one picture for all of them.
@@ -46,6 +46,13 @@ class Parser(argparse.ArgumentParser):
             metavar="FILE.py:FUNCTION",
             help="your own Keras model: a function that returns (model, preprocess, bounds, names); "
             "the file is run",
+        )
+        self.add_argument(
+            "--size",
+            type=number(int, 1),
+            nargs=2,
+            metavar=("HEIGHT", "WIDTH"),
+            help="of the images, for a --model that takes any size (default: 224 224)",
         )
         self.add_convention_argument()
 

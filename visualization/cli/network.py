@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from visualization.cli.running import loading_tensorflow
 from visualization.cli.user_model import load_user_model, parse_user_model
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from visualization.backend import keras
 
-__all__ = ["Network", "open_network"]
+__all__ = ["Network", "open_network", "shown"]
 
 _ARCHITECTURES = {"squeezenet": SQUEEZENET, "efficientnet-lite2": EFFICIENTNET_LITE2}
 
@@ -59,6 +59,7 @@ class Network:
     Attributes:
         members: the networks that it consists of: itself, or several that are looked at as one.
         model: the Keras model, once loaded.
+        kind: what its outputs are, see `visualization.outputs`, once `probabilities` was asked.
         specification: what it needs beside its weights; a user's model has one once it is loaded.
         record: where it comes from, with the file's sha256, for the command's JSON.
 
@@ -76,21 +77,28 @@ class Network:
 
     model: keras.Model
     specification: NetworkSpecification
+    kind = "softmax"
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
         self._convention = getattr(arguments, "convention", None)
         self.members: Sequence[Network] = [self]
         if arguments.model is None:
+            _check_no_size(arguments)
             from visualization.weight_files.loading import read_weights
 
             bundled = arguments.network or NETWORKS[0]
             self._architecture = _ARCHITECTURES[bundled]
             self.specification = network_specification(bundled)
-            with loading_tensorflow(quiet=True):  # which reads TensorFlow checkpoints
-                weights = read_weights(
-                    arguments.weights, self._architecture, convention=self._convention
-                )
+            try:
+                with loading_tensorflow(quiet=True):  # which reads TensorFlow checkpoints
+                    weights = read_weights(
+                        arguments.weights, self._architecture, convention=self._convention
+                    )
+            except ValueError as error:
+                raise ValueError(
+                    f"{error} (for a model of your own, give --model FILE.py:FUNCTION)"
+                ) from error
             self.record = {
                 "network": bundled,
                 "weights": arguments.weights,
@@ -137,7 +145,9 @@ class Network:
                 self.model, self._arguments.weights, convention=self._convention
             )
         else:
-            self.model, self.specification = load_user_model(self._arguments.model)
+            size = getattr(self._arguments, "size", None)
+            loaded = load_user_model(self._arguments.model, tuple(size) if size else None)
+            self.model, self.specification = loaded
 
     def others(self) -> list[Network]:
         """The other bundled networks with their bundled weights, loaded; none for a user's model."""
@@ -151,9 +161,21 @@ class Network:
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """What the loaded model sees in photographs of any size: uint8 (N, H, W, 3) -> (N, K)."""
-        from visualization.gradients import predict_scores, softmax
+        from visualization.gradients import predict
 
-        return softmax(predict_scores(self.model, self.specification.to_input(images)))
+        found = predict(self.model, self.specification.to_input(images))
+        self.kind = found.kind
+        return found.probabilities
+
+    def number(self, probability: float) -> dict[str, float]:
+        """One of `probabilities` for a record, by its right name: a regression gives values."""
+        return {"value" if self.kind == "values" else "probability": float(probability)}
+
+    def sees(self, probabilities: np.ndarray, target: int) -> bool:
+        """Whether an image with these probabilities (K,) is taken for the target, as when fooling."""
+        if self.kind == "sigmoid":
+            return bool(probabilities[target] > 0.5)
+        return int(probabilities.argmax()) == target
 
     def find_class(self, text: str) -> int:
         """The number of a class given by number or name; raises ValueError as `find_class` does."""
@@ -174,6 +196,7 @@ class _Several(Network):
                     f"--{option} {given} is for one network, but --network names {len(named)}: "
                     f"name one, or leave --{option} out"
                 )
+        _check_no_size(arguments)
         self._arguments = arguments
         self.members = [_bundled(name) for name in named]
 
@@ -192,6 +215,24 @@ class _Several(Network):
             member.load()
         self.model, self.specification = build_ensemble(
             [(member.model, member.specification) for member in self.members]
+        )
+
+
+def shown(record: Mapping[str, Any], form: str) -> str:
+    """The number of `Network.number` in a record, as text.
+
+    Example:
+        >>> shown({"probability": 0.055}, ".1%"), shown({"value": 34.25}, ".1%")
+        ('5.5%', '34.25')
+    """
+    return f"{record['value']:.4g}" if "value" in record else f"{record['probability']:{form}}"
+
+
+def _check_no_size(arguments: argparse.Namespace) -> None:
+    if size := getattr(arguments, "size", None):
+        raise ValueError(
+            f"--size {size[0]} {size[1]} is for a --model that takes any size, but the bundled "
+            "networks have sizes of their own: leave it out"
         )
 
 

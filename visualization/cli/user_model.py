@@ -31,18 +31,26 @@ def parse_user_model(argument: str) -> tuple[Path, str]:
     """
     path, _, function = argument.rpartition(":")
     if not path or not function.isidentifier():
-        raise ValueError(f"--model {argument}: expected FILE.py:FUNCTION")
+        raise ValueError(
+            f"--model {argument}: expected FILE.py:FUNCTION, a function that builds your model, loads "
+            "its weights and returns (model, preprocess, bounds, class names)"
+        )
     if not Path(path).is_file():
         raise FileNotFoundError(f"--model {argument}: there is no file {path}")
     return Path(path), function
 
 
-def load_user_model(argument: str) -> tuple[keras.Model, NetworkSpecification]:
+def load_user_model(
+    argument: str, size: tuple[int, int] | None = None
+) -> tuple[keras.Model, NetworkSpecification]:
     """Runs the file and calls the function, which returns (model, preprocess, bounds, class names).
 
+    Args:
+        argument: ``FILE.py:FUNCTION``.
+        size: (height, width) of the images for a model that takes any; 224 by 224 unless given.
+
     Returns:
-        The model, with one output (N, K), and what it needs beside its weights; the size of its images
-        is 224 by 224 if it takes any.
+        The model, with one output (N, K), and what it needs beside its weights.
 
     Raises:
         ValueError: the file fails, or what the function returns cannot be used; the message names
@@ -61,7 +69,7 @@ def load_user_model(argument: str) -> tuple[keras.Model, NetworkSpecification]:
     """
     path, function = parse_user_model(argument)
     try:
-        return _checked_model(_call(path, function), path)
+        return _checked_model(_call(path, function), path, size)
     except ValueError as error:
         raise ValueError(f"--model {argument}: {error}") from error
 
@@ -83,7 +91,9 @@ def _call(path: Path, function: str) -> Any:
     raise ValueError(f"{path} defines no function {function}()")
 
 
-def _checked_model(returned: Any, path: Path) -> tuple[keras.Model, NetworkSpecification]:
+def _checked_model(
+    returned: Any, path: Path, asked: tuple[int, int] | None
+) -> tuple[keras.Model, NetworkSpecification]:
     import numpy as np
 
     from visualization.backend import keras
@@ -99,11 +109,13 @@ def _checked_model(returned: Any, path: Path) -> tuple[keras.Model, NetworkSpeci
         )
     model, preprocess, bounds, names = returned
     shape = getattr(model, "input_shape", None)
-    size = (224, 224)
+    size = asked or (224, 224)
     if isinstance(shape, tuple):
         if len(shape) != 4 or shape[3] != 3:
             raise ValueError(f"the model takes {shape}, expected RGB images, (None, H, W, 3)")
-        size = size if None in shape[1:3] else shape[1:3]
+        size = shape[1] or size[0], shape[2] or size[1]
+        if asked and size != asked:
+            raise ValueError(f"the model takes {shape[1:3]}, not --size {asked[0]} {asked[1]}")
     if not callable(preprocess):
         raise ValueError(
             f"preprocess is {preprocess!r}, expected a function of pixels: "

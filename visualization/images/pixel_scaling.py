@@ -55,6 +55,12 @@ class PixelScaling:
             raise ValueError(
                 f"bounds are {bounds}, expected the values of black and of white, as (0, 255)"
             )
+        if preprocess is None and channels != 3:
+            raise ValueError(
+                f"the images have {channels} channel{'s' * (channels != 1)}, but without preprocess "
+                "they are taken for SqueezeNet's, which have 3: give what turns pixels into the "
+                "model's input, such as preprocess=lambda pixels: pixels / 255"
+            )
         self._preprocess = preprocess or standardize
         self._black, self._range = black, white - black
 
