@@ -518,6 +518,20 @@ class CaptioningRNN(GenerationMixin, keras.Model):
             **({"heads": self.heads} if self.looks else {}),
         }
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """The captioner of a configuration.
+
+        Raises:
+            ValueError: it makes none; Keras would print the whole vocabulary for a TypeError.
+        """
+        try:
+            return cls(**config)
+        except TypeError as error:
+            raise ValueError(
+                f"the configuration is not a captioner's: {printable(str(error), 300)}"
+            ) from error
+
     def _per_feature(self, name: str, value: Any) -> np.ndarray:
         """A number for all features, (), or one for each, (D,)."""
         value = np.asarray(value, self.variable_dtype)
