@@ -14,6 +14,7 @@ from tfcap.layers import (
     TemporalAffine,
     TemporalSoftmaxLoss,
     WordEmbedding,
+    assume_our_gate_order,
     swap_o_and_g,
 )
 from visualization.backend import keras, tf
@@ -214,6 +215,34 @@ def test_weights_go_to_keras_and_back(kind):
     ours.from_keras_weights([weight + 1 for weight in theirs.get_weights()])
     for weight, old in zip(ours.get_weights(), before, strict=True):
         np.testing.assert_allclose(weight, old + 1, atol=1e-6)
+
+
+def in_a_model(layer):
+    return keras.Sequential([keras.Input((T, D)), layer])
+
+
+def test_a_file_of_keras_own_lstm_is_refused_as_its_gates_are_in_another_order(tmp_path):
+    path = tmp_path / "keras.weights.h5"
+    theirs, ours = in_a_model(keras.layers.LSTM(H)), in_a_model(LSTM(H))
+    theirs.save_weights(path)
+    before = ours.get_weights()
+    with pytest.raises(ValueError, match=r"from_keras_weights.*with tfcap.layers.assume_our_gate"):
+        ours.load_weights(path)
+    for was, now in zip(before, ours.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
+    with assume_our_gate_order():
+        ours.load_weights(path)
+    np.testing.assert_array_equal(ours.get_weights()[0], theirs.get_weights()[0])
+
+
+def test_a_file_of_ours_is_read_back_and_refused_by_keras_own_lstm(tmp_path):
+    path = tmp_path / "ours.weights.h5"
+    ours, again, theirs = in_a_model(LSTM(H)), in_a_model(LSTM(H)), in_a_model(keras.layers.LSTM(H))
+    ours.save_weights(path)
+    again.load_weights(path)
+    np.testing.assert_array_equal(again.get_weights()[0], ours.get_weights()[0])
+    with pytest.raises(ValueError, match="could not be loaded"):
+        theirs.load_weights(path)
 
 
 def test_keras_keeps_its_candidate_gate_before_the_output_gate():

@@ -1,5 +1,8 @@
 """The plain recurrent network and the LSTM: each a cell for one step and a layer for a sequence."""
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
 from typing import Any, Self
 
 import numpy as np
@@ -9,10 +12,13 @@ from tfcap.layers.first_values import scaled
 from tfcap.shape_checks import positive_integer
 from visualization.backend import keras, tf
 
-__all__ = ["LSTM", "RNN", "LSTMCell", "RNNCell", "swap_o_and_g"]
+__all__ = ["LSTM", "RNN", "LSTMCell", "RNNCell", "assume_our_gate_order", "swap_o_and_g"]
 
 Tensor = Any
 register = keras.saving.register_keras_serializable("tfcap")
+
+GATE_ORDER = "gates_i_f_o_g"  # what a file of an LSTM's weights has beside them
+_assumed: contextvars.ContextVar[bool] = contextvars.ContextVar("_assumed", default=False)
 
 
 @register
@@ -104,6 +110,33 @@ class LSTMCell(RNNCell):
     def get_initial_state(self, batch_size: int | None = None) -> list[Tensor]:
         return 2 * super().get_initial_state(batch_size)
 
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        """Sets Wx (D, 4H), Wh (H, 4H) and b (4H,), whose gates are in our order, i, f, o, g.
+
+        Those of a Keras layer, in the order i, f, g, o, are for `from_keras_weights`.
+        """
+        super().set_weights(weights)
+
+    def save_own_variables(self, store: Any) -> None:
+        super().save_own_variables(store)
+        store[GATE_ORDER] = np.zeros(0, np.uint8)
+
+    def load_own_variables(self, store: Any) -> None:
+        """Called by Keras on loading: Keras's LSTM has the same shapes, with other gates in them.
+
+        Raises:
+            ValueError: the file does not say that its gates are in our order.
+        """
+        names = set(store.keys())
+        if names and GATE_ORDER not in names and not _assumed.get():
+            raise ValueError(
+                f"the file holds an LSTM's weights without {GATE_ORDER!r}, the order of its gates: "
+                "if they are of keras.layers.LSTM, load them into that layer and give its "
+                "get_weights() to from_keras_weights; if this package wrote the file before it "
+                "stored the order, load it inside 'with tfcap.layers.assume_our_gate_order():'"
+            )
+        super().load_own_variables({name: store[name] for name in names - {GATE_ORDER}})
+
     def to_keras_weights(self) -> list[np.ndarray]:
         """The weights as ``keras.layers.LSTM(units).set_weights`` takes them."""
         return [swap_o_and_g(weight) for weight in self.get_weights()]
@@ -111,6 +144,24 @@ class LSTMCell(RNNCell):
     def from_keras_weights(self, weights: list[np.ndarray]) -> None:
         """Sets the weights that ``keras.layers.LSTM(units).get_weights()`` returned."""
         self.set_weights([swap_o_and_g(weight) for weight in weights])
+
+
+@contextlib.contextmanager
+def assume_our_gate_order() -> Iterator[None]:
+    """Loads files of an `LSTM` that this package wrote before files said the order of their gates.
+
+    Example:
+        >>> layer = keras.Sequential([keras.Input((5, 3)), keras.layers.LSTM(4)])
+        >>> layer.save_weights("no_order.weights.h5")
+        >>> ours = keras.Sequential([keras.Input((5, 3)), LSTM(4)])
+        >>> with assume_our_gate_order():  # an older file of ours looks like Keras's
+        ...     ours.load_weights("no_order.weights.h5")
+    """
+    token = _assumed.set(True)
+    try:
+        yield
+    finally:
+        _assumed.reset(token)
 
 
 def swap_o_and_g(weight: np.ndarray) -> np.ndarray:
@@ -244,6 +295,13 @@ class LSTM(RNN):
 
     cell_class = LSTMCell
     state_names = ("a hidden state", "a cell state")
+
+    def set_weights(self, weights: list[np.ndarray]) -> None:
+        """Sets Wx (D, 4H), Wh (H, 4H) and b (4H,), whose gates are in our order, i, f, o, g.
+
+        Those of a Keras layer, in the order i, f, g, o, are for `from_keras_weights`.
+        """
+        super().set_weights(weights)
 
     def run(self, x: Tensor, initial_state: list[Tensor], mask: Tensor) -> tuple[Tensor, ...]:
         h0, c0 = initial_state
