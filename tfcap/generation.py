@@ -4,6 +4,7 @@ The loops are in `tfcap.decoding`; here they get the captioner's steps, and imag
 """
 
 import functools
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from tfcap import decoding
 from tfcap.shape_checks import positive_integer
-from visualization.backend import tf
+from visualization.backend import keras, tf
 
 __all__ = ["GenerationMixin"]
 
@@ -21,7 +22,7 @@ ROWS_AT_ONCE = 512  # sentences decoded at once, which bounds the memory
 
 
 class GenerationMixin:
-    """`sample`, `beam_search` and `attention` of a captioner, which has the layers that they use.
+    """What a captioner does with features beside training; it has the layers that are used here.
 
     Example:
         >>> from tfcap import CaptioningRNN
@@ -32,6 +33,8 @@ class GenerationMixin:
     """
 
     word_to_idx: dict[str, int]
+    idx_to_word: list[str]
+    input_dim: int
     looks: bool
     cell_type: str
     compute_dtype: str
@@ -156,6 +159,75 @@ class GenerationMixin:
         ]
         words, log_p = zip(*results, strict=True)
         return np.concatenate(words), np.concatenate(log_p)
+
+    def export_sentences(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        beam_size: int = 1,
+        max_length: int = 30,
+        length_penalty: float = 0.0,
+        block_trigrams: bool = False,
+    ) -> None:
+        """Writes a SavedModel that makes sentences of features, for TensorFlow without this package.
+
+        What ``tf.saved_model.load(folder)`` returns has a function ``serve`` of features, float32
+        (N, D), with attention (N, L, D), which returns "sentences", N strings, and "ids", int32
+        (N, max_length). For logits, see `export`.
+
+        Args:
+            folder: where to.
+            beam_size: 1 takes the likeliest word each time, as `sample` does; more is `beam_search`.
+            max_length, length_penalty, block_trigrams: as in `beam_search`.
+
+        Raises:
+            OSError: the folder cannot be written.
+            ValueError: an argument does not fit.
+
+        Example:
+            >>> from tfcap import CaptioningRNN
+            >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
+            >>> model = CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6)
+            >>> model.export_sentences("exported", max_length=4)
+            >>> loaded = tf.saved_model.load("exported")  # keep it: it holds the weights
+            >>> served = loaded.serve(tf.ones((2, 8)))
+            >>> served["sentences"].shape.as_list(), served["ids"].shape.as_list()
+            ([2], [2, 4])
+        """
+        max_length = positive_integer("max_length", max_length)
+        beam_size = positive_integer("beam_size", beam_size)
+        if not np.isfinite(length_penalty):
+            raise ValueError(f"length_penalty must be finite, received {length_penalty}")
+        if self.ids.start is None:
+            raise ValueError('the vocabulary has no "<START>", with which every sentence begins')
+
+        def serve(features: Tensor) -> dict[str, Tensor]:
+            states, image = self._begin(features)
+            step, longest = functools.partial(self._step, image), tf.constant(max_length)
+            options: dict[str, Any] = {"block_trigrams": block_trigrams}
+            if beam_size == 1:
+                ids = decoding.decode(step, states, self.ids, longest, **options)
+            else:
+                options["length_penalty"] = tf.constant(length_penalty, tf.float32)
+                found, _ = decoding.beam_search(
+                    step, states, self.ids, longest, beam_size, **options
+                )
+                ids = found[:, 0]
+            ids = tf.ensure_shape(ids, (None, max_length))
+            words = tf.gather(tf.constant(self.idx_to_word), ids)  # (N, T)
+            silent = [self.ids.null, *([] if self.ids.end is None else [self.ids.end])]
+            spoken = tf.reduce_all(ids[..., tf.newaxis] != silent, axis=2)
+            joined = tf.strings.reduce_join(tf.where(spoken, words + " ", ""), axis=1)
+            return {"sentences": tf.strings.strip(joined), "ids": ids}
+
+        archive = keras.export.ExportArchive()
+        archive.track(self)
+        archive.add_endpoint("serve", serve, [self._features_spec()])
+        archive.write_out(os.fspath(folder), verbose=False)
+
+    def _features_spec(self) -> tf.TensorSpec:
+        cells = [None] if self.looks else []
+        return tf.TensorSpec([None, *cells, self.input_dim], tf.float32, "features")
 
     def _chunks(self, features: Any, beams: int = 1) -> Iterator[np.ndarray]:
         """The features in parts, which bounds the memory whatever their number."""

@@ -213,13 +213,16 @@ class CaptioningRNN(GenerationMixin, keras.Model):
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """``keras.Model.fit`` on features and captions, or on a dataset of batches of them."""
         if y is not None:
-            self._check_arrays(x, y)
+            x, y = self._check_arrays(x, y)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, tuple | list) and len(validation) == 2:
+            kwargs["validation_data"] = self._check_arrays(*validation)
         return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """``keras.Model.evaluate``, for what `fit` takes: the mean loss."""
         if y is not None:
-            self._check_arrays(x, y)
+            x, y = self._check_arrays(x, y)
         return super().evaluate(x, y, *args, **kwargs)
 
     def call(self, inputs: tuple[Tensor, Tensor], training: bool = False) -> Tensor:
@@ -417,9 +420,11 @@ class CaptioningRNN(GenerationMixin, keras.Model):
         h0 = self.project(features)  # (N, H)
         return [h0] if self.cell_type == "rnn" else [h0, tf.zeros_like(h0)], []
 
-    def _check_arrays(self, features: Any, captions: Any) -> None:
-        """Checks whole arrays, for clearer errors than the graph's."""
-        features, captions = np.asarray(features), np.asarray(captions)
+    def _check_arrays(self, *given: Any) -> tuple[Any, Any]:
+        """Checks whole features and captions, for clearer errors than the graph's; lists, which Keras
+        does not take, come back as arrays."""
+        features, captions = given
+        features, captions = _rectangular("features", features), _rectangular("captions", captions)
         self._check_features(features)
         _check_captions(captions)
         if len(features) != len(captions):
@@ -433,6 +438,10 @@ class CaptioningRNN(GenerationMixin, keras.Model):
                 f"captions hold ids from {captions.min()} to {captions.max()}, expected 0 to {last}: "
                 "they belong to another vocabulary"
             )
+        return (
+            features if isinstance(given[0], list | tuple) else given[0],
+            captions if isinstance(given[1], list | tuple) else given[1],
+        )
 
     def takes(self, shape: Sequence[int | None]) -> bool:
         """Whether this captioner takes features of that shape, (N, D) or with attention (N, L, D).
@@ -482,6 +491,31 @@ class CaptioningRNN(GenerationMixin, keras.Model):
         architecture = {**self.get_config(), "dtype": self.dtype_policy.name}
         arrays = {name: np.asarray(variable) for name, variable in self.parameters.items()}
         pretrained.save(folder, architecture, self.decoding, arrays, half=half)
+
+    def export(
+        self,
+        filepath: str | os.PathLike[str],
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """``keras.Model.export``: a SavedModel of `call`, features and words so far to logits.
+
+        `export_sentences` writes one that makes whole sentences.
+
+        Raises:
+            ValueError: another format is asked for.
+        """
+        if format != "tf_saved_model":
+            raise ValueError(
+                f"a captioner is exported as 'tf_saved_model', received format={format!r}: convert the "
+                "SavedModel with that format's own converter"
+            )
+        if input_signature is None:
+            words = tf.TensorSpec([None, None], tf.int32, "words")
+            input_signature = [(self._features_spec(), words)]
+        super().export(filepath, format, verbose, input_signature, **kwargs)
 
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
@@ -553,6 +587,18 @@ def _unpack(data: Any) -> tuple[Tensor, Tensor, Tensor | None]:
         features, image_of_row = features
         return features, captions, image_of_row
     return features, captions, None
+
+
+def _rectangular(name: str, value: Any) -> np.ndarray:
+    """The value as an array, which rows of different lengths are not."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        remedy = "fill up the shorter ones with the id of <NULL>"
+        raise ValueError(
+            f"{name} are rows of different lengths, expected all of one: "
+            + (remedy if name == "captions" else "give each image as many numbers")
+        ) from error
 
 
 def _check_captions(captions: Any) -> None:
