@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfcap import decoding
+from tfcap.data.vocabulary import check_vocabulary
 from tfcap.shape_checks import positive_integer
 from visualization.backend import keras, tf
 
@@ -33,7 +34,6 @@ class GenerationMixin:
     """
 
     word_to_idx: dict[str, int]
-    idx_to_word: list[str]
     input_dim: int
     looks: bool
     cell_type: str
@@ -48,6 +48,10 @@ class GenerationMixin:
     def ids(self) -> decoding.SpecialTokens:
         others = map(self.word_to_idx.get, ("<START>", "<END>", "<UNK>"))
         return decoding.SpecialTokens(self.word_to_idx["<NULL>"], *others)
+
+    @functools.cached_property
+    def idx_to_word(self) -> list[str]:
+        return check_vocabulary(self.word_to_idx)
 
     def sample(
         self,

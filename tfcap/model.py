@@ -1,7 +1,6 @@
 """The captioner: an image's features become the first hidden state, and a recurrent network then
 predicts one word after another."""
 
-import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
@@ -159,10 +158,6 @@ class CaptioningRNN(GenerationMixin, keras.Model):
         self.built = True
         self.supports_jit = False  # how many words a batch has is not known before it runs
         self._mean_loss = keras.metrics.Mean("loss")
-
-    @functools.cached_property
-    def idx_to_word(self) -> list[str]:
-        return check_vocabulary(self.word_to_idx)
 
     @property
     def parameters(self) -> dict[str, keras.Variable]:

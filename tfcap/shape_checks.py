@@ -200,7 +200,7 @@ def _check_cache(backward: Callable, arguments: dict[str, Any], cache: Any) -> N
     # rnn_forward is rnn_sequence_forward, whose cache is the same
     if function.replace("_sequence", "") != forward.replace("_sequence", ""):
         raise ValueError(f"{name} expects the cache of {forward}, received that of {function}")
-    dtype = cache.dtype
+    dtype = cache.dtype  # type: ignore[union-attr]  # as it has a function
     for dout in vars(backward)["expected"]:
         value = arguments.get(dout)
         if value is None:

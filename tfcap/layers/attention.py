@@ -65,8 +65,11 @@ class AttentionLSTMCell(keras.Layer):
 
     def look(self, inputs: Tensor, states: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """next_h and next_c (N, H), the context that was seen (N, H), and the weights (N, heads, L)."""
-        given = (keras.ops.cast(value, self.compute_dtype) for value in (inputs, *states))
-        return ops.attention_lstm_step(*given, *self.in_compute_dtype(), self.heads)
+        x, h, c, keys, values = (
+            keras.ops.cast(value, self.compute_dtype) for value in (inputs, *states)
+        )
+        Wx, Wh, Wz, Wq, b = self.in_compute_dtype()
+        return ops.attention_lstm_step(x, h, c, keys, values, Wx, Wh, Wz, Wq, b, self.heads)
 
     def in_compute_dtype(self) -> list[Tensor]:
         """Wx, Wh, Wz, Wq, b: Keras casts them only where it calls a layer by its own dtype policy."""
@@ -176,6 +179,7 @@ class AttentionLSTM(keras.Layer):
             sequences = keras.random.dropout(
                 sequences, self.dropout, noise_shape=(None, 1, None), seed=self.seed_generator
             )
+        Wx, Wh, Wz, Wq, b = self.cell.in_compute_dtype()
         h0, c0, keys, values = (
             keras.ops.convert_to_tensor(value, self.compute_dtype)
             for value in (*initial_state, keys, values)
@@ -186,7 +190,11 @@ class AttentionLSTM(keras.Layer):
             c0,
             keys,
             values,
-            *self.cell.in_compute_dtype(),
+            Wx,
+            Wh,
+            Wz,
+            Wq,
+            b,
             self.heads,
             image_of_row=image_of_row,
             mask=mask_of_steps(mask),

@@ -348,7 +348,7 @@ class RNN(keras.layers.RNN):
     ) -> None:
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout must be at least 0 and below 1, received {dropout}")
-        same = {key: kwargs[key] for key in ("dtype", "trainable") if key in kwargs}
+        same: dict[str, Any] = {k: kwargs[k] for k in ("dtype", "trainable") if k in kwargs}
         names = (*self.cell_class.options, *self.cell_class.activations, *NOT_KEPT)
         same |= {key: kwargs.pop(key) for key in names if key in kwargs}
         super().__init__(self.cell_class(units, name="cell", **same), **kwargs)
