@@ -64,6 +64,7 @@ class GenerationMixin:
         top_p: float | None = None,
         seed: int = 0,
         block_trigrams: bool = False,
+        never_empty: bool = False,
     ) -> np.ndarray:
         """One sentence for each image, by default the likeliest word at every step.
 
@@ -75,6 +76,7 @@ class GenerationMixin:
             temperature, top_k, top_p: above 0, words are drawn as `decoding.sampler` describes.
             seed: of the draws.
             block_trigrams: no three words in a row occur twice in a sentence.
+            never_empty: every sentence has a word at least.
 
         Returns:
             ids, int32 (N, max_length), ``<NULL>`` after ``<END>``; `decode_captions` makes words of
@@ -95,6 +97,7 @@ class GenerationMixin:
         if top_p is not None and not 0 < top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, received {top_p}")
         options: dict[str, Any] = {"plain": plain, "block_trigrams": block_trigrams}
+        options["never_empty"] = never_empty
         if temperature:
             options["temperature"] = tf.constant(temperature, tf.float32)
             options["top_k"] = None if top_k is None else tf.constant(top_k)
@@ -115,6 +118,7 @@ class GenerationMixin:
         *,
         length_penalty: float = 0.0,
         block_trigrams: bool = False,
+        never_empty: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The likeliest sentences for each image that a beam of `beam_size` finds.
 
@@ -125,6 +129,7 @@ class GenerationMixin:
             max_length: the most words, ``<END>`` included.
             length_penalty: above 0 favours longer sentences; see `decoding.beam_search`.
             block_trigrams: no three words in a row occur twice in a sentence.
+            never_empty: every sentence has a word at least.
 
         Returns:
             ids, int32 (N, n_best, max_length), the best first, and their log-probabilities, float32
@@ -158,6 +163,7 @@ class GenerationMixin:
                 n_best,
                 tf.constant(length_penalty, tf.float32),
                 block_trigrams=block_trigrams,
+                never_empty=never_empty,
             )
             for part in self._chunks(features, beam_size)
         ]
