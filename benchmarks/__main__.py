@@ -85,6 +85,9 @@ def machine() -> dict[str, str]:
         models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
         about["processor"] = models[0] if models else about["processor"]
     about["python"] = platform.python_version()
+    about["oneDNN"] = {"1": "on", "0": "off"}.get(
+        os.environ.get("TF_ENABLE_ONEDNN_OPTS", ""), "TensorFlow's default"
+    )
     for package in PACKAGES:
         try:
             about[package] = importlib.metadata.version(package)

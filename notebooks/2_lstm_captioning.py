@@ -15,12 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, "..")  # the clone; not needed where tfcap is installed
 
-import keras
-import matplotlib.pyplot as plt
-import numpy as np
-import tensorflow as tf
-from matplotlib_inline.backend_inline import set_matplotlib_formats
-
+# first, as they turn on oneDNN, which TensorFlow reads when it is imported
 from tfcap.functional import (
     lstm_backward,
     lstm_forward,
@@ -28,6 +23,12 @@ from tfcap.functional import (
     lstm_step_forward,
 )
 from tfcap.gradient_check import eval_numerical_gradient_array, rel_error
+
+import keras
+import matplotlib.pyplot as plt
+import numpy as np
+import tensorflow as tf
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 np.random.seed(231)
 plt.rcParams["figure.figsize"] = 8, 4

@@ -20,12 +20,7 @@ sys.path.insert(0, "..")  # the clone; not needed where the package is installed
 
 from pathlib import Path
 
-import matplotlib
-import matplotlib.pyplot as plt
-import numpy as np
-import tensorflow as tf
-from matplotlib_inline.backend_inline import set_matplotlib_formats
-
+# first, as they turn on oneDNN, which TensorFlow reads when it is imported
 from visualization import (
     SqueezeNet,
     class_names,
@@ -43,6 +38,12 @@ from visualization import (
     preprocess_image,
 )
 from visualization.plotting import attribution_figure, class_figure, fooling_figure
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import tensorflow as tf
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 plt.rcParams["figure.figsize"] = 8, 4
 set_matplotlib_formats("jpeg")  # photographs as PNG would make this file large

@@ -20,12 +20,7 @@ from pathlib import Path
 
 sys.path.insert(0, "..")  # the clone; not needed where the packages are installed
 
-import keras
-import matplotlib
-import matplotlib.pyplot as plt
-import numpy as np
-from matplotlib_inline.backend_inline import set_matplotlib_formats
-
+# first, as they turn on oneDNN, which TensorFlow reads when it is imported
 from visualization import (
     SqueezeNet,
     class_names,
@@ -41,6 +36,12 @@ from visualization import (
     smoothed,
 )
 from visualization.plotting import attribution_figure, class_figure, overlay
+
+import keras
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib_inline.backend_inline import set_matplotlib_formats
 
 plt.rcParams["figure.figsize"] = 8, 4
 set_matplotlib_formats("jpeg")  # photographs as PNG would make this file large

@@ -61,6 +61,17 @@ def main(argv: list[str] | None = None) -> int:
         help="how many beginnings the search follows (default: the captioner's, at least N)",
     )
     add(
+        "--length-penalty",
+        type=number(float, 0, MAX_DECODING),
+        metavar="P",
+        help="how much longer sentences are favoured, 0 to about 1 (default: the captioner's)",
+    )
+    add(
+        "--no-repeat",
+        action="store_true",
+        help="no three words in a row occur twice in a sentence",
+    )
+    add(
         "--explain",
         action="store_true",
         help="also draw the part of the photograph that each word depends on most, and test it: hide "
@@ -89,7 +100,9 @@ def _caption(arguments: argparse.Namespace) -> int:
         "sha256": read_config(folder)["weights"]["sha256"],
         "encoder": encoder.name,
     }
-    given = {"beam_size": arguments.beam} if arguments.beam else {}
+    given = {"beam_size": arguments.beam, "length_penalty": arguments.length_penalty}
+    given = {name: value for name, value in given.items() if value is not None}
+    given |= {"block_trigrams": True} if arguments.no_repeat else {}
     decoding = captioner.decoding(arguments.n_best, **given)
     captions: dict[str, str] = {}  # source -> its best sentence
     tested: list[tuple[list[str], Falls]] = []  # the words of each photograph, and how they fell

@@ -94,6 +94,8 @@ class Captioner:
     ) -> list[list[tuple[str, float, np.ndarray]]]:
         """For each image's features its best sentences, each with its log-probability and its ids.
 
+        No sentence is empty.
+
         Args:
             features: as `tfcap.data.features.image_features` makes them.
             n_best: how many sentences at most.
@@ -107,7 +109,8 @@ class Captioner:
             >>> log_p < 0
             True
         """
-        ids, log_p = self.model.beam_search(features, **self.decoding(n_best, **decoding))
+        options = {"never_empty": True, **self.decoding(n_best, **decoding)}
+        ids, log_p = self.model.beam_search(features, **options)
         return [
             [
                 (sentence, float(value), row)

@@ -99,6 +99,7 @@ def decode(
     *,
     plain: bool = False,
     block_trigrams: bool = False,
+    never_empty: bool = False,
 ) -> Tensor:
     """One sentence a row: states of N rows -> int32 (N, max_length).
 
@@ -109,6 +110,7 @@ def decode(
         select_token: `greedy`, or what `sampler` returns.
         plain: the course's bare arg max: no token is banned, and ``<END>`` ends nothing.
         block_trigrams: no three words in a row occur twice in a sentence.
+        never_empty: ``<END>`` is not the first token.
 
     Example:
         >>> count_up = lambda tokens, states: (tf.one_hot(tokens + 1, 6), states)
@@ -124,6 +126,8 @@ def decode(
         logits = without(logits, banned)
         if block_trigrams:
             logits = _without_repeated_trigrams(logits, tokens, t)
+        if never_empty and ids.end is not None:
+            logits = tf.where(t == 0, without(logits, [ids.end]), logits)
         last = tf.where(finished, ids.null, select_token(logits, t))  # (N,)
         if not plain and ids.end is not None:
             finished |= last == ids.end
@@ -151,6 +155,7 @@ def beam_search(
     length_penalty: Tensor = 0.0,
     *,
     block_trigrams: bool = False,
+    never_empty: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """The likeliest sentences found by extending `beam_size` beginnings at a time.
 
@@ -163,6 +168,7 @@ def beam_search(
         n_best: how many sentences to return, at most `beam_size`.
         length_penalty: above 0 favours longer sentences.
         block_trigrams: no three words in a row occur twice in a sentence.
+        never_empty: ``<END>`` is not the first token.
 
     Returns:
         Tokens, int32 (N, n_best, max_length), the best sentence first, and log p, float32
@@ -195,6 +201,8 @@ def beam_search(
         if block_trigrams:
             flat = tf.reshape(tf.transpose(tokens, [2, 0, 1]), [max_length, -1])  # (T, N * B)
             logits = _without_repeated_trigrams(logits, flat, t)
+        if never_empty and ids.end is not None:
+            logits = tf.where(t == 0, without(logits, [ids.end]), logits)
         best, token = _likeliest(logits, ids.banned, beams)  # (N * B, B)
         from_beam = [count, -1, beams]
         gain, token = tf.reshape(best - total, from_beam), tf.reshape(token, from_beam)  # (N, B, B)

@@ -63,6 +63,17 @@ def main(argv: list[str] | None = None) -> int:
         help="the longest sentence (default: the captioner's own)",
     )
     parser.add_argument(
+        "--length-penalty",
+        type=number(float, 0, MAX_DECODING),
+        metavar="P",
+        help="how much longer sentences are favoured, 0 to about 1 (default: the captioner's)",
+    )
+    parser.add_argument(
+        "--no-repeat",
+        action="store_true",
+        help="no three words in a row occur twice in a sentence",
+    )
+    parser.add_argument(
         "--limit", type=number(int, 1), metavar="N", help="only N images, drawn by the seed"
     )
     parser.add_common_arguments()
@@ -99,7 +110,10 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             sentences = chain.from_iterable(known.values())
             results["looked up"] = _judge(found, references, sentences, seed)
     given = {"beam_size": arguments.beam, "max_length": arguments.max_length}
-    decoding = model.decoding | {key: value for key, value in given.items() if value}
+    given |= {"length_penalty": arguments.length_penalty}
+    decoding = model.decoding | {key: value for key, value in given.items() if value is not None}
+    if arguments.no_repeat:
+        decoding["block_trigrams"] = True
     start = time.monotonic()
     captions = _captions(model, features, decoding, quiet)
     seconds = time.monotonic() - start
@@ -176,9 +190,12 @@ def _captions(
         while len(sentences) < len(features):
             some = features[len(sentences) : len(sentences) + _ROWS]
             if decoding["beam_size"] == 1:
-                ids = model.sample(some, decoding["max_length"])  # (n, max_length)
+                blocked = decoding.get("block_trigrams", False)
+                ids = model.sample(
+                    some, decoding["max_length"], block_trigrams=blocked, never_empty=True
+                )  # (n, max_length)
             else:
-                ids = model.beam_search(some, **decoding)[0][:, 0]  # (n, max_length)
+                ids = model.beam_search(some, never_empty=True, **decoding)[0][:, 0]
             sentences += decode_captions(ids, model.idx_to_word)
             left = (time.monotonic() - start) * (len(features) / len(sentences) - 1)
             show(f"sentences: {len(sentences):,} of {len(features):,}, {left:.0f} s left")

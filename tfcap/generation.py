@@ -4,14 +4,16 @@ The loops are in `tfcap.decoding`; here they get the captioner's steps, and imag
 """
 
 import functools
+import os
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from tfcap import decoding
+from tfcap.data.vocabulary import check_vocabulary
 from tfcap.shape_checks import positive_integer
-from visualization.backend import tf
+from visualization.backend import keras, tf
 
 __all__ = ["GenerationMixin"]
 
@@ -21,7 +23,7 @@ ROWS_AT_ONCE = 512  # sentences decoded at once, which bounds the memory
 
 
 class GenerationMixin:
-    """`sample`, `beam_search` and `attention` of a captioner, which has the layers that they use.
+    """What a captioner does with features beside training; it has the layers that are used here.
 
     Example:
         >>> from tfcap import CaptioningRNN
@@ -32,6 +34,7 @@ class GenerationMixin:
     """
 
     word_to_idx: dict[str, int]
+    input_dim: int
     looks: bool
     cell_type: str
     compute_dtype: str
@@ -46,6 +49,10 @@ class GenerationMixin:
         others = map(self.word_to_idx.get, ("<START>", "<END>", "<UNK>"))
         return decoding.SpecialTokens(self.word_to_idx["<NULL>"], *others)
 
+    @functools.cached_property
+    def idx_to_word(self) -> list[str]:
+        return check_vocabulary(self.word_to_idx)
+
     def sample(
         self,
         features: Any,
@@ -57,6 +64,7 @@ class GenerationMixin:
         top_p: float | None = None,
         seed: int = 0,
         block_trigrams: bool = False,
+        never_empty: bool = False,
     ) -> np.ndarray:
         """One sentence for each image, by default the likeliest word at every step.
 
@@ -68,6 +76,7 @@ class GenerationMixin:
             temperature, top_k, top_p: above 0, words are drawn as `decoding.sampler` describes.
             seed: of the draws.
             block_trigrams: no three words in a row occur twice in a sentence.
+            never_empty: every sentence has a word at least.
 
         Returns:
             ids, int32 (N, max_length), ``<NULL>`` after ``<END>``; `decode_captions` makes words of
@@ -88,6 +97,7 @@ class GenerationMixin:
         if top_p is not None and not 0 < top_p <= 1:
             raise ValueError(f"top_p must be above 0 and at most 1, received {top_p}")
         options: dict[str, Any] = {"plain": plain, "block_trigrams": block_trigrams}
+        options["never_empty"] = never_empty
         if temperature:
             options["temperature"] = tf.constant(temperature, tf.float32)
             options["top_k"] = None if top_k is None else tf.constant(top_k)
@@ -108,6 +118,7 @@ class GenerationMixin:
         *,
         length_penalty: float = 0.0,
         block_trigrams: bool = False,
+        never_empty: bool = False,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The likeliest sentences for each image that a beam of `beam_size` finds.
 
@@ -118,6 +129,7 @@ class GenerationMixin:
             max_length: the most words, ``<END>`` included.
             length_penalty: above 0 favours longer sentences; see `decoding.beam_search`.
             block_trigrams: no three words in a row occur twice in a sentence.
+            never_empty: every sentence has a word at least.
 
         Returns:
             ids, int32 (N, n_best, max_length), the best first, and their log-probabilities, float32
@@ -151,11 +163,81 @@ class GenerationMixin:
                 n_best,
                 tf.constant(length_penalty, tf.float32),
                 block_trigrams=block_trigrams,
+                never_empty=never_empty,
             )
             for part in self._chunks(features, beam_size)
         ]
         words, log_p = zip(*results, strict=True)
         return np.concatenate(words), np.concatenate(log_p)
+
+    def export_sentences(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        beam_size: int = 1,
+        max_length: int = 30,
+        length_penalty: float = 0.0,
+        block_trigrams: bool = False,
+    ) -> None:
+        """Writes a SavedModel that makes sentences of features, for TensorFlow without this package.
+
+        What ``tf.saved_model.load(folder)`` returns has a function ``serve`` of features, float32
+        (N, D), with attention (N, L, D), which returns "sentences", N strings, and "ids", int32
+        (N, max_length). For logits, see `export`.
+
+        Args:
+            folder: where to.
+            beam_size: 1 takes the likeliest word each time, as `sample` does; more is `beam_search`.
+            max_length, length_penalty, block_trigrams: as in `beam_search`.
+
+        Raises:
+            OSError: the folder cannot be written.
+            ValueError: an argument does not fit.
+
+        Example:
+            >>> from tfcap import CaptioningRNN
+            >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
+            >>> model = CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6)
+            >>> model.export_sentences("exported", max_length=4)
+            >>> loaded = tf.saved_model.load("exported")  # keep it: it holds the weights
+            >>> served = loaded.serve(tf.ones((2, 8)))
+            >>> served["sentences"].shape.as_list(), served["ids"].shape.as_list()
+            ([2], [2, 4])
+        """
+        max_length = positive_integer("max_length", max_length)
+        beam_size = positive_integer("beam_size", beam_size)
+        if not np.isfinite(length_penalty):
+            raise ValueError(f"length_penalty must be finite, received {length_penalty}")
+        if self.ids.start is None:
+            raise ValueError('the vocabulary has no "<START>", with which every sentence begins')
+
+        def serve(features: Tensor) -> dict[str, Tensor]:
+            states, image = self._begin(features)
+            step, longest = functools.partial(self._step, image), tf.constant(max_length)
+            options: dict[str, Any] = {"block_trigrams": block_trigrams}
+            if beam_size == 1:
+                ids = decoding.decode(step, states, self.ids, longest, **options)
+            else:
+                options["length_penalty"] = tf.constant(length_penalty, tf.float32)
+                found, _ = decoding.beam_search(
+                    step, states, self.ids, longest, beam_size, **options
+                )
+                ids = found[:, 0]
+            ids = tf.ensure_shape(ids, (None, max_length))
+            words = tf.gather(tf.constant(self.idx_to_word), ids)  # (N, T)
+            silent = [self.ids.null, *([] if self.ids.end is None else [self.ids.end])]
+            spoken = tf.reduce_all(ids[..., tf.newaxis] != silent, axis=2)
+            joined = tf.strings.reduce_join(tf.where(spoken, words + " ", ""), axis=1)
+            return {"sentences": tf.strings.strip(joined), "ids": ids}
+
+        archive = keras.export.ExportArchive()
+        archive.track(self)
+        archive.add_endpoint("serve", serve, [self._features_spec()])
+        archive.write_out(os.fspath(folder), verbose=False)
+
+    def _features_spec(self) -> tf.TensorSpec:
+        cells = [None] if self.looks else []
+        return tf.TensorSpec([None, *cells, self.input_dim], tf.float32, "features")
 
     def _chunks(self, features: Any, beams: int = 1) -> Iterator[np.ndarray]:
         """The features in parts, which bounds the memory whatever their number."""

@@ -1,7 +1,6 @@
 """The captioner: an image's features become the first hidden state, and a recurrent network then
 predicts one word after another."""
 
-import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Real
@@ -160,10 +159,6 @@ class CaptioningRNN(GenerationMixin, keras.Model):
         self.supports_jit = False  # how many words a batch has is not known before it runs
         self._mean_loss = keras.metrics.Mean("loss")
 
-    @functools.cached_property
-    def idx_to_word(self) -> list[str]:
-        return check_vocabulary(self.word_to_idx)
-
     @property
     def parameters(self) -> dict[str, keras.Variable]:
         """The weights under the course's names."""
@@ -213,13 +208,16 @@ class CaptioningRNN(GenerationMixin, keras.Model):
     def fit(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """``keras.Model.fit`` on features and captions, or on a dataset of batches of them."""
         if y is not None:
-            self._check_arrays(x, y)
+            x, y = self._check_arrays(x, y)
+        validation = kwargs.get("validation_data")
+        if isinstance(validation, tuple | list) and len(validation) == 2:
+            kwargs["validation_data"] = self._check_arrays(*validation)
         return super().fit(x, y, *args, **kwargs)
 
     def evaluate(self, x: Any = None, y: Any = None, *args: Any, **kwargs: Any) -> Any:
         """``keras.Model.evaluate``, for what `fit` takes: the mean loss."""
         if y is not None:
-            self._check_arrays(x, y)
+            x, y = self._check_arrays(x, y)
         return super().evaluate(x, y, *args, **kwargs)
 
     def call(self, inputs: tuple[Tensor, Tensor], training: bool = False) -> Tensor:
@@ -417,9 +415,11 @@ class CaptioningRNN(GenerationMixin, keras.Model):
         h0 = self.project(features)  # (N, H)
         return [h0] if self.cell_type == "rnn" else [h0, tf.zeros_like(h0)], []
 
-    def _check_arrays(self, features: Any, captions: Any) -> None:
-        """Checks whole arrays, for clearer errors than the graph's."""
-        features, captions = np.asarray(features), np.asarray(captions)
+    def _check_arrays(self, *given: Any) -> tuple[Any, Any]:
+        """Checks whole features and captions, for clearer errors than the graph's; lists, which Keras
+        does not take, come back as arrays."""
+        features, captions = given
+        features, captions = _rectangular("features", features), _rectangular("captions", captions)
         self._check_features(features)
         _check_captions(captions)
         if len(features) != len(captions):
@@ -433,6 +433,10 @@ class CaptioningRNN(GenerationMixin, keras.Model):
                 f"captions hold ids from {captions.min()} to {captions.max()}, expected 0 to {last}: "
                 "they belong to another vocabulary"
             )
+        return (
+            features if isinstance(given[0], list | tuple) else given[0],
+            captions if isinstance(given[1], list | tuple) else given[1],
+        )
 
     def takes(self, shape: Sequence[int | None]) -> bool:
         """Whether this captioner takes features of that shape, (N, D) or with attention (N, L, D).
@@ -483,6 +487,31 @@ class CaptioningRNN(GenerationMixin, keras.Model):
         arrays = {name: np.asarray(variable) for name, variable in self.parameters.items()}
         pretrained.save(folder, architecture, self.decoding, arrays, half=half)
 
+    def export(
+        self,
+        filepath: str | os.PathLike[str],
+        format: str = "tf_saved_model",
+        verbose: bool | None = None,
+        input_signature: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """``keras.Model.export``: a SavedModel of `call`, features and words so far to logits.
+
+        `export_sentences` writes one that makes whole sentences.
+
+        Raises:
+            ValueError: another format is asked for.
+        """
+        if format != "tf_saved_model":
+            raise ValueError(
+                f"a captioner is exported as 'tf_saved_model', received format={format!r}: convert the "
+                "SavedModel with that format's own converter"
+            )
+        if input_signature is None:
+            words = tf.TensorSpec([None, None], tf.int32, "words")
+            input_signature = [(self._features_spec(), words)]
+        super().export(filepath, format, verbose, input_signature, **kwargs)
+
     @classmethod
     def from_pretrained(cls, folder: str | os.PathLike[str]) -> Self:
         """The captioner that `save_pretrained` or ``python -m tfcap.train`` wrote into a folder.
@@ -518,6 +547,20 @@ class CaptioningRNN(GenerationMixin, keras.Model):
             **({"heads": self.heads} if self.looks else {}),
         }
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        """The captioner of a configuration.
+
+        Raises:
+            ValueError: it makes none; Keras would print the whole vocabulary for a TypeError.
+        """
+        try:
+            return cls(**config)
+        except TypeError as error:
+            raise ValueError(
+                f"the configuration is not a captioner's: {printable(str(error), 300)}"
+            ) from error
+
     def _per_feature(self, name: str, value: Any) -> np.ndarray:
         """A number for all features, (), or one for each, (D,)."""
         value = np.asarray(value, self.variable_dtype)
@@ -539,6 +582,18 @@ def _unpack(data: Any) -> tuple[Tensor, Tensor, Tensor | None]:
         features, image_of_row = features
         return features, captions, image_of_row
     return features, captions, None
+
+
+def _rectangular(name: str, value: Any) -> np.ndarray:
+    """The value as an array, which rows of different lengths are not."""
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        remedy = "fill up the shorter ones with the id of <NULL>"
+        raise ValueError(
+            f"{name} are rows of different lengths, expected all of one: "
+            + (remedy if name == "captions" else "give each image as many numbers")
+        ) from error
 
 
 def _check_captions(captions: Any) -> None:

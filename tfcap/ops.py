@@ -287,6 +287,8 @@ def temporal_affine(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
 def temporal_softmax_loss(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
     """`functional.temporal_softmax_loss`: logits x (N, T, V), y and mask (N, T) -> the loss, ().
 
+    No gradient passes to the mask.
+
     Example:
         >>> loss = temporal_softmax_loss(tf.zeros((1, 1, 2)), [[1]], [[True]])
         >>> round(loss.numpy().item(), 4)  # log 2

@@ -22,13 +22,16 @@ Sizes = dict[str, int | None]  # N, T, D, ...; None for a size that only the run
 
 
 def checks_shapes(**declared: str) -> Callable[[Callable], Callable]:
-    """Declares arrays: ``x="N T D"`` of floats, ids ``y="int N T"``, a mask ``mask="bool N T"``.
+    """Declares arrays: ``x="N T D"`` of floats, ids ``y="int N T"``, a mask ``mask="bool N T"``,
+    weights ``mask="real N T"``, which may be integers or booleans.
 
     A letter means one size throughout a call; ``4H`` is four times H, and ``...D`` any number of
     axes with D numbers in all. Arguments that are not declared, or are None, pass as they are.
 
     The function gets tensors. If the caller gave no tensor, results are NumPy arrays: new ones,
-    writable, of the inputs' dtype. A cache is left as it is. Raises as `check` does.
+    writable, of the inputs' dtype. A cache knows the function and the dtype that it is of: what is no
+    tensor is cast to it, as gradients that NumPy makes are float64. Raises as `check` does, and for the
+    cache of another function.
 
     Example:
         >>> @checks_shapes(x="N D", w="D")
@@ -47,11 +50,15 @@ def checks_shapes(**declared: str) -> Callable[[Callable], Callable]:
             call = parameters.bind(*args, **kwargs)
             given = [call.arguments[name] for name in expected if name in call.arguments]
             cache = call.arguments.get("cache")
+            if "cache" in call.arguments:
+                _check_cache(checked, call.arguments, cache)
             sizes = check(checked, call.arguments, getattr(cache, "sizes", None))
             results = function(*call.args, **call.kwargs)
             results = list(results) if isinstance(results, tuple) else [results]
             if isinstance(results[-1], tuple):
-                results[-1] = _Cache.of(results[-1], sizes)
+                of_floats = (n for n in expected if n in call.arguments and not expected[n].kind)
+                dtype = call.arguments[next(of_floats)].dtype
+                results[-1] = _Cache.of(results[-1], sizes, checked.__name__, dtype)
             if tf.executing_eagerly() and not any(map(_is_tensor, given)):
                 results = [value.numpy() if tf.is_tensor(value) else value for value in results]
             return tuple(results) if len(results) > 1 else results[0]
@@ -165,26 +172,59 @@ def positive_integer(name: str, value: int) -> int:
 
 
 class _Cache(tuple):
-    """What a forward function keeps for its backward function, with the sizes it was made for."""
+    """What a forward function keeps for its backward function, and what it was made by and for."""
 
     sizes: Sizes
+    function: str
+    dtype: Any
 
     @classmethod
-    def of(cls, kept: tuple, sizes: Sizes) -> Self:
+    def of(cls, kept: tuple, sizes: Sizes, function: str, dtype: Any) -> Self:
         cache = cls(kept)
-        cache.sizes = sizes
+        cache.sizes, cache.function, cache.dtype = sizes, function, dtype
         return cache
 
 
+def _check_cache(backward: Callable, arguments: dict[str, Any], cache: Any) -> None:
+    """Checks that the cache is of the forward function, and casts what is no tensor to its dtype."""
+    name = backward.__name__
+    forward = name.replace("_backward", "_forward")
+    if not isinstance(cache, tuple | list):
+        raise TypeError(
+            f"{name} expects the cache that {forward} returned last, received a "
+            f"{type(cache).__name__}"
+        )
+    function = getattr(cache, "function", None)  # a cache that passed through a graph has none
+    if function is None:
+        return
+    # rnn_forward is rnn_sequence_forward, whose cache is the same
+    if function.replace("_sequence", "") != forward.replace("_sequence", ""):
+        raise ValueError(f"{name} expects the cache of {forward}, received that of {function}")
+    dtype = cache.dtype  # type: ignore[union-attr]  # as it has a function
+    for dout in vars(backward)["expected"]:
+        value = arguments.get(dout)
+        if value is None:
+            continue
+        if not _is_tensor(value):
+            if np.asarray(value).dtype.kind == "f":
+                arguments[dout] = tf.cast(np.array(value), dtype)
+        elif value.dtype != dtype:
+            received = tf.as_dtype(value.dtype).name
+            raise TypeError(
+                f"{name} expects {dout} of the dtype that {function} got, {dtype.name}, received "
+                f"{received}: cast it"
+            )
+
+
 class _Array(NamedTuple):
-    """A declaration: the kind, "int", "bool" or "" for floats, and axes such as "N", "4H", "...D"."""
+    """A declaration: kind "int", "bool", "real" or "" for floats; axes such as "N", "4H", "...D"."""
 
     kind: str
     axes: tuple[str, ...]
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        match = re.fullmatch(r"(?:(int|bool) )?((?:(?:\d*|\.\.\.)[A-Z] ?)+)", text)
+        match = re.fullmatch(r"(?:(int|bool|real) )?((?:(?:\d*|\.\.\.)[A-Z] ?)+)", text)
         if match is None:
             raise ValueError(f"{text!r} declares no array: write axes as N, 4H or ...D")
         return cls(match[1] or "", tuple(match[2].split()))
@@ -226,10 +266,11 @@ def _tensor(value: Any, where: str, kind: str) -> Tensor:
         raise ValueError(
             f"the number of axes {where} is unknown: set the shape with tf.ensure_shape"
         )
-    if kind == "bool":
+    if kind in ("bool", "real"):
         if dtype.is_complex:
-            raise TypeError(f"expected a boolean mask {where}, received {dtype.name}")
-        return tf.cast(tensor, tf.bool)
+            mask = "boolean mask" if kind == "bool" else "mask of booleans or weights"
+            raise TypeError(f"expected a {mask} {where}, received {dtype.name}")
+        return tf.cast(tensor, tf.bool) if kind == "bool" else tensor
     if kind == "int":
         if not dtype.is_integer:
             raise TypeError(f"expected integer ids {where}, received {dtype.name}: cast them")

@@ -70,7 +70,12 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="the course's job: learn 50 captions of 50 images by heart",
     )
-    add("--resume", action="store_true", help="go on with the run in --out, exactly where it was")
+    add(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --out, exactly where it was; with another --batch-size or "
+        "--learning-rate, from its last whole epoch",
+    )
     going_on = parser.add_mutually_exclusive_group()
     going_on.add_argument(
         "--init-from",
@@ -164,6 +169,7 @@ def _train(arguments: argparse.Namespace) -> int:
     if not saved:
         _check_unused(out.path)
     config = _config(arguments, saved)
+    start, changed = (saved, []) if saved is None else _start(config, saved)
     if arguments.keep_vocabulary and not arguments.init_from:
         raise ValueError("--keep-vocabulary needs --init-from: omit it")
     with loading_tensorflow(arguments.quiet):
@@ -201,8 +207,11 @@ def _train(arguments: argparse.Namespace) -> int:
         captioner=captioner,
         save_every=arguments.save_every,
     )
-    if saved:
-        trainer.load(saved)
+    if changed:
+        epochs = start.state.epoch if start else 0
+        say(f"{' and '.join(changed)}: going on from the end of epoch {epochs}")
+    if start:
+        trainer.load(start)
     summarize = _summaries(out.path / "tensorboard") if arguments.tensorboard and chief else None
     say(
         f"{len(data['train_captions']):,} captions, {len(data['word_to_idx']):,} words, "
@@ -266,7 +275,7 @@ def _config(arguments: argparse.Namespace, saved: SavedState | None) -> TrainCon
     if saved:
         for name, value in given.items():
             before = getattr(saved.config, name)
-            if name not in ("epochs", "patience") and value != before:
+            if name not in ("epochs", "patience", *_FROM_WHOLE_EPOCH) and value != before:
                 raise ValueError(
                     f"--{name.replace('_', '-')} {value}: the run in {saved.path.parent} has {before}; "
                     "omit it, or start another run with another --out"
@@ -281,6 +290,32 @@ def _config(arguments: argparse.Namespace, saved: SavedState | None) -> TrainCon
     return TrainConfig(**given)
 
 
+def _start(config: TrainConfig, saved: SavedState) -> tuple[SavedState | None, list[str]]:
+    """The state that the run goes on from, None for its beginning, and which settings have changed.
+
+    Batches of another size are others, so that the epoch that was interrupted begins again.
+    """
+    from tfcap.train_state import EPOCH_STATE_FILE, SavedState
+
+    now, before = dataclasses.asdict(config), dataclasses.asdict(saved.config)
+    changed = [
+        f"{name.replace('_', ' ')} {now[name]:g} in place of {before[name]:g}"
+        for name in _FROM_WHOLE_EPOCH
+        if now[name] != before[name]
+    ]
+    if not changed or not saved.state.batch:
+        return saved, changed
+    if not saved.state.epoch:
+        return None, changed
+    if not (saved.path.parent / EPOCH_STATE_FILE).exists():
+        raise ValueError(
+            f"{saved.path.parent} has no {EPOCH_STATE_FILE}, from which a run goes on with other "
+            "settings: resume it without them until an epoch ends"
+        )
+    return SavedState.read(saved.path.parent, EPOCH_STATE_FILE), changed
+
+
+_FROM_WHOLE_EPOCH = ("batch_size", "learning_rate")  # what a run may go on with from there
 _ARCHITECTURE = {
     "cell": "cell_type",
     "hidden_dim": "hidden_dim",

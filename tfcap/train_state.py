@@ -22,9 +22,18 @@ from visualization.files.atomic import write_file
 from visualization.files.json_file import parse_json
 from visualization.files.system_errors import reading
 
-__all__ = ["STATE_FILE", "SavedState", "TrainConfig", "TrainState", "evenly_spread", "fingerprint"]
+__all__ = [
+    "EPOCH_STATE_FILE",
+    "STATE_FILE",
+    "SavedState",
+    "TrainConfig",
+    "TrainState",
+    "evenly_spread",
+    "fingerprint",
+]
 
 STATE_FILE = "state.npz"
+EPOCH_STATE_FILE = "state_of_last_epoch.npz"  # as it was before the epoch that STATE_FILE is in
 MAX_STATE_BYTES = 2**34
 
 
@@ -112,7 +121,10 @@ class SavedState:
         data: str,
         arrays: Sequence[np.ndarray],
     ) -> Path:
-        """Writes the file whole or not at all; raises OSError if that fails."""
+        """Writes the file whole or not at all; raises OSError if that fails.
+
+        A state within an epoch leaves that of the last whole epoch beside it.
+        """
         about = {
             "settings": dataclasses.asdict(config),
             "progress": dataclasses.asdict(state),
@@ -121,20 +133,22 @@ class SavedState:
         named = {f"variable {k}": array for k, array in enumerate(arrays)}
         buffer = io.BytesIO()
         np.savez(buffer, about=np.array(json.dumps(about)), **named)  # type: ignore[arg-type]
+        if not state.batch:
+            write_file(Path(folder) / EPOCH_STATE_FILE, buffer.getvalue())
         return write_file(Path(folder) / STATE_FILE, buffer.getvalue())
 
     @classmethod
-    def read(cls, folder: str | os.PathLike[str]) -> Self:
-        """Reads all but the variables.
+    def read(cls, folder: str | os.PathLike[str], name: str = STATE_FILE) -> Self:
+        """Reads all but the variables, of `STATE_FILE` or `EPOCH_STATE_FILE`.
 
         Raises:
             OSError: the folder holds no run, or it cannot be read.
             ValueError: the file is damaged, or is not a run's state.
         """
-        path = Path(folder) / STATE_FILE
+        path = Path(folder) / name
         if not path.exists():
             raise FileNotFoundError(
-                f"{folder}: holds no training run ({STATE_FILE} is missing): name a run's output folder"
+                f"{folder}: holds no training run ({name} is missing): name a run's output folder"
             )
         with reading(path):
             try:

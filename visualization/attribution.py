@@ -25,6 +25,7 @@ from visualization.gradients import (
     check_target,
     class_score,
     compiled,
+    image_gradients,
     in_batches,
     logits,
     logits_and_gradients,
@@ -116,7 +117,8 @@ def integrated_gradients(
 ) -> IntegratedGradients:
     """Integrated gradients: (X - X') times the mean gradient on the straight line from X' to X.
 
-    The integral of equation 1 is approximated by the midpoint rule.
+    The integral of equation 1 is approximated by the midpoint rule; Captum's default is
+    Gauss-Legendre quadrature, which gives slightly other maps for the same number of steps.
 
     Args:
         X: floating point (N, H, W, C), the model's input.
@@ -321,9 +323,13 @@ def smoothed(
 ) -> Callable[..., np.ndarray]:
     """SmoothGrad of any attribution method: the mean of its maps over noisy copies of the image.
 
+    Of `compute_saliency_maps` the mean is taken for each channel, and then the largest, as in
+    tf-keras-vis: the mean of maxima would be larger where the noise decides which channel is largest.
+
     Args:
         method: `compute_saliency_maps`, `integrated_gradients`, `grad_cam`, or a function of yours
-            with the arguments (X, y, model), and optionally batch_size, that returns maps (N, H, W).
+            with the arguments (X, y, model), and optionally batch_size, that returns maps (N, H, W),
+            or (N, H, W, C), of whose mean the largest channel is taken.
         samples: how many noisy copies of each image.
         noise: standard deviation of the Gaussian noise, as a fraction of the image's own range
             (its largest minus its smallest value).
@@ -346,6 +352,8 @@ def smoothed(
     if not (np.isfinite(noise) and noise >= 0):
         raise ValueError(f"noise is {noise}, expected a fraction of the image's range, 0 or more")
 
+    if method is compute_saliency_maps:
+        method = _saliency_by_channel
     parameters = inspect.signature(method).parameters
     takes_batch_size = "batch_size" in parameters or any(
         parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()
@@ -362,13 +370,23 @@ def smoothed(
         for n, (image, label) in enumerate(zip(X, y, strict=True)):
             generator = np.random.default_rng(seed)
             sigma = noise * (image.max() - image.min())
+            total: Any = 0
             for start in range(0, samples, batch_size):
                 count = min(batch_size, samples - start)
                 noisy = generator.standard_normal((count, *image.shape), dtype=X.dtype)
                 noisy *= sigma
                 noisy += image
                 result = method(noisy, label, model, **keywords)
-                maps[n] += np.sum(result[0] if isinstance(result, tuple) else result, axis=0)
-        return maps / samples
+                total = total + np.sum(result[0] if isinstance(result, tuple) else result, axis=0)
+            maps[n] = total / samples if total.ndim == 2 else total.max(axis=-1) / samples
+        return maps
 
     return smooth
+
+
+def _saliency_by_channel(
+    X: np.ndarray, y: Any, model: keras.Model, *, batch_size: int
+) -> np.ndarray:
+    """|d(logit of y)/dX|, (N, H, W, C)."""
+    gradients, _ = image_gradients(X, y, model, batch_size=batch_size)
+    return np.abs(gradients)

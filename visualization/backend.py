@@ -11,7 +11,6 @@ Example:
 
 import json
 import os
-import platform
 import sys
 from pathlib import Path
 
@@ -44,10 +43,6 @@ def _configured_backend() -> tuple[str, str]:
 
 _check_backend()
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides notes about CPU features, keeps errors
-# oneDNN's convolutions and pooling, which TensorFlow uses by default only on processors with AVX-512,
-# take a third off a batch of saliency maps on a processor without.
-if platform.machine() in ("x86_64", "AMD64"):
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras  # noqa: E402
 import tensorflow as tf  # noqa: E402

@@ -95,15 +95,18 @@ def test_each_word_is_explained_and_the_explanation_tested(model, photographs, t
     assert f"{falls['own']:.3f}" in capsys.readouterr().out
 
 
-def test_a_sentence_without_words_is_written_and_not_explained(captioner, tmp_path):
+def test_a_sentence_is_never_empty(captioner, tmp_path):
     silent = CaptioningRNN(captioner.word_to_idx, 512, 8, 16, encoder="squeezenet")
     silent.parameters["b_vocab"].assign(50 * np.eye(len(captioner.word_to_idx))[2])
     silent.save_pretrained(tmp_path / "silent")
     out = tmp_path / "out"
-    assert run("--model", tmp_path / "silent", "--explain", "--quiet", "--out", out) == 0
+    options = ["--no-repeat", "--length-penalty", "0.7", "--quiet", "--out", out]
+    assert run("--model", tmp_path / "silent", *options) == 0
     record = read(out / "grace_hopper-caption.json")
-    assert record["sentences"][0]["sentence"] == ""
-    assert record["explanation"] == {"words": []}
+    assert record["sentences"][0]["sentence"].split()[1:] == []
+    assert record["sentences"][0]["sentence"]
+    assert record["decoding"]["block_trigrams"]
+    assert record["decoding"]["length_penalty"] == 0.7
 
 
 @pytest.mark.parametrize(

@@ -249,6 +249,19 @@ def test_the_n_best_are_sorted_distinct_and_have_the_log_probabilities_of_the_mo
     np.testing.assert_array_equal(fewer, words[:, :2])
 
 
+def test_sentences_are_never_empty_where_that_is_asked_for():
+    made, features = captioner(words=4), pictures(3)
+    made.vocab.b.assign(50 * np.eye(8)[END])
+    assert (made.sample(features, 4)[:, 0] == END).all()
+    for words in (
+        made.sample(features, 4, never_empty=True),
+        made.sample(features, 4, never_empty=True, temperature=1.0),
+        made.beam_search(features, 2, 2, 4, never_empty=True)[0].reshape(-1, 4),
+    ):
+        assert (words[:, 0] > UNK).all()
+        assert (words[:, 1] == END).any()
+
+
 def test_where_fewer_sentences_are_possible_the_rest_are_empty():
     words, log_p = captioner().beam_search(pictures(3), 20, 20, max_length=2)
     possible = {tuple(w) for w in every_sentence(2)}  # 1 + 3 + 9

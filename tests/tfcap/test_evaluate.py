@@ -64,11 +64,15 @@ def test_sentences_are_those_of_the_captioner(folders, tmp_path):
     data = load_coco_data(folders / "data")
     images = sorted(references_by_image(data, "val"))
     features = data["val_features"][images]
-    greedy = decode_captions(model.sample(features, 9), WORDS)
-    beam = decode_captions(model.beam_search(features, 2, max_length=9)[0][:, 0], WORDS)
+    options = {"max_length": 9, "block_trigrams": True, "never_empty": True}
+    greedy = decode_captions(model.sample(features, **options), WORDS)
+    beams = model.beam_search(features, 2, length_penalty=0.7, **options)[0][:, 0]
+    beam = decode_captions(beams, WORDS)
     assert greedy != beam
+    assert all(greedy + beam)
+    more = ["--max-length", "9", "--no-repeat", "--length-penalty", "0.7"]
     for expected, beams in ((greedy, "1"), (beam, "2")):
-        assert run(folders, tmp_path, "--beam", beams, "--max-length", "9") == 0
+        assert run(folders, tmp_path, "--beam", beams, *more) == 0
         predictions = read_coco_results(tmp_path / "val_predictions.json")
         assert predictions == dict(zip(images, expected, strict=True))
         assert record(tmp_path)["decoding"]["beam_size"] == int(beams)

@@ -220,6 +220,14 @@ def test_the_loss_is_summed_over_time_and_divided_by_the_batch_only():
     assert not dx[:, 3:].any()
 
 
+def test_a_fractional_mask_weighs_the_steps():
+    x, y = np.ones((2, 3, 4)), np.zeros((2, 3), int)
+    loss, dx = functional.temporal_softmax_loss(x, y, np.full((2, 3), 0.5))
+    assert loss == pytest.approx(0.5 * 3 * np.log(4))  # half of log V a step, 3 steps
+    _, whole = functional.temporal_softmax_loss(x, y, np.ones((2, 3), int))
+    np.testing.assert_allclose(dx, whole / 2)
+
+
 def test_the_loss_has_the_size_that_the_course_s_check_expects():
     rng = np.random.RandomState(231)
 
@@ -365,6 +373,42 @@ def test_a_gradient_of_another_shape_than_its_output_is_refused():
     _, cache = functional.lstm_forward(**sequence())
     with pytest.raises(ValueError, match=r"lstm_backward.*received dh \(2, 1, 5\)"):
         functional.lstm_backward(np.zeros((2, 1, 5)), cache)
+
+
+def small(dtype="float32"):
+    """x, prev_h, prev_c, Wx, Wh, b of an LSTM's step."""
+    return [np.ones(shape, dtype) for shape in ((2, 3), (2, 4), (2, 4), (3, 16), (4, 16), (16,))]
+
+
+def test_a_float64_gradient_of_a_float32_output_is_cast():
+    x, h, c, *weights = small()
+    *_, cache = functional.lstm_step_forward(x, h, c, *weights)
+    dout = np.random.default_rng(0).normal(size=(2, 4))
+    gradients = functional.lstm_step_backward(dout, list(dout), cache)
+    assert {gradient.dtype.name for gradient in gradients} == {"float32"}
+    same = functional.lstm_step_backward(dout.astype("float32"), dout.astype("float32"), cache)
+    np.testing.assert_array_equal(gradients[0], same[0])
+    _, sequence = functional.lstm_forward(x[:, None], h, *weights)
+    assert functional.lstm_backward(dout[:, None], sequence)[0].dtype == np.float32
+    with pytest.raises(
+        TypeError, match=r"dnext_h of the dtype that lstm_step_forward got, float32"
+    ):
+        functional.lstm_step_backward(tf.constant(dout), tf.constant(dout), cache)
+
+
+def test_the_cache_of_another_function_is_refused():
+    x, h, c, *weights = small()
+    *_, cache = functional.lstm_step_forward(x, h, c, *weights)
+    with pytest.raises(
+        ValueError, match="the cache of rnn_step_forward, received that of lstm_step_f"
+    ):
+        functional.rnn_step_backward(h, cache)
+    with pytest.raises(TypeError, match=r"lstm_step_backward expects the cache .* a ndarray"):
+        functional.lstm_step_backward(h, c, h)
+    *_, whole = functional.lstm_sequence_forward(x[:, None], h, c, *weights)
+    with pytest.raises(ValueError, match="received that of lstm_sequence_forward"):
+        functional.lstm_step_backward(h, c, whole)
+    assert len(functional.lstm_backward(h[:, None], whole)) == 5  # it is the same cache
 
 
 def test_a_mask_of_another_shape_is_refused():

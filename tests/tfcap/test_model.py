@@ -1,6 +1,9 @@
 """The captioner: published losses, gradients, Keras's training around it, replicas, bad input."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +11,7 @@ import pytest
 
 from tfcap import functional, ops
 from tfcap.data.batches import caption_dataset
+from tfcap.data.coco import decode_captions
 from tfcap.model import CaptioningRNN
 from visualization.backend import keras, tf
 
@@ -551,3 +555,72 @@ def test_what_training_would_overlook_is_refused():
     for given in ({"loss": "mse"}, {"metrics": ["accuracy"]}, {"loss_weights": [2.0]}):
         with pytest.raises(ValueError, match="own loss and no other metrics: pass compile an opt"):
             model.compile("sgd", **given)
+
+
+def test_captions_may_be_lists_but_not_of_different_lengths():
+    model = captioner()
+    model.compile("adam")
+    features, words = batch()
+    lists = features.tolist(), words.tolist()
+    model.fit(*lists, validation_data=lists, verbose=0)
+    assert model.evaluate(*lists, verbose=0) == model.evaluate(features, words, verbose=0)
+    ragged = [words.tolist()[0][:-1], *words.tolist()[1:]]
+    for call in (model.fit, model.evaluate, model.loss_and_gradients):
+        with pytest.raises(
+            ValueError, match=r"captions are rows of different lengths.*with the id of"
+        ):
+            call(features, ragged)
+    with pytest.raises(ValueError, match="captions are rows of different lengths"):
+        model.fit(features, words, validation_data=(features, ragged), verbose=0)
+
+
+# ---------------------------------------------------------------------------------------- exported
+
+SERVE = """
+import json, sys
+import numpy as np
+import tensorflow as tf
+features = np.load("features.npy")
+for folder in sys.argv[1:]:
+    loaded = tf.saved_model.load(folder)
+    served = loaded.serve(features)
+    print(json.dumps([text.decode() for text in served["sentences"].numpy()]))
+assert not {"tfcap", "visualization"} & set(sys.modules)
+"""
+
+
+def test_exported_captioners_say_their_sentences_in_a_process_that_has_tensorflow_alone(tmp_path):
+    expected = []
+    features, _ = batch()
+    np.save(tmp_path / "features.npy", features)
+    for cell, beams in (("lstm", 1), ("lstm", 3), ("rnn", 2)):
+        model = captioner(cell)
+        model.export_sentences(tmp_path / f"{cell}{beams}", beam_size=beams, max_length=6)
+        ids = model.beam_search(features, beams, 1, 6)[0][:, 0]
+        expected.append(decode_captions(ids, model.idx_to_word))
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", SERVE, "lstm1", "lstm3", "rnn2"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert [json.loads(line) for line in done.stdout.splitlines()] == expected, done.stderr
+
+
+def test_export_gives_the_scores_of_the_model(tmp_path):
+    looking = CaptioningRNN(VOCABULARY, 5, 4, 6, "attention", heads=2)
+    looking.export(tmp_path / "looking", verbose=False)
+    features = np.random.default_rng(0).normal(size=(2, 9, 5)).astype("float32")
+    said = np.array([[1, 4, 5], [1, 5, 4]], np.int32)
+    loaded = tf.saved_model.load(tmp_path / "looking")
+    served = loaded.serve((features, said))
+    np.testing.assert_allclose(served, looking((features, said)), rtol=1e-4, atol=1e-5)
+    looking.export_sentences(tmp_path / "sentences", beam_size=2, max_length=4)
+    loaded = tf.saved_model.load(tmp_path / "sentences")
+    ids = loaded.serve(features)["ids"]
+    np.testing.assert_array_equal(ids, looking.beam_search(features, 2, 1, 4)[0][:, 0])
+    with pytest.raises(ValueError, match="exported as 'tf_saved_model', received format='onnx'"):
+        looking.export(tmp_path / "captioner.onnx", format="onnx")

@@ -9,11 +9,13 @@ from tfcap import functional
 from tfcap.layers import (
     LSTM,
     RNN,
+    AttentionLSTM,
     LSTMCell,
     RNNCell,
     TemporalAffine,
     TemporalSoftmaxLoss,
     WordEmbedding,
+    assume_our_gate_order,
     swap_o_and_g,
 )
 from visualization.backend import keras, tf
@@ -216,6 +218,34 @@ def test_weights_go_to_keras_and_back(kind):
         np.testing.assert_allclose(weight, old + 1, atol=1e-6)
 
 
+def in_a_model(layer):
+    return keras.Sequential([keras.Input((T, D)), layer])
+
+
+def test_a_file_of_keras_own_lstm_is_refused_as_its_gates_are_in_another_order(tmp_path):
+    path = tmp_path / "keras.weights.h5"
+    theirs, ours = in_a_model(keras.layers.LSTM(H)), in_a_model(LSTM(H))
+    theirs.save_weights(path)
+    before = ours.get_weights()
+    with pytest.raises(ValueError, match=r"from_keras_weights.*with tfcap.layers.assume_our_gate"):
+        ours.load_weights(path)
+    for was, now in zip(before, ours.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
+    with assume_our_gate_order():
+        ours.load_weights(path)
+    np.testing.assert_array_equal(ours.get_weights()[0], theirs.get_weights()[0])
+
+
+def test_a_file_of_ours_is_read_back_and_refused_by_keras_own_lstm(tmp_path):
+    path = tmp_path / "ours.weights.h5"
+    ours, again, theirs = in_a_model(LSTM(H)), in_a_model(LSTM(H)), in_a_model(keras.layers.LSTM(H))
+    ours.save_weights(path)
+    again.load_weights(path)
+    np.testing.assert_array_equal(again.get_weights()[0], ours.get_weights()[0])
+    with pytest.raises(ValueError, match="could not be loaded"):
+        theirs.load_weights(path)
+
+
 def test_keras_keeps_its_candidate_gate_before_the_output_gate():
     np.testing.assert_array_equal(swap_o_and_g(np.arange(8)), [0, 1, 2, 3, 6, 7, 4, 5])
 
@@ -225,6 +255,113 @@ def test_an_affine_layer_takes_one_step_or_all():
     layer = TemporalAffine(V)
     whole = layer(x)
     np.testing.assert_allclose(layer(x[:, 2]), whole[:, 2], atol=1e-6)
+
+
+@each_kind
+def test_integers_booleans_and_a_mask_of_three_axes_are_taken_as_keras_takes_them(kind):
+    ours, theirs = pair(kind, return_sequences=True)
+    counts = np.random.default_rng(0).integers(3, size=(N, T, D))
+    for x in (counts, counts > 1):
+        np.testing.assert_allclose(
+            ours(tf.constant(x)), theirs(tf.constant(x, tf.float32)), rtol=1e-4, atol=1e-5
+        )
+    x = tf.constant(counts)
+    np.testing.assert_array_equal(ours(x, mask=MASK[..., None]), ours(x, mask=MASK))
+    cell = CELLS[kind][0](H)
+    assert cell(x[:, 0], cell.get_initial_state(N))[0].dtype == tf.float32
+
+
+def test_attention_takes_integers_and_a_mask_of_three_axes():
+    layer, image = AttentionLSTM(4, heads=2), tf.ones((N, 9, 4), tf.int32)
+    x = tf.ones((N, T, D), tf.int32)
+    shown = layer(x, image, image, mask=MASK[..., None])
+    np.testing.assert_array_equal(shown, layer(tf.cast(x, "float32"), image, image, mask=MASK))
+    layer.cell.look(x[:, 0], [*layer.cell.get_initial_state(N)[:2], image, image])
+
+
+def test_ids_may_be_floats_also_in_half_precision():
+    words = WordEmbedding(3000, 2, dtype="mixed_float16")
+    ids = np.array([[2049, 1]])
+    np.testing.assert_array_equal(words(ids.astype("float32")), words(ids))
+    assert words(ids).dtype == tf.float16
+
+
+@pytest.mark.parametrize("shape", [(N, D), (N, T, D), (N, 2, 5, D), (0, 2, 5, D)])
+def test_an_affine_layer_takes_any_number_of_axes(shape):
+    layer, x = TemporalAffine(7), np.random.default_rng(0).integers(3, size=shape)
+    out = layer(x)
+    assert tuple(out.shape) == layer.compute_output_shape(shape) == (*shape[:-1], 7)
+    np.testing.assert_allclose(out, x @ layer.w.numpy() + layer.b.numpy(), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape", "expected"),
+    [
+        (TemporalAffine(3), (2, 5, 4), (None, 2, 5, 3)),
+        (WordEmbedding(9, 3), (2, 5), (None, 2, 5, 3)),
+        (LSTM(3), (2, 5, 4), (None, 2, 3)),
+        (RNN(3), (2, 5, 4), (None, 2, 3)),
+    ],
+)
+def test_every_layer_may_be_distributed_also_in_half_precision(layer, shape, expected):
+    inputs = keras.Input(shape)
+    outputs = keras.layers.TimeDistributed(layer, dtype="mixed_float16")(inputs)
+    assert outputs.shape == expected
+    model = keras.Model(inputs, outputs)
+    assert model(np.ones((1, *shape), "float32")).shape == (1, *expected[1:])
+
+
+# ---------------------------------------------------------------------------- Keras's arguments
+
+
+@each_kind
+def test_keras_own_configuration_makes_a_layer_that_starts_and_is_regularized_as_keras_own(kind):
+    options = {
+        "kernel_initializer": keras.initializers.Constant(0.01),
+        "recurrent_constraint": "unit_norm",
+    }
+    options |= {
+        "recurrent_initializer": keras.initializers.Constant(0.02),
+        "kernel_regularizer": "l2",
+    }
+    theirs = PAIRS[kind][1](3, **options, bias_regularizer="l1", activity_regularizer="l2")
+    ours = PAIRS[kind][0].from_config(theirs.get_config())
+    x = np.arange(72, dtype="float32").reshape(3, 6, 4)
+    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-5)
+    assert float(sum(ours.losses)) == pytest.approx(float(sum(theirs.losses)), rel=1e-5)
+    assert len(ours.losses) == len(theirs.losses) >= 2
+    assert ours.cell.Wh.constraint is not None
+    again = PAIRS[kind][0].from_config(json.loads(json.dumps(ours.get_config())))
+    np.testing.assert_allclose(again(x), theirs(x), rtol=1e-5)
+    CELLS[kind][0].from_config(ours.cell.get_config())
+
+
+@each_kind
+def test_a_layer_without_bias_agrees_with_keras_own(kind):
+    ours, theirs = pair(kind, use_bias=False)
+    (x,) = rng_arrays((N, T, D))
+    np.testing.assert_allclose(ours(x), theirs(x), rtol=1e-4, atol=1e-5)
+    assert len(ours.get_weights()) == 2
+
+
+def test_only_what_is_asked_for_differs_from_the_course():
+    layer = LSTM(4, unit_forget_bias=True)
+    layer.build((None, None, D))
+    np.testing.assert_array_equal(layer.cell.b, np.repeat([0, 1, 0, 0], 4))
+    assert LSTM(4, activation=keras.activations.tanh, use_cudnn=False, implementation=1).units == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"activation": "relu"}, "activation must be 'tanh', .* received 'relu'"),
+        ({"recurrent_activation": "tanh"}, "recurrent_activation must be 'sigmoid'"),
+        ({"recurrent_dropout": 0.5}, "received recurrent_dropout=0.5"),
+    ],
+)
+def test_what_the_mathematics_does_not_do_is_refused(options, words):
+    with pytest.raises(ValueError, match=words):
+        LSTM(4, **options)
 
 
 def test_weights_start_as_the_course_starts_them():
@@ -461,5 +598,3 @@ def test_a_layer_says_what_it_cannot_take():
         layer(x, mask=np.ones((2, 5), bool))
     with pytest.raises(ValueError, match=r"H is 6 by h0 and 5 by Wx.*h0 \(2, 6\)"):
         layer(x, initial_state=[np.ones((2, 6), "float32")] * 2)
-    with pytest.raises(TypeError, match=r"integer ids in x of .*, received float32"):
-        WordEmbedding(V, D)(np.ones((2, 3), "float32"))

@@ -1,6 +1,7 @@
 """The training command: what it writes, how it goes on, and what it refuses."""
 
 import csv
+import functools
 import json
 import os
 import re
@@ -326,6 +327,33 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(folder, undisturbed, capsy
     assert "already holds a training run" in sentence
     assert "--resume" in sentence
     assert before == {path: path.read_bytes() for path in undisturbed.iterdir()}
+
+
+@pytest.mark.parametrize("steps", [3, 10])  # within the first epoch of seven steps, and the second
+def test_a_run_goes_on_from_its_last_whole_epoch_with_another_batch_size_and_says_so(
+    folder, undisturbed, tmp_path, capsys, monkeypatch, steps
+):
+    def interrupt(loss, speed, seen):
+        seen.append(loss)
+        if len(seen) > steps:
+            raise KeyboardInterrupt
+
+    out, epochs = tmp_path / "out", steps // 7
+    report = functools.partial(interrupt, seen=[])
+    monkeypatch.setattr(train, "_reporter", lambda *_: report)
+    assert run(folder, out, "--epochs", "2", "--save-every", "0") == 130
+    assert SavedState.read(out).state.batch > 0
+    monkeypatch.undo()
+    capsys.readouterr()
+    changed = ["--batch-size", "100", "--learning-rate", "0.002"]
+    assert run(folder, out, "--resume", "--epochs", "2", *changed) == 0
+    said = capsys.readouterr().out
+    assert "batch size 100 in place of 31 and learning rate 0.002 in place of 0.001" in said
+    assert f"going on from the end of epoch {epochs}" in said
+    whole = losses(undisturbed)[: 7 * epochs]
+    np.testing.assert_allclose(losses(out)[: 7 * epochs], whole, rtol=1e-5)
+    assert len(losses(out)) < 15 - 7 * (1 - epochs)
+    assert SavedState.read(out).config.batch_size == 100
 
 
 def test_resume_asks_for_a_run_of_the_same_settings_on_the_same_data(

@@ -7,6 +7,7 @@ from visualization import (
     compute_saliency_maps,
     deletion_curve,
     grad_cam,
+    image_gradients,
     integrated_gradients,
     predict_scores,
     preprocess_image,
@@ -191,6 +192,23 @@ def test_smoothing_without_noise_changes_nothing():
     plain = compute_saliency_maps(X, y, model)
     smooth = smoothed(compute_saliency_maps, samples=3, noise=0)(X, y, model)
     np.testing.assert_allclose(smooth, plain, atol=1e-6 * plain.max())
+
+
+def test_smoothed_saliency_is_the_largest_channel_of_the_mean():
+    model, X, y = shared("nested in another")
+    seen = []
+
+    def kept(X, y, model, batch_size):
+        seen.append(X)
+        return compute_saliency_maps(X, y, model)
+
+    mean_of_largest = smoothed(kept, samples=8, seed=1)(X[:1], y[:1], model)[0]
+    gradients, _ = image_gradients(np.concatenate(seen), np.repeat(y[:1], 8), model)
+    expected = np.abs(gradients).mean(axis=0).max(axis=-1)
+    smooth = smoothed(compute_saliency_maps, samples=8, seed=1)(X[:1], y[:1], model)[0]
+    np.testing.assert_allclose(smooth, expected, rtol=1e-3, atol=1e-5 * expected.max())
+    assert (smooth <= mean_of_largest * 1.001).all()
+    assert smooth.mean() < 0.99 * mean_of_largest.mean()
 
 
 def test_smoothing_is_the_mean_over_noise_of_the_images_own_range():

@@ -167,7 +167,7 @@ def sample_coco_minibatch(
 
 
 def decode_captions(
-    captions: Any, idx_to_word: Sequence[str] | Mapping[int, str]
+    captions: Any, idx_to_word: Sequence[str] | Mapping[Any, str]
 ) -> str | list[str]:
     """The words of captions, joined by spaces.
 
@@ -175,7 +175,7 @@ def decode_captions(
 
     Args:
         captions: integers (T,) or (N, T).
-        idx_to_word: the words by their ids, a list or a dict.
+        idx_to_word: the words by their ids, a list or a dict, also with the string keys of JSON.
 
     Returns:
         One string for (T,), a list of N for (N, T).
@@ -194,6 +194,12 @@ def decode_captions(
         raise ValueError(f"the captions have shape {captions.shape}, expected (T,) or (N, T)")
     if captions.size and not np.issubdtype(captions.dtype, np.integer):
         raise TypeError(f"the captions are {captions.dtype}, expected integers")
+    if isinstance(idx_to_word, Mapping):
+        # JSON has only strings for keys
+        idx_to_word = {
+            int(key) if isinstance(key, str) and key.isdecimal() else key: word
+            for key, word in idx_to_word.items()
+        }
     known = idx_to_word if isinstance(idx_to_word, Mapping) else range(len(idx_to_word))
     for index in np.unique(captions).tolist():
         if index not in known:

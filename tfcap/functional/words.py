@@ -51,7 +51,7 @@ def word_embedding_backward(dout: Tensor, cache: Cache) -> Tensor:
     return tf.math.unsorted_segment_sum(rows, tf.reshape(x, [-1]), W.shape[0])  # (V, D)
 
 
-@checks_shapes(x="N T V", y="int N T", mask="bool N T")
+@checks_shapes(x="N T V", y="int N T", mask="real N T")
 def temporal_softmax_loss(
     x: Tensor, y: Tensor, mask: Tensor, verbose: bool = False
 ) -> tuple[Tensor, Tensor]:
@@ -61,8 +61,9 @@ def temporal_softmax_loss(
         loss = -(1/N) sum over n, t of mask[n, t] . log p[n, t, y[n, t]]
         dx[n, t] = (1/N) mask[n, t] . (p[n, t] - onehot(y[n, t]))
 
-    Where mask is False, y may hold anything; elsewhere an id below 0 or not below V raises
-    ValueError, in a graph tf.errors.InvalidArgumentError (not under ``jit_compile``).
+    mask is boolean, or weighs each step. Where it is False or 0, y may hold anything; elsewhere an id
+    below 0 or not below V raises ValueError, in a graph tf.errors.InvalidArgumentError (not under
+    ``jit_compile``).
 
     x (N, T, V) logits, y (N, T) integers, mask (N, T); verbose prints the shape of dx
     -> loss (), dx (N, T, V)
@@ -72,7 +73,7 @@ def temporal_softmax_loss(
         >>> loss.round(4), dx  # log 2, and softmax less the target
         (np.float64(0.6931), array([[[ 0.5, -0.5]]]))
     """
-    y = tf.where(mask, y, tf.zeros_like(y))
+    y = tf.where(tf.cast(mask, tf.bool), y, tf.zeros_like(y))
     y = in_range(y, x.shape[2], "temporal_softmax_loss: y holds")
     weight = tf.cast(mask, x.dtype) / tf.cast(tf.maximum(tf.shape(x)[0], 1), x.dtype)  # (N, T)
     log_p = tf.nn.log_softmax(x)  # (N, T, V)

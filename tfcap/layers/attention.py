@@ -4,6 +4,7 @@ from typing import Any
 
 from tfcap import ops
 from tfcap.layers.first_values import scaled
+from tfcap.layers.recurrent import mask_of_steps
 from tfcap.shape_checks import positive_integer
 from visualization.backend import keras, tf
 
@@ -64,11 +65,16 @@ class AttentionLSTMCell(keras.Layer):
 
     def look(self, inputs: Tensor, states: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """next_h and next_c (N, H), the context that was seen (N, H), and the weights (N, heads, L)."""
-        h, c, keys, values = states
+        x, h, c, keys, values = (
+            keras.ops.cast(value, self.compute_dtype) for value in (inputs, *states)
+        )
+        Wx, Wh, Wz, Wq, b = self.in_compute_dtype()
+        return ops.attention_lstm_step(x, h, c, keys, values, Wx, Wh, Wz, Wq, b, self.heads)
+
+    def in_compute_dtype(self) -> list[Tensor]:
+        """Wx, Wh, Wz, Wq, b: Keras casts them only where it calls a layer by its own dtype policy."""
         weights = self.Wx, self.Wh, self.Wz, self.Wq, self.b
-        # Keras casts weights within `call` only
-        Wx, Wh, Wz, Wq, b = (keras.ops.cast(weight, self.compute_dtype) for weight in weights)
-        return ops.attention_lstm_step(inputs, h, c, keys, values, Wx, Wh, Wz, Wq, b, self.heads)
+        return [keras.ops.cast(weight, self.compute_dtype) for weight in weights]
 
     def get_initial_state(self, batch_size: int | None = None) -> list[Tensor]:
         """Zeros, and an image of one cell without anything in it."""
@@ -97,12 +103,12 @@ class AttentionLSTM(keras.Layer):
         return_attention: whether to return the contexts and the weights of attention too.
 
     Call arguments:
-        sequences: (N, T, D).
+        sequences: (N, T, D), also of integers or booleans.
         keys, values: (I, L, H), those of I images.
         image_of_row: int (N,), the image of each row; without it the rows of an image lie together,
             equally many.
         initial_state: hidden and cell state before the first step, (N, H) each; zeros unless given.
-        mask: (N, T), False where a step is skipped and the state stays as it was.
+        mask: (N, T) or (N, T, 1), False where a step is skipped and the state stays as it was.
         training: whether to drop inputs.
 
     Returns:
@@ -168,12 +174,12 @@ class AttentionLSTM(keras.Layer):
                 f"{self.name} starts from a hidden state and a cell state, received {received} "
                 f"initial state{'s' * (received != 1)}: give 2"
             )
+        sequences = keras.ops.cast(sequences, self.compute_dtype)
         if training and self.dropout:
             sequences = keras.random.dropout(
                 sequences, self.dropout, noise_shape=(None, 1, None), seed=self.seed_generator
             )
-        cell = self.cell
-        weights = cell.Wx, cell.Wh, cell.Wz, cell.Wq
+        Wx, Wh, Wz, Wq, b = self.cell.in_compute_dtype()
         h0, c0, keys, values = (
             keras.ops.convert_to_tensor(value, self.compute_dtype)
             for value in (*initial_state, keys, values)
@@ -184,11 +190,14 @@ class AttentionLSTM(keras.Layer):
             c0,
             keys,
             values,
-            *weights,
-            cell.b,
-            cell.heads,
+            Wx,
+            Wh,
+            Wz,
+            Wq,
+            b,
+            self.heads,
             image_of_row=image_of_row,
-            mask=mask,
+            mask=mask_of_steps(mask),
         )
         if not self.return_sequences:
             h, context = h[:, -1], context[:, -1]

@@ -5,7 +5,7 @@ from typing import Any
 from tfcap import ops
 from tfcap.layers.first_values import scaled
 from tfcap.shape_checks import positive_integer
-from visualization.backend import keras
+from visualization.backend import keras, tf
 
 __all__ = ["TemporalAffine", "TemporalSoftmaxLoss", "WordEmbedding"]
 
@@ -23,8 +23,9 @@ class WordEmbedding(keras.Layer):
         mask_zero: whether id 0 tells the layers above to skip the step. The course's captioner
             steps through it and masks only the loss.
 
+    Ids that come as floats or booleans become integers, as in Keras.
+
     Raises:
-        TypeError: ids are not integers.
         ValueError: an id is outside the vocabulary (tf.errors.InvalidArgumentError in a graph;
             ``jit_compile`` drops that check).
 
@@ -41,13 +42,19 @@ class WordEmbedding(keras.Layer):
         self.output_dim = positive_integer("output_dim", output_dim)
         self.mask_zero = mask_zero
         self.supports_masking = mask_zero
+        self.autocast = False  # half precision has no id above 2,048
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         normal = keras.initializers.RandomNormal(stddev=0.01)
         self.W = self.add_weight((self.input_dim, self.output_dim), normal, name="W_embed")
 
     def call(self, inputs: Tensor) -> Tensor:
-        return ops.word_embedding(inputs, self.W)
+        if not keras.backend.is_int_dtype(inputs.dtype):
+            inputs = keras.ops.cast(inputs, "int32")
+        return ops.word_embedding(inputs, keras.ops.cast(self.W, self.compute_dtype))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape, self.output_dim)
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | None:
         return keras.ops.not_equal(inputs, 0) if self.mask_zero else None
@@ -59,7 +66,7 @@ class WordEmbedding(keras.Layer):
 
 @register
 class TemporalAffine(keras.Layer):
-    """The same affine map at every step, (N, T, D) -> (N, T, units), or of one, (N, D) -> (N, units).
+    """The same affine map at every step, (N, T, D) -> (N, T, units), and so for any number of axes.
 
     Args:
         units: M, the numbers in an output.
@@ -82,9 +89,16 @@ class TemporalAffine(keras.Layer):
         self.b = self.add_weight((self.units,), "zeros", name="b") if self.use_bias else None
 
     def call(self, inputs: Tensor) -> Tensor:
-        op = ops.affine if len(inputs.shape) == 2 else ops.temporal_affine
-        b = keras.ops.zeros(self.units, self.compute_dtype) if self.b is None else self.b
-        return op(inputs, self.w, b)
+        b = keras.ops.zeros(self.units) if self.b is None else self.b
+        x, w, b = (keras.ops.cast(value, self.compute_dtype) for value in (inputs, self.w, b))
+        if len(x.shape) == 3:
+            return ops.temporal_affine(x, w, b)
+        out = ops.affine(tf.reshape(x, [-1, w.shape[0]]), w, b)  # (..., D) in rows
+        sizes = tf.concat([tf.shape(x)[:-1], [self.units]], axis=0)
+        return tf.ensure_shape(tf.reshape(out, sizes), self.compute_output_shape(x.shape))
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        return (*input_shape[:-1], self.units)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "units": self.units, "use_bias": self.use_bias}

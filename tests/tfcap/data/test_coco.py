@@ -1,5 +1,6 @@
 """The course's layout: loaded, sampled, decoded."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -186,3 +187,10 @@ def test_a_set_that_the_first_version_built_loads():
     assert sentences == ["a blue square", "a blue circle"]
     assert data["train_urls"][0] == str(FIRST_WAVE / "train_0.jpg")
     assert data["train_features"][:].shape == (12, 8)
+
+
+def test_words_by_ids_may_have_the_string_keys_of_json():
+    words = json.loads(json.dumps(dict(enumerate(WORDS))))
+    assert decode_captions([1, 4, 5, 2], words) == decode_captions([1, 4, 5, 2], WORDS)
+    with pytest.raises(ValueError, match="the id 99"):
+        decode_captions([99], words)
