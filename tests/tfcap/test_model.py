@@ -589,6 +589,7 @@ assert not {"tfcap", "visualization"} & set(sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_exported_captioners_say_their_sentences_in_a_process_that_has_tensorflow_alone(tmp_path):
     expected = []
     features, _ = batch()
