@@ -29,6 +29,7 @@ from visualization.networks.squeezenet import SqueezeNet
 __all__ = [
     "content_loss",
     "extract_features",
+    "feature_layers",
     "gram_matrix",
     "style_loss",
     "style_transfer",
@@ -200,7 +201,21 @@ def extract_features(x: Any, model: keras.Model) -> list[Any]:
         raise ValueError(
             f"x is {x.dtype.name} {tuple(x.shape)}, expected floating point (N, H, W, C)"
         )
-    return list(compiled(model, _cut, tuple(_numbered_layers(model)))(x))
+    return list(compiled(model, _cut, tuple(feature_layers(model)))(x))
+
+
+def feature_layers(model: keras.Model) -> list[str]:
+    """The names of the layers whose feature maps `extract_features` returns, in that order.
+
+    Raises:
+        ValueError: the model is neither Functional nor Sequential, or has not one input.
+
+    Example:
+        >>> feature_layers(SqueezeNet(weights=None))[:4]
+        ['conv1', 'pool1', 'fire2', 'fire3']
+    """
+    last = {layer.name for layer in model.layers[-2:]}
+    return [name for name in _feature_maps(model) if name not in last]
 
 
 def content_loss(content_weight: float, content_current: Any, content_original: Any) -> Any:
@@ -421,12 +436,6 @@ def _feature_maps(model: keras.Model) -> dict[str, Any]:
     return maps
 
 
-def _numbered_layers(model: keras.Model) -> list[str]:
-    """The course's: all but the last two of the model."""
-    last = {layer.name for layer in model.layers[-2:]}
-    return [name for name in _feature_maps(model) if name not in last]
-
-
 def _layer_name(layer: Layer, model: keras.Model) -> str:
     known = list(_feature_maps(model))
     if isinstance(layer, str):
@@ -436,7 +445,7 @@ def _layer_name(layer: Layer, model: keras.Model) -> str:
                 f"name one of {', '.join(known)}"
             )
         return layer
-    numbered = _numbered_layers(model)
+    numbered = feature_layers(model)
     if isinstance(layer, bool) or not isinstance(layer, int | np.integer):
         raise TypeError(f"the layer {layer!r} is neither a name nor a whole number")
     if not 0 <= layer < len(numbered):
