@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 # What each job weighs, relative to what is to match, and how far a step goes; chosen by eye.
 _JOBS: dict[str, dict[str, Any]] = {
-    "paint": {"content_weight": 1.0, "learning_rate": 0.05},
-    "invert": {"content_weight": 1.0, "learning_rate": 0.1, "init_random": True},
-    "texture": {"content_weight": 0.0, "learning_rate": 0.1, "init_random": True},
+    "paint": {"content_weight": 1.0, "tv_weight": 0.3, "learning_rate": 0.15},
+    "invert": {"content_weight": 1.0, "tv_weight": 1.0, "learning_rate": 0.1, "init_random": True},
+    "texture": {"content_weight": 0.0, "tv_weight": 1.0, "learning_rate": 0.1, "init_random": True},
 }
 
 
@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--strength",
         type=number(float, 0, excluding=(0,)),
-        default=2.0,
+        default=3.0,
         metavar="WEIGHT",
         help="how much the painting counts beside the photograph (default: %(default)s)",
     )
@@ -165,7 +165,6 @@ def _settings(arguments: argparse.Namespace, network: Network) -> dict[str, Any]
         "content_layer": layer(content) if content else chosen[1],
         "style_layers": style_layers,
         "style_weights": [arguments.strength / len(style_layers) for _ in style_layers],
-        "tv_weight": 1.0,
         "num_iterations": arguments.iterations,
         "clip": False,
         "relative_weights": True,

@@ -62,7 +62,7 @@ def test_it_paints_a_photograph_and_records_how(stylize, photo, painting):
     assert len(record["painting"]["sha256"]) == 64
     assert record["content_layer"] == "fire3"
     assert record["style_layers"] == ["conv1", "fire3", "fire5", "fire6"]
-    assert record["style_weights"] == [0.5] * 4
+    assert record["style_weights"] == [0.75] * 4
     assert len(record["before"]["first_five"]) == len(record["after"]["first_five"]) == 5
     assert record["others"][0]["network"]["network"] == "efficientnet-lite2"
     film = Image.open(io.BytesIO((out / "run.gif").read_bytes()))
