@@ -3,16 +3,19 @@
 import ast
 import importlib
 import re
+from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.forms import write_tf2
 from tests.tfcap.caption_folders import write_course
 from visualization import predict_scores
 from visualization.backend import keras, tf
+from visualization.images.strokes import draw_strokes
 from visualization.weight_files.loading import read_weights
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "coming_from_cs231n.md"
@@ -153,5 +156,34 @@ for t in range(3):
     )
     X = blur_image(X, sigma=0.5)
 plt.imshow(deprocess_image(X[0]))""",
+        names | {"tf": tf},
+    )
+
+
+def test_the_style_transfer_notebook_runs_with_the_pages_lines(in_the_courses_folder):
+    styles = Path("styles")
+    styles.mkdir()
+    for name, seed in (("tubingen", 0), ("starry_night", 1)):
+        Image.fromarray(draw_strokes(64, seed)).save(styles / f"{name}.jpg")
+    names = {}
+    run(SETUP, names)
+    *lines, pictures = sections()["StyleTransfer-TensorFlow.ipynb"]
+    for code in lines:
+        run(code, names)
+    shown = {"style_transfer": partial(names["style_transfer"], num_iterations=2)}
+    run(pictures.replace("192", "64"), names | shown | {"plt": plt})
+    assert len(in_the_courses_folder) == 1
+
+    # what the course's own loop does with the parts
+    run(
+        """model = SqueezeNet()
+X = tf.Variable(preprocess_image(np.random.uniform(0, 255, (1, 64, 80, 3))))
+targets = [gram_matrix(f) for f in extract_features(tf.ones((1, 64, 64, 3)), model)]
+with tf.GradientTape() as tape:
+    feats = extract_features(X, model)
+    loss = content_loss(6e-2, feats[3], tf.zeros_like(feats[3])) + tv_loss(X, 2e-2)
+    loss += style_loss(feats, [0, 3], [targets[0], targets[3]], [300000, 1000])
+gradient = tape.gradient(loss, X)
+assert gradient.shape == X.shape and np.abs(gradient).max() > 0""",
         names | {"tf": tf},
     )

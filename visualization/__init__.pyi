@@ -15,12 +15,15 @@ __all__ = [
     "class_visualization_update_step",
     "compare_with_random",
     "compute_saliency_maps",
+    "content_loss",
     "create_class_visualization",
     "deletion_curve",
     "deprocess_image",
+    "extract_features",
     "find_class",
     "forget",
     "grad_cam",
+    "gram_matrix",
     "image_from_url",
     "image_gradients",
     "insertion_curve",
@@ -37,6 +40,9 @@ __all__ = [
     "predict_scores",
     "preprocess_image",
     "smoothed",
+    "style_loss",
+    "style_transfer",
+    "tv_loss",
 ]
 
 from .attribution import (
@@ -67,4 +73,12 @@ from .networks.imagenet import class_names, find_class, load_imagenet_val
 from .networks.specification import NetworkSpecification, network_specification
 from .networks.squeezenet import SqueezeNet
 from .painting import paint_class
+from .style import (
+    content_loss,
+    extract_features,
+    gram_matrix,
+    style_loss,
+    style_transfer,
+    tv_loss,
+)
 from .weight_files.loading import load_weights
