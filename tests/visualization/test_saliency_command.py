@@ -186,10 +186,20 @@ def test_a_users_own_model_is_looked_at_and_fooled(tmp_path):
 
 def test_a_model_that_does_not_state_its_size_is_given_one(tmp_path, capsys):
     (tmp_path / "own.py").write_text(OWN_MODEL)
-    few = ["--method", "saliency", "--quiet", "--out", str(tmp_path), "--size", "6", "9", "--model"]
+    few = [
+        "--method",
+        "saliency",
+        "--quiet",
+        "--out",
+        str(tmp_path),
+        "--input-size",
+        "6",
+        "9",
+        "--model",
+    ]
     assert saliency([*few, f"{tmp_path / 'own.py'}:unsized"]) == 0
     assert saliency([*few, f"{tmp_path / 'own.py'}:bright"]) == 2
-    assert "the model takes (20, 30), not --size 6 9" in capsys.readouterr().err
+    assert "the model takes (20, 30), not --input-size 6 9" in capsys.readouterr().err
 
 
 def test_weights_of_a_model_of_ones_own_are_sent_to_the_other_argument(tmp_path, capsys):
@@ -287,7 +297,7 @@ def test_a_wrong_model_is_told_without_what_tensorflow_said(tmp_path):
         (["--method", "saliency", "--layer", "fire9"], "--layer fire9 is for --method grad-cam"),
         (["--method", "grad-cam", "--layer", "fire99"], "computes no layer 'fire99'"),
         (["--model", "a.py:f", "--weights", "b.h5"], "not allowed with argument"),
-        (["--size", "8", "8"], "--size 8 8 is for a --model that takes any size"),
+        (["--input-size", "8", "8"], "--input-size 8 8 is for a --model that takes any size"),
         (["--seed", "-1"], "'-1' is not a whole number from 0 to 4,294,967,295"),
         (["--seed", "4294967296"], "'4294967296' is not a whole number"),
     ],

@@ -22,7 +22,7 @@ class Parser(argparse.ArgumentParser):
     """
 
     def add_network_arguments(self, several: bool = False) -> None:
-        """Adds ``--network``, ``--weights``, ``--convention``, ``--model`` and ``--size``.
+        """Adds ``--network``, ``--weights``, ``--convention``, ``--model`` and ``--input-size``.
 
         Args:
             several: ``--network`` takes several names, for one picture for all of them.
@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
             "the file is run",
         )
         self.add_argument(
-            "--size",
+            "--input-size",
             type=number(int, 1),
             nargs=2,
             metavar=("HEIGHT", "WIDTH"),

@@ -145,7 +145,7 @@ class Network:
                 self.model, self._arguments.weights, convention=self._convention
             )
         else:
-            size = getattr(self._arguments, "size", None)
+            size = getattr(self._arguments, "input_size", None)
             loaded = load_user_model(self._arguments.model, tuple(size) if size else None)
             self.model, self.specification = loaded
 
@@ -229,9 +229,9 @@ def shown(record: Mapping[str, Any], form: str) -> str:
 
 
 def _check_no_size(arguments: argparse.Namespace) -> None:
-    if size := getattr(arguments, "size", None):
+    if size := getattr(arguments, "input_size", None):
         raise ValueError(
-            f"--size {size[0]} {size[1]} is for a --model that takes any size, but the bundled "
+            f"--input-size {size[0]} {size[1]} is for a --model that takes any size, but the bundled "
             "networks have sizes of their own: leave it out"
         )
 

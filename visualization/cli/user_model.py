@@ -115,7 +115,9 @@ def _checked_model(
             raise ValueError(f"the model takes {shape}, expected RGB images, (None, H, W, 3)")
         size = shape[1] or size[0], shape[2] or size[1]
         if asked and size != asked:
-            raise ValueError(f"the model takes {shape[1:3]}, not --size {asked[0]} {asked[1]}")
+            raise ValueError(
+                f"the model takes {shape[1:3]}, not --input-size {asked[0]} {asked[1]}"
+            )
     if not callable(preprocess):
         raise ValueError(
             f"preprocess is {preprocess!r}, expected a function of pixels: "
