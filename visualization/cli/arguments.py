@@ -4,8 +4,9 @@ import argparse
 import math
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+from visualization.files.printable import escaped
 from visualization.networks import NETWORKS
 
 __all__ = ["Parser", "number"]
@@ -20,6 +21,9 @@ class Parser(argparse.ArgumentParser):
         >>> parser.parse_args(["--seed", "3", "--out", "drawings"]).seed
         3
     """
+
+    def error(self, message: str) -> NoReturn:
+        super().error(escaped(message))
 
     def add_network_arguments(self, several: bool = False) -> None:
         """Adds ``--network``, ``--weights``, ``--convention``, ``--model`` and ``--input-size``.

@@ -75,6 +75,7 @@ def load_image(source: str | os.PathLike[str] | bytes, size: int | None = None) 
         >>> load_image("red.png", size=8)[0, 0].tolist()
         [255, 0, 0]
     """
+    _check_size(size)  # before anything is downloaded
     if isinstance(source, (bytes, bytearray, memoryview)):
         return decode_image(bytes(source), "the image", size)
     return decode_image(read_source(source), str(source), size)
@@ -138,6 +139,7 @@ def image_from_url(
         Traceback (most recent call last):
         ValueError: ftp://example.org/cat.jpg: only http:// and https:// URLs are read
     """
+    _check_size(size)
     return decode_image(fetch(url, timeout, max_bytes, allow_private), url, size)
 
 

@@ -122,6 +122,10 @@ def test_no_name_of_a_file_commands_the_terminal(tmp_path, capsys):
     assert f"{shown}: is not an image" in skipped
     assert failed == f"job: {shown}: is not read"
 
+    with pytest.raises(SystemExit):
+        Parser(prog="job").parse_args([name])
+    assert capsys.readouterr().err.endswith(f"unrecognized arguments: {shown}\n")
+
 
 def test_a_closed_pipe_ends_a_command_quietly():
     program = (

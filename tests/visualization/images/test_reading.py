@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from visualization import load_image
+from visualization import image_from_url, load_image
 from visualization.images.reading import images_in
 
 
@@ -285,6 +285,9 @@ def test_a_folder_shows_every_image_and_no_notes_of_macos(tmp_path):
 def test_a_size_that_is_no_whole_number_is_refused(size):
     with pytest.raises(TypeError, match=r"size is .*, expected a whole number of pixels, or None"):
         load_image(encode(RED_BLUE), size)
+    for read in (load_image, image_from_url):
+        with pytest.raises(TypeError, match="size is"):  # and not downloaded first
+            read("http://example.invalid/photo.jpg", size=size)
 
 
 def test_a_size_may_be_numpys_and_is_bounded():
