@@ -18,8 +18,7 @@ CAPTIONING := tests/tfcap tests/hostile tfcap
 OTHERS := tests visualization --ignore tests/tfcap --ignore tests/hostile
 
 test: .venv/test.stamp
-	$(RUN) $(PYTEST) $(CAPTIONING)
-	$(RUN) $(PYTEST) $(OTHERS)
+	$(RUN) $(PYTEST) $(CAPTIONING); first=$$?; $(RUN) $(PYTEST) $(OTHERS) && exit $$first
 
 quick: .venv/test.stamp
 	$(RUN) $(PYTEST) -m "not slow" $(CAPTIONING)
