@@ -378,7 +378,9 @@ def smoothed(
                 noisy += image
                 result = method(noisy, label, model, **keywords)
                 total = total + np.sum(result[0] if isinstance(result, tuple) else result, axis=0)
-            maps[n] = total / samples if total.ndim == 2 else total.max(axis=-1) / samples
+            if total.ndim == 3:  # gradients
+                total = total.max(axis=channel_axis(X.shape) - 1)
+            maps[n] = total / samples
         return maps
 
     return smooth
