@@ -32,7 +32,7 @@ from visualization.gradients import (
     predict_scores,
     traced_alone,
 )
-from visualization.input_checks import channel_axis, check_counts
+from visualization.input_checks import channel_axis, check_counts, map_shape
 
 __all__ = [
     "IntegratedGradients",
@@ -366,7 +366,7 @@ def smoothed(
         check_counts(batch_size=batch_size)
         if takes_batch_size:
             keywords["batch_size"] = batch_size
-        maps = np.zeros(X.max(axis=channel_axis(X.shape)).shape, X.dtype)
+        maps = np.zeros(map_shape(X.shape), X.dtype)
         for n, (image, label) in enumerate(zip(X, y, strict=True)):
             generator = np.random.default_rng(seed)
             sigma = noise * (image.max() - image.min())

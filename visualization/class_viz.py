@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visualization.cli.arguments import Parser, number
+from visualization.cli.arguments import Parser, check_gif_name, number
 from visualization.cli.network import Network, open_network, shown
 from visualization.cli.output import OutputFolder, file_stem, unused
 from visualization.cli.running import progress, run, start_tensorflow
@@ -63,17 +62,14 @@ def main(argv: list[str] | None = None) -> int:
         metavar="PIXELS",
         help="each step shifts the picture by less than this; 1 for never (default: 16 of 224 pixels)",
     )
-    parser.add_argument(
-        "--gif", metavar="NAME", help="also write the run into --out, as a GIF of this name"
-    )
+    parser.add_gif_argument()
     parser.add_network_arguments(several=True)
     parser.add_common_arguments()
     return run(parser, argv, _draw)
 
 
 def _draw(arguments: argparse.Namespace) -> int:
-    if arguments.gif and Path(arguments.gif).name != arguments.gif:
-        raise ValueError(f"--gif {arguments.gif}: give a name only, the folder is what --out says")
+    check_gif_name(arguments.gif)
     network = open_network(arguments)
     if network.names:
         for text in arguments.target:

@@ -15,7 +15,7 @@ import numpy as np
 from visualization.backend import keras
 from visualization.gradients import BATCH_SIZE, check_target, predict_probabilities
 from visualization.images.transforms import blur_image
-from visualization.input_checks import channel_axis, check_counts, check_images
+from visualization.input_checks import channel_axis, check_counts, check_images, map_shape
 
 __all__ = [
     "Faithfulness",
@@ -157,7 +157,7 @@ def compare_with_random(
         ['red', 'random']
     """
     X = check_images(model, X)
-    random = np.random.default_rng(seed).random(_map_shape(X))
+    random = np.random.default_rng(seed).random(map_shape(X.shape))
     checked = {}
     for name, values in [*maps.items(), ("random", random)]:
         checking = _check_arguments(X, y, model, values, steps, batch_size)
@@ -236,16 +236,11 @@ def _check_arguments(
     check_counts(steps=steps, batch_size=batch_size)
     X, y, model = check_target(X, y, model)
     maps = np.asarray(maps)
-    if maps.shape != _map_shape(X) or not np.isfinite(maps).all():
+    if maps.shape != map_shape(X.shape) or not np.isfinite(maps).all():
         raise ValueError(
-            f"the maps have shape {maps.shape}, expected {_map_shape(X)} without NaN or infinity"
+            f"the maps have shape {maps.shape}, expected {map_shape(X.shape)} without NaN or infinity"
         )
     return X, y, model, maps
-
-
-def _map_shape(X: np.ndarray) -> tuple[int, ...]:
-    """(N, H, W)."""
-    return tuple(np.delete(X.shape, channel_axis(X.shape)).tolist())
 
 
 def _blurred(image: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ __all__ = [
     "check_model",
     "check_pixels",
     "check_positive",
+    "map_shape",
     "warn_without_preprocess",
 ]
 
@@ -96,6 +97,17 @@ def channel_axis(shape: tuple[int, ...]) -> int:
         (3, 1, 3)
     """
     return 1 if shape[1] in (1, 3, 4) and shape[3] not in (1, 3, 4) else 3
+
+
+def map_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """(N, H, W), the shape of maps for images (N, H, W, C) or (N, C, H, W).
+
+    Example:
+        >>> map_shape((2, 32, 24, 3)), map_shape((2, 3, 32, 24))
+        ((2, 32, 24), (2, 32, 24))
+    """
+    axis = channel_axis(shape)
+    return shape[:axis] + shape[axis + 1 :]
 
 
 def check_pixels(images: Any) -> np.ndarray:

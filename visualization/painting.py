@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from visualization.adam import adam_moments
 from visualization.backend import keras, tf
 from visualization.class_visualization import check_jitter, check_targets, draw_in_batches
 from visualization.gradients import compiled, logits_and_ascent
@@ -150,12 +151,8 @@ def _build_steps(
                     seen = resample(seen, rows, columns)
             _, ascent = logits_and_ascent(get_model(), seen, targets)
             gradient = tape.gradient(seen, spectrum, output_gradients=ascent)
-            mean = 0.9 * mean + 0.1 * gradient
-            square = 0.999 * square + 0.001 * tf.square(gradient)
-            taken = tf.cast(t + 1, tf.float32)
-            unbiased = mean / (1 - 0.9**taken)
-            spread = tf.sqrt(square / (1 - 0.999**taken))
-            return t + 1, spectrum + learning_rate * unbiased / (spread + 1e-8), mean, square
+            mean, square, direction, scale = adam_moments(t, gradient, mean, square)
+            return t + 1, spectrum + learning_rate * direction / (scale + 1e-8), mean, square
 
         _, spectrum, mean, square = tf.while_loop(
             lambda t, *_: t < until, step, (done, spectrum, mean, square)

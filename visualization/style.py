@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from visualization.adam import adam_moments
 from visualization.backend import keras, tf
 from visualization.class_visualization import draw_in_batches
 from visualization.gradients import compiled
@@ -380,13 +381,9 @@ def _build_steps(
                     + tv_loss(X, tv_weight)
                 )
             gradient = tape.gradient(loss, X)
-            mean = 0.9 * mean + 0.1 * gradient
-            square = 0.999 * square + 0.001 * tf.square(gradient)
-            taken = tf.cast(t + 1, tf.float32)
-            unbiased = mean / (1 - 0.9**taken)
-            spread = tf.sqrt(square / (1 - 0.999**taken))
+            mean, square, direction, scale = adam_moments(t, gradient, mean, square)
             rate = tf.where(t < slow_from, learning_rate, learning_rate / 30)
-            X -= rate * tf.math.divide_no_nan(unbiased, spread)
+            X -= rate * tf.math.divide_no_nan(direction, scale)
             return t + 1, tf.minimum(tf.maximum(X, lower), upper), mean, square
 
         _, *state = tf.while_loop(lambda t, *_: t < until, step, (done, X, mean, square))

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visualization.cli.arguments import Parser, number
-from visualization.cli.network import Network
+from visualization.cli.arguments import Parser, check_gif_name, number
+from visualization.cli.network import Network, shown
 from visualization.cli.output import OutputFolder, file_stem
 from visualization.cli.photographs import Photographs, image_sources
 from visualization.cli.running import progress, run, start_tensorflow
@@ -98,17 +98,14 @@ def main(argv: list[str] | None = None) -> int:
         metavar="LAYER",
         help="the layers whose statistics are matched (default: four, from the first to two thirds)",
     )
-    parser.add_argument(
-        "--gif", metavar="NAME", help="also write the run into --out, as a GIF of this name"
-    )
+    parser.add_gif_argument()
     parser.add_network_arguments()
     parser.add_common_arguments()
     return run(parser, argv, _stylize)
 
 
 def _stylize(arguments: argparse.Namespace) -> int:
-    if arguments.gif and Path(arguments.gif).name != arguments.gif:
-        raise ValueError(f"--gif {arguments.gif}: give a name only, the folder is what --out says")
+    check_gif_name(arguments.gif)
     if arguments.invert and arguments.painting:
         raise ValueError(f"--invert uses no painting, but {arguments.painting} is given as one")
     sources = image_sources([arguments.photo] if arguments.photo else [])
@@ -233,7 +230,7 @@ def _paint_one(
         for one in seen:
             who = one["network"].get("network", "the model")
             before, after = (
-                f"{short_name(one[when]['name'])} {one[when]['probability']:.1%}"
+                f"{short_name(one[when]['name'])} {shown(one[when], '.1%')}"
                 for when in ("before", "after")
             )
             print(f"seen     {who}: {before} before, {after} after")
@@ -249,7 +246,7 @@ def _seen(network: Network, photo: np.ndarray, saved: np.ndarray) -> dict[str, A
         seen[when] = {
             "class": best[0],
             "name": network.names[best[0]],
-            "probability": float(probabilities[best[0]]),
+            **network.number(probabilities[best[0]]),
             "first_five": best,
         }
     return seen

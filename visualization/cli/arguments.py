@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 from visualization.files.printable import escaped
 from visualization.networks import NETWORKS
 
-__all__ = ["Parser", "number"]
+__all__ = ["Parser", "check_gif_name", "number"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -69,6 +69,12 @@ class Parser(argparse.ArgumentParser):
             "or Caffe's BGR, which is folded in (default: as the file says, or its first kernels show)",
         )
 
+    def add_gif_argument(self) -> None:
+        """Adds ``--gif``, for a run to check with `check_gif_name`."""
+        self.add_argument(
+            "--gif", metavar="NAME", help="also write the run into --out, as a GIF of this name"
+        )
+
     def add_common_arguments(self) -> None:
         """Adds ``--seed``, ``--out`` and ``--quiet``."""
         self.add_argument(
@@ -82,6 +88,16 @@ class Parser(argparse.ArgumentParser):
             help="where the results go; made if missing (default: ./%(default)s)",
         )
         self.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def check_gif_name(name: str | None) -> None:
+    """Raises ValueError for a ``--gif`` that names a folder too.
+
+    Example:
+        >>> check_gif_name("run.gif")
+    """
+    if name and Path(name).name != name:
+        raise ValueError(f"--gif {name}: give a name only, the folder is what --out says")
 
 
 _LARGEST = {int: 2**31 - 1, float: 3e38}
