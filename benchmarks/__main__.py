@@ -23,6 +23,7 @@ NAMES = (
     "checkpoints",
     "fool",
     "visualization",
+    "style",
     "recurrent",
     "growth",
     "captioning",

@@ -1,3 +1,4 @@
+import functools
 import json
 import subprocess
 import sys
@@ -10,10 +11,16 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import attention, growth, recurrent, timing, visualization
+from benchmarks import attention, growth, recurrent, style, timing, visualization
 from benchmarks.figure import MISSED, draw_ratios
 from benchmarks.timing import Case, Row, measure
-from visualization import EfficientNetLite2, SqueezeNet, load_image, network_specification
+from visualization import (
+    EfficientNetLite2,
+    SqueezeNet,
+    load_image,
+    network_specification,
+    style_transfer,
+)
 
 
 def counting(*results):
@@ -207,6 +214,20 @@ def test_the_captioners_with_attention_begin_with_the_loss_of_a_guess_a_word(mon
     peers = [attention.in_keras()()]
     peers += [attention.in_torch()()] if attention.torch else []
     assert [ours, *map(float, peers)] == pytest.approx([np.log(40)] * (1 + len(peers)), rel=0.1)
+
+
+def test_every_loop_of_style_transfer_paints_the_same_picture(monkeypatch):
+    # one step, as Adam's later ones turn rounding into whole steps; the course's own painting size
+    for name, value in {"SIZE": 64, "ITERATIONS": 1, "SLOW_FROM": 1, "RATE": 1e-3}.items():
+        monkeypatch.setattr(style, name, value)
+    monkeypatch.setattr(
+        style, "style_transfer", functools.partial(style_transfer, learning_rate=1e-3)
+    )
+    (case,) = style.cases()
+    ours, *others = [contender() for contender in case.contenders.values()]
+    for other in others:
+        other = other if other.shape == ours.shape else other.transpose(0, 2, 3, 1)
+        assert np.mean(np.abs(other - ours) > 1e-4) < 0.01
 
 
 def test_every_benchmark_is_in_the_list():
