@@ -142,3 +142,26 @@ def test_wrong_input_exits_with_2_and_writes_no_result(
     assert run(*arguments) == 2
     assert sentence in capsys.readouterr().err
     assert not list(tmp_path.glob("out/*"))
+
+
+@pytest.mark.parametrize("kind", ["captioner", "looking"])
+def test_a_page_has_the_sentence_and_a_look_for_each_word(kind, request, tmp_path):
+    request.getfixturevalue(kind).save_pretrained(tmp_path / "folder")
+    out = tmp_path / "out"
+    options = ["--model", tmp_path / "folder", "--n-best", 2, "--quiet", "--out", out]
+    assert run(*options, "--report", "page.html") == 0
+    record = read(out / "grace_hopper-report.json")
+    best, other = (one["sentence"] for one in record["sentences"])
+    page = (out / "page.html").read_text("utf-8")
+    assert f'<p class="sentence">{best}</p>' in page
+    assert f'<th scope="row">{other}</th>' in page
+    for number, word in enumerate(best.split(), 1):
+        assert f"> {number}. {word}</label>" in page
+    [network] = record["networks"]
+    expected = "squeezenet" if kind == "captioner" else "efficientnet-lite2"
+    assert network["network"]["network"] == expected
+
+
+def test_a_page_whose_name_is_a_path_is_refused(tmp_path, capsys):
+    assert run("--report", tmp_path / "page.html", "--out", tmp_path) == 2
+    assert "give a name only" in capsys.readouterr().err
