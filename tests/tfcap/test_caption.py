@@ -1,4 +1,7 @@
+import base64
+import io
 import json
+import re
 import shutil
 
 import numpy as np
@@ -6,10 +9,13 @@ import pytest
 from PIL import Image
 
 from tfcap.caption import main as caption
+from tfcap.captioner import Captioner
 from tfcap.data.features import image_features
 from tfcap.metrics.results import read_coco_results
 from tfcap.model import CaptioningRNN
+from tfcap.pages import caption_section
 from visualization import load_image
+from visualization.cli.reports import Reports
 
 
 @pytest.fixture(scope="module")
@@ -144,11 +150,10 @@ def test_wrong_input_exits_with_2_and_writes_no_result(
     assert not list(tmp_path.glob("out/*"))
 
 
-@pytest.mark.parametrize("kind", ["captioner", "looking"])
-def test_a_page_has_the_sentence_and_a_look_for_each_word(kind, request, tmp_path):
-    request.getfixturevalue(kind).save_pretrained(tmp_path / "folder")
+def test_a_page_has_the_sentence_and_a_look_for_each_word(model, tmp_path, monkeypatch):
     out = tmp_path / "out"
-    options = ["--model", tmp_path / "folder", "--n-best", 2, "--quiet", "--out", out]
+    monkeypatch.setitem(Reports.__init__.__kwdefaults__, "methods", ["grad-cam"])  # to be quick
+    options = ["--model", model, "--n-best", 2, "--quiet", "--out", out]
     assert run(*options, "--report", "page.html") == 0
     record = read(out / "grace_hopper-report.json")
     best, other = (one["sentence"] for one in record["sentences"])
@@ -158,8 +163,25 @@ def test_a_page_has_the_sentence_and_a_look_for_each_word(kind, request, tmp_pat
     for number, word in enumerate(best.split(), 1):
         assert f"> {number}. {word}</label>" in page
     [network] = record["networks"]
-    expected = "squeezenet" if kind == "captioner" else "efficientnet-lite2"
-    assert network["network"]["network"] == expected
+    assert network["network"]["network"] == "squeezenet"
+
+
+def test_the_look_of_a_word_is_the_brighter_the_more_the_captioner_looked(looking, grace_hopper):
+    captioner = Captioner(looking)
+    features = image_features(captioner.encoder.fit(grace_hopper)[None], captioner.encoder.name)
+    [found] = captioner.sentences(features)
+    body = caption_section(captioner, grace_hopper, found).body
+    words = found[0][0].split()
+    layers = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(layer))))
+        for layer in re.findall(r'class="map"><img src="data:image/webp;base64,([^"]+)"', body)
+    ]
+    assert len(layers) == len(words) > 1
+    [weights] = captioner.attention(features, found[0][2][None])
+    middles = np.int32((np.arange(9) + 0.5) / 9 * 260)
+    for layer, cells in zip(layers, weights, strict=False):
+        strength = (layer[middles][:, middles, 3] / 255) ** 2
+        assert np.corrcoef(strength.ravel(), cells.ravel())[0, 1] > 0.95
 
 
 def test_a_page_whose_name_is_a_path_is_refused(tmp_path, capsys):
