@@ -155,7 +155,9 @@ class Reports:
             facts[f"{title}, classes with maps"] = str(classes)
         settings = {method: METHODS[method] for method in self.methods} | {"fooling": FOOLING}
         for what, given in settings.items():
-            facts[what] = ", ".join(f"{key} {value}" for key, value in given.items()) or "as it is"
+            facts[what] = (
+                ", ".join(f"{key} {value}" for key, value in given.items()) or "no settings"
+            )
         facts["seed"] = str(self.arguments.seed)
         facts["versions"] = ", ".join(f"{name} {number}" for name, number in versions().items())
         return facts
