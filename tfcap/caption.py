@@ -93,6 +93,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def _caption(arguments: argparse.Namespace) -> int:
     check_name("--report", arguments.report)
+    if arguments.report and not arguments.report.endswith(".html"):
+        raise ValueError(f"--report {arguments.report}: it is a page; give it a name with .html")
     sources = image_sources(arguments.image)
     images = Photographs(sources, None, arguments.quiet)
     out = OutputFolder(arguments.out)

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         "%(default)s)",
     )
     parser.add_method_argument()
-    parser.add_network_arguments(several=True)
+    parser.add_network_arguments(several=True, makes="maps of each")
     parser.add_common_arguments()
     parser.set_defaults(command="visualization.report")
     return run(parser, argv, _report)

@@ -184,6 +184,10 @@ def test_the_look_of_a_word_is_the_brighter_the_more_the_captioner_looked(lookin
         assert np.corrcoef(strength.ravel(), cells.ravel())[0, 1] > 0.95
 
 
-def test_a_page_whose_name_is_a_path_is_refused(tmp_path, capsys):
-    assert run("--report", tmp_path / "page.html", "--out", tmp_path) == 2
-    assert "give a name only" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("out/page.html", "give a name only"), ("captions.json", "give it a name with .html")],
+)
+def test_a_page_whose_name_is_no_pages_name_is_refused(name, sentence, tmp_path, capsys):
+    assert run("--report", name, "--out", tmp_path) == 2
+    assert sentence in capsys.readouterr().err

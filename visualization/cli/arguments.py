@@ -26,18 +26,21 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(escaped(message))
 
-    def add_network_arguments(self, several: bool = False) -> None:
+    def add_network_arguments(
+        self, several: bool = False, makes: str = "one picture that serves them all"
+    ) -> None:
         """Adds ``--network``, ``--weights``, ``--convention``, ``--model`` and ``--input-size``.
 
         Args:
-            several: ``--network`` takes several names, for one picture for all of them.
+            several: ``--network`` takes several names.
+            makes: what several are for.
         """
         self.add_argument(
             "--network",
             choices=NETWORKS,
             nargs="+" if several else None,
             help=f"the bundled network to look at (default: {NETWORKS[0]})"
-            + "; or several, for one picture that serves them all" * several,
+            + f"; or several, for {makes}" * several,
         )
         network = self.add_mutually_exclusive_group()
         network.add_argument(

@@ -57,7 +57,13 @@ class View:
     def shown(self, label: int, probabilities: np.ndarray | None = None) -> str:
         """A class's name and its probability, or value."""
         given = self.probabilities if probabilities is None else probabilities
-        return f"{short_name(self.names[label])} {self.number(given[label])}"
+        return f"{self.name(label)} {self.number(given[label])}"
+
+    def name(self, label: int) -> str:
+        """A class's short name, with its number if another of the first five has that name."""
+        short = short_name(self.names[label])
+        alike = [one for one in self.classes if short_name(self.names[one]) == short]
+        return short if alike in ([], [label]) else f"{short} ({label})"
 
     def number(self, value: float) -> str:
         """A probability, or a value where the network gives no probabilities, as text."""
@@ -138,10 +144,10 @@ def view_photograph(
     for label in first[:classes]:
         drawn = {}
         for name, method in methods.items():
-            say(f"{name} of {short_name(view.names[label])}")
+            say(f"{name} of {view.name(label)}")
             maps = method(X, label, model)
             drawn[name] = np.asarray(maps[0] if isinstance(maps, tuple) else maps)
-        say(f"testing the maps of {short_name(view.names[label])}")
+        say(f"testing the maps of {view.name(label)}")
         view.faithfulness[label] = compare_with_random(X, label, model, drawn, seed=seed)
         view.maps[label] = {name: maps[0] for name, maps in drawn.items()}
     if found.kind == "values":
@@ -200,7 +206,7 @@ def _guesses(view: View) -> str:
     for label in view.classes:
         value = view.probabilities[label]
         bar = "" if view.kind == "values" else _BAR.format(value)
-        name = text(short_name(view.names[label]))
+        name = text(view.name(label))
         rows.append(f'<tr><th scope="row">{name}</th><td>{view.number(value)}</td>{bar}</tr>')
     return f"<table><caption>Its first {len(rows)} guesses</caption>{''.join(rows)}</table>"
 
@@ -216,9 +222,9 @@ def _layer(view: View, label: int, method: str) -> Layer:
     )
     if view.maps[label][method].min() < 0:
         said += " Orange speaks for the class, purple against it."
-    name = short_name(view.names[label])
+    name = view.name(label)
     return Layer(
-        {"Class": f"{name} {view.number(view.probabilities[label])}", "Map": method},
+        {"Class": view.shown(label), "Map": method},
         colored_map(_reduced(view.maps[label][method])),
         f"{method} over the photograph: where the network looks for {name}",
         text(said),
