@@ -10,6 +10,7 @@ from visualization import grad_cam, network_specification, predict_probabilities
 from visualization.cli.user_model import load_user_model
 from visualization.faithfulness import compare_with_random
 from visualization.images.reading import decode_image
+from visualization.pages.photograph import View
 from visualization.report import main as report
 
 MODEL = """
@@ -72,7 +73,7 @@ def test_the_page_and_its_record_say_what_the_network_sees(photographs, mine, tm
     assert found["deletion"] == pytest.approx(expected.deletion_auc, rel=1e-4)
     assert f"insertion {expected.insertion_auc:.3f}" in page
     choices = re.findall(r'<figure data-choice="(. .)"', page)
-    assert len(set(choices)) == len(choices) == 3 * 4  # two classes have one name
+    assert len(set(choices)) == len(choices) == 3 * 4
 
     [fooling] = exact_pictures(page)
     nearest = network["nearest_fooling_image"]
@@ -81,6 +82,16 @@ def test_the_page_and_its_record_say_what_the_network_sees(photographs, mine, tm
     change = fooling.astype(float) - own.scaling().to_pixels(X)[0]
     assert nearest["l2"] == pytest.approx(np.linalg.norm(change))
     assert nearest["linf"] == np.abs(change).max()
+
+
+def test_classes_of_one_name_are_told_apart():
+    names = ["crane, bird", "crane, machine", "dog"]
+    view = View(np.zeros((2, 3, 3), np.uint8), [1, 0, 2], names, np.full(3, 1 / 3), "softmax")
+    assert [view.shown(label) for label in range(3)] == [
+        "crane (0) 33.3%",
+        "crane (1) 33.3%",
+        "dog 33.3%",
+    ]
 
 
 def exact_pictures(page):
