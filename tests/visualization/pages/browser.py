@@ -4,7 +4,6 @@ The pipes take the place of a web socket, so that no package is needed.
 """
 
 import base64
-import fcntl
 import itertools
 import json
 import os
@@ -24,6 +23,8 @@ class Browser:
     """One page of Chromium."""
 
     def __init__(self, profile):
+        import fcntl  # which Windows has not
+
         (to_read, self._out), (self._in, to_write) = os.pipe(), os.pipe()
         theirs = [fcntl.fcntl(fd, fcntl.F_DUPFD, 10) for fd in (to_read, to_write)]
         command = [sys.executable, "-c", _START, *map(str, theirs), CHROMIUM, *_OPTIONS]
