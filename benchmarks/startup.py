@@ -20,6 +20,12 @@ def cases() -> Iterator[Case]:
             {"visualization.fool --target 6": _python(*fool), IMPORT: tensorflow},
             at_least={IMPORT: 1 / 3},
         )
+        report = _python("-m", "visualization.report", "--quiet", "--out", folder)
+        yield Case(
+            "startup: a report of one network's first class, until its page is written",
+            {"visualization.report": report, IMPORT: tensorflow},
+            at_least={IMPORT: 1 / 5},
+        )
         yield Case(
             "startup: --help",
             {"visualization.fool --help": _python(*fool[:2], "--help"), IMPORT: tensorflow},

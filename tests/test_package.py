@@ -79,6 +79,10 @@ def test_the_wheel_holds_both_packages_with_weights_licences_and_types(installed
             if path.parent.name != "weights" and path.suffix != ".pyc"
         }
         assert (site / package / "py.typed").exists()
+    templates = "visualization/pages/templates"
+    assert sorted(path.name for path in (site / templates).iterdir()) == sorted(
+        path.name for path in (ROOT / templates).iterdir()
+    )
     for path in (ROOT / "weights").rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             copy = site / "visualization" / path.relative_to(ROOT)
@@ -98,7 +102,9 @@ def test_an_installed_command_works_in_an_empty_folder(installed, tmp_path):
     )
     assert len(list(tmp_path.iterdir())) >= 3
     code = "from tfcap import CaptioningRNN; print(CaptioningRNN({'<NULL>': 0}).count_params())"
-    for command in (["-m", "tfcap"], ["-c", code]):
+    page = "import numpy; from visualization.pages.page import report_page as page\n"
+    page += "assert page('a.jpg', numpy.zeros((2, 3, 3), 'uint8'), [], {})"
+    for command in (["-m", "tfcap"], ["-c", code], ["-c", page]):
         subprocess.run([python, *command], cwd=tmp_path, env=environment, check=True)
 
     (site / "visualization/weights/imagenet_classes.txt").write_text("damaged")

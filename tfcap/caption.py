@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tfcap.pretrained import MAX_DECODING
-from visualization.cli.arguments import Parser, number
+from visualization.cli.arguments import Parser, check_name, number
+from visualization.cli.network import Network
 from visualization.cli.output import OutputFolder
 from visualization.cli.photographs import Photographs, image_sources
+from visualization.cli.reports import Reports
 from visualization.cli.running import loading_tensorflow, run
 
 if TYPE_CHECKING:
@@ -77,17 +79,30 @@ def main(argv: list[str] | None = None) -> int:
         help="also draw the part of the photograph that each word depends on most, and test it: hide "
         "that part, and see how much less likely the word becomes",
     )
+    add(
+        "--report",
+        metavar="NAME.html",
+        help="also write one page to send, of this name, into --out: the sentence and where it looked "
+        "for each word, and what python -m visualization.report writes of the network that it looks "
+        "with; for several photographs it is their index",
+    )
     parser.add_common_arguments()
+    parser.set_defaults(command="tfcap.caption")
     return run(parser, argv, _caption)
 
 
 def _caption(arguments: argparse.Namespace) -> int:
-    images = Photographs(image_sources(arguments.image), None, arguments.quiet)
+    check_name("--report", arguments.report)
+    if arguments.report and not arguments.report.endswith(".html"):
+        raise ValueError(f"--report {arguments.report}: it is a page; give it a name with .html")
+    sources = image_sources(arguments.image)
+    images = Photographs(sources, None, arguments.quiet)
     out = OutputFolder(arguments.out)
     with loading_tensorflow(arguments.quiet):
         from tfcap.captioner import load_captioner
         from tfcap.data.features import image_features
         from tfcap.metrics.results import write_coco_results
+        from tfcap.pages import caption_section
         from tfcap.plotting import caption_figure
         from tfcap.pretrained import read_config
         from visualization.files.bundle import BUNDLE, CAPTIONER
@@ -104,6 +119,7 @@ def _caption(arguments: argparse.Namespace) -> int:
     given = {name: value for name, value in given.items() if value is not None}
     given |= {"block_trigrams": True} if arguments.no_repeat else {}
     decoding = captioner.decoding(arguments.n_best, **given)
+    reports = _reports(arguments, out, encoder.network, len(sources) > 1)
     captions: dict[str, str] = {}  # source -> its best sentence
     tested: list[tuple[list[str], Falls]] = []  # the words of each photograph, and how they fell
     for stem, pixels, source in images:
@@ -134,13 +150,29 @@ def _caption(arguments: argparse.Namespace) -> int:
             ids = found[0][2]
             record["explanation"] = _explain(captioner, pixels, ids, stem, out, seed, tested)
         out.write_json(f"{stem}-caption.json", record)
+        if reports:
+            section = caption_section(captioner, pixels, found)
+            reports.add(stem, pixels, source, [section], {"sentences": record["sentences"]})
         if not arguments.quiet:
             print("\n    ".join([f"{figure}: {sentences[0]}", *sentences[1:]]), flush=True)
     status = images.status()
+    if reports:
+        reports.write_index()
     write_coco_results(out.path / "captions.json", captions)
     if arguments.explain:
         _sum_up(tested, model, arguments, out)
     return status
+
+
+def _reports(
+    arguments: argparse.Namespace, out: OutputFolder, network: str, several: bool
+) -> Reports | None:
+    """What writes the pages, if ``--report`` asks for them."""
+    if not arguments.report:
+        return None
+    looks_with = Network(argparse.Namespace(network=network, weights="imagenet", model=None))
+    looks_with.load()
+    return Reports(arguments, out, [(looks_with, 1)], page=arguments.report, several=several)
 
 
 def _attention(

@@ -9,6 +9,7 @@ COMMANDS = {
     "fool": "Changes a photograph a little, until the network takes it for another class.",
     "class_viz": "Draws what a network takes for a class, starting from noise.",
     "stylize": "Paints a photograph in the manner of a painting.",
+    "report": "Writes what networks see in a photograph as one page to send.",
     "checkpoints": "Inspects, converts and verifies checkpoints of SqueezeNet 1.1.",
 }
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from visualization.cli.arguments import Parser, check_gif_name, number
+from visualization.cli.arguments import Parser, check_name, number
 from visualization.cli.network import Network, open_network, shown
 from visualization.cli.output import OutputFolder, file_stem, unused
 from visualization.cli.running import progress, run, start_tensorflow
@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _draw(arguments: argparse.Namespace) -> int:
-    check_gif_name(arguments.gif)
+    check_name("--gif", arguments.gif)
     network = open_network(arguments)
     if network.names:
         for text in arguments.target:

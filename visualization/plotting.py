@@ -15,9 +15,11 @@ __all__ = [
     "TITLE",
     "attribution_figure",
     "class_figure",
+    "colored_map",
     "faithfulness_figure",
     "fooling_figure",
     "gif",
+    "magnified_difference",
     "overlay",
     "png",
 ]
@@ -42,13 +44,12 @@ def fooling_figure(
         4
     """
     change = fooling.astype(np.int64) - original
-    visible = np.quantile(np.abs(change), 0.999)  # a few values may be cut off
-    factor = max(1, int(127 / visible)) if visible else 1
+    magnified, factor = magnified_difference(original, fooling)
     panels = {
         f"original\n{title_before}": original,
         f"fooling image\n{title_after}": fooling,
         f"difference\nat most {np.abs(change).max()} of 255": _around_grey(change),
-        f"difference x {factor}\ngrey: no change": _around_grey(factor * change),
+        f"difference x {factor}\ngrey: no change": magnified,
     }
     figure = Figure(figsize=(14, 4.25), layout="compressed")
     for axes, (title, image) in zip(figure.subplots(1, 4), panels.items(), strict=True):
@@ -56,6 +57,28 @@ def fooling_figure(
         axes.set_title(title, fontsize=TITLE)
         axes.set_axis_off()
     return figure
+
+
+def magnified_difference(original: np.ndarray, fooling: np.ndarray) -> tuple[np.ndarray, int]:
+    """The difference of two images, made as large as a picture can show it, and how many times.
+
+    Args:
+        original, fooling: uint8 (H, W, 3).
+
+    Returns:
+        uint8 (H, W, 3), grey where they are alike; and the whole number it was multiplied by.
+
+    Example:
+        >>> grey = np.full((1, 1, 3), 100, np.uint8)
+        >>> picture, factor = magnified_difference(grey, grey + 2)
+        >>> picture.tolist(), factor
+        ([[[254, 254, 254]]], 63)
+    """
+    change = fooling.astype(np.int64) - original
+    visible = np.quantile(np.abs(change), 0.999)  # a few values may be cut off
+    visible = visible or np.abs(change).max()
+    factor = max(1, int(127 / visible)) if visible else 1
+    return _around_grey(factor * change), factor
 
 
 # Both colour maps keep their order for every kind of colour vision and in grey.
@@ -77,15 +100,45 @@ def overlay(image: np.ndarray, attribution: np.ndarray) -> np.ndarray:
         >>> overlay(np.full((1, 2, 3), 100, np.uint8), np.array([[0.0, 1.0]])).tolist()
         [[[60, 60, 60], [252, 255, 164]]]
     """
-    largest = np.quantile(np.abs(attribution), 0.995) or np.abs(attribution).max() or 1
-    strength = np.clip(attribution / largest, -1, 1)
-    signed = strength.min() < 0
-    colours = colormaps[_SIGNED if signed else _POSITIVE](
-        (strength + 1) / 2 if signed else strength
-    )
+    strength = _strength(attribution)
     weight = np.sqrt(np.abs(strength))[..., None]  # (H, W, 1)
     grey = 0.6 * image.mean(axis=-1, keepdims=True)
-    return ((1 - weight) * grey + weight * 255 * colours[..., :3]).round().astype(np.uint8)
+    return ((1 - weight) * grey + weight * 255 * _colours(strength)).round().astype(np.uint8)
+
+
+_LEVELS = 64  # few colours make small files; fewer show as bands
+
+
+def colored_map(attribution: np.ndarray) -> np.ndarray:
+    """A map in the colours of `overlay`, alone: to be laid over a photograph, clear where it is 0.
+
+    Args:
+        attribution: (H, W); if it has negative values, colours show the sign.
+
+    Returns:
+        uint8 RGBA (H, W, 4).
+
+    Example:
+        >>> colored_map(np.array([[0.0, 1.0]])).tolist()
+        [[[0, 0, 4, 0], [252, 255, 164, 255]]]
+    """
+    strength = _strength(attribution)
+    weight = np.round(np.sqrt(np.abs(strength)) * _LEVELS) / _LEVELS
+    colours = _colours(np.sign(strength) * weight**2)
+    return (255 * np.dstack([colours, weight])).round().astype(np.uint8)
+
+
+def _strength(attribution: np.ndarray) -> np.ndarray:
+    """A map with values of -1 to 1, or 0 to 1."""
+    largest = np.quantile(np.abs(attribution), 0.995) or np.abs(attribution).max() or 1
+    return np.clip(attribution / largest, -1, 1)
+
+
+def _colours(strength: np.ndarray) -> np.ndarray:
+    """(H, W) -> RGB of 0 to 1, (H, W, 3)."""
+    signed = strength.min() < 0
+    colours = colormaps[_SIGNED if signed else _POSITIVE]
+    return colours((strength + 1) / 2 if signed else strength)[..., :3]
 
 
 def attribution_figure(image: np.ndarray, maps: Mapping[str, np.ndarray], title: str) -> Figure:

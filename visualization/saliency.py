@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from visualization.cli.arguments import Parser
+from visualization.cli.methods import METHODS, attribution_method
 from visualization.cli.network import Network, shown
 from visualization.cli.output import OutputFolder
 from visualization.cli.photographs import Photographs, image_sources
@@ -21,14 +21,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from visualization.faithfulness import Faithfulness
-
-# The methods, and the settings that each one is given.
-_METHODS: dict[str, dict[str, Any]] = {
-    "saliency": {},
-    "smoothgrad": {"samples": 20, "noise": 0.15},
-    "integrated-gradients": {"steps": 50},
-    "grad-cam": {},
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,13 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="PATH|URL|FOLDER",
         help="the photographs (default: matplotlib's grace_hopper.jpg)",
     )
-    parser.add_argument(
-        "--method",
-        nargs="+",
-        choices=tuple(_METHODS),
-        default=list(_METHODS),
-        help=f"default: all of them, {' '.join(_METHODS)}",
-    )
+    parser.add_method_argument()
     parser.add_argument(
         "--class", dest="label", metavar="CLASS", help="a number or a name (default: what it sees)"
     )
@@ -111,10 +97,10 @@ def _show_one(
     probabilities = network.probabilities(image[None])[0]
     seen = int(probabilities.argmax())
     label = seen if label is None else label
-    settings = {name: _METHODS[name].copy() for name in arguments.method}
+    settings = {name: METHODS[name].copy() for name in arguments.method}
     if arguments.layer:
         settings["grad-cam"]["layer"] = arguments.layer
-    methods = {name: _method(name, arguments.seed, settings[name]) for name in settings}
+    methods = {name: attribution_method(name, arguments.seed, settings[name]) for name in settings}
     results = {name: method(X, label, network.model) for name, method in methods.items()}
     maps = {name: (r[0] if isinstance(r, tuple) else r)[0] for name, r in results.items()}
     deltas = {name: r.convergence_delta for name, r in results.items() if hasattr(r, "maps")}
@@ -145,21 +131,6 @@ def _show_one(
         print(f"{figure}: {name} ({label}) at {shown(of_class, '.1%')}", flush=True)
     if evaluation:
         evaluation.add(X, label, maps, methods)
-
-
-def _method(name: str, seed: int, settings: dict[str, Any]) -> Callable[..., Any]:
-    from visualization import attribution
-
-    saliency = attribution.compute_saliency_maps
-    methods: dict[str, Callable[[], Callable[..., Any]]] = {
-        "saliency": lambda: saliency,
-        "smoothgrad": lambda: attribution.smoothed(saliency, seed=seed, **settings),
-        "integrated-gradients": lambda: functools.partial(
-            attribution.integrated_gradients, **settings
-        ),
-        "grad-cam": lambda: functools.partial(attribution.grad_cam, **settings),
-    }
-    return methods[name]()
 
 
 class _Evaluation:

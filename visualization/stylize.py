@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visualization.cli.arguments import Parser, check_gif_name, number
+from visualization.cli.arguments import Parser, check_name, number
 from visualization.cli.network import Network, shown
 from visualization.cli.output import OutputFolder, file_stem
 from visualization.cli.photographs import Photographs, image_sources
@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _stylize(arguments: argparse.Namespace) -> int:
-    check_gif_name(arguments.gif)
+    check_name("--gif", arguments.gif)
     if arguments.invert and arguments.painting:
         raise ValueError(f"--invert uses no painting, but {arguments.painting} is given as one")
     sources = image_sources([arguments.photo] if arguments.photo else [])

@@ -1,4 +1,7 @@
+import base64
+import io
 import json
+import re
 import shutil
 
 import numpy as np
@@ -6,10 +9,13 @@ import pytest
 from PIL import Image
 
 from tfcap.caption import main as caption
+from tfcap.captioner import Captioner
 from tfcap.data.features import image_features
 from tfcap.metrics.results import read_coco_results
 from tfcap.model import CaptioningRNN
+from tfcap.pages import caption_section
 from visualization import load_image
+from visualization.cli.reports import Reports
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +148,46 @@ def test_wrong_input_exits_with_2_and_writes_no_result(
     assert run(*arguments) == 2
     assert sentence in capsys.readouterr().err
     assert not list(tmp_path.glob("out/*"))
+
+
+def test_a_page_has_the_sentence_and_a_look_for_each_word(model, tmp_path, monkeypatch):
+    out = tmp_path / "out"
+    monkeypatch.setitem(Reports.__init__.__kwdefaults__, "methods", ["grad-cam"])  # to be quick
+    options = ["--model", model, "--n-best", 2, "--quiet", "--out", out]
+    assert run(*options, "--report", "page.html") == 0
+    record = read(out / "grace_hopper-report.json")
+    best, other = (one["sentence"] for one in record["sentences"])
+    page = (out / "page.html").read_text("utf-8")
+    assert f'<p class="sentence">{best}</p>' in page
+    assert f'<th scope="row">{other}</th>' in page
+    for number, word in enumerate(best.split(), 1):
+        assert f"> {number}. {word}</label>" in page
+    [network] = record["networks"]
+    assert network["network"]["network"] == "squeezenet"
+
+
+def test_the_look_of_a_word_is_the_brighter_the_more_the_captioner_looked(looking, grace_hopper):
+    captioner = Captioner(looking)
+    features = image_features(captioner.encoder.fit(grace_hopper)[None], captioner.encoder.name)
+    [found] = captioner.sentences(features)
+    body = caption_section(captioner, grace_hopper, found).body
+    words = found[0][0].split()
+    layers = [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode(layer))))
+        for layer in re.findall(r'class="map"><img src="data:image/webp;base64,([^"]+)"', body)
+    ]
+    assert len(layers) == len(words) > 1
+    [weights] = captioner.attention(features, found[0][2][None])
+    middles = np.int32((np.arange(9) + 0.5) / 9 * 260)
+    for layer, cells in zip(layers, weights, strict=False):
+        strength = (layer[middles][:, middles, 3] / 255) ** 2
+        assert np.corrcoef(strength.ravel(), cells.ravel())[0, 1] > 0.95
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("out/page.html", "give a name only"), ("captions.json", "give it a name with .html")],
+)
+def test_a_page_whose_name_is_no_pages_name_is_refused(name, sentence, tmp_path, capsys):
+    assert run("--report", name, "--out", tmp_path) == 2
+    assert sentence in capsys.readouterr().err

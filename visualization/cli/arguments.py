@@ -6,10 +6,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
+from visualization.cli.methods import METHODS
 from visualization.files.printable import escaped
 from visualization.networks import NETWORKS
 
-__all__ = ["Parser", "check_gif_name", "number"]
+__all__ = ["Parser", "check_name", "number"]
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,18 +26,21 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         super().error(escaped(message))
 
-    def add_network_arguments(self, several: bool = False) -> None:
+    def add_network_arguments(
+        self, several: bool = False, makes: str = "one picture that serves them all"
+    ) -> None:
         """Adds ``--network``, ``--weights``, ``--convention``, ``--model`` and ``--input-size``.
 
         Args:
-            several: ``--network`` takes several names, for one picture for all of them.
+            several: ``--network`` takes several names.
+            makes: what several are for.
         """
         self.add_argument(
             "--network",
             choices=NETWORKS,
             nargs="+" if several else None,
             help=f"the bundled network to look at (default: {NETWORKS[0]})"
-            + "; or several, for one picture that serves them all" * several,
+            + f"; or several, for {makes}" * several,
         )
         network = self.add_mutually_exclusive_group()
         network.add_argument(
@@ -69,8 +73,18 @@ class Parser(argparse.ArgumentParser):
             "or Caffe's BGR, which is folded in (default: as the file says, or its first kernels show)",
         )
 
+    def add_method_argument(self) -> None:
+        """Adds ``--method``, the maps to draw."""
+        self.add_argument(
+            "--method",
+            nargs="+",
+            choices=tuple(METHODS),
+            default=list(METHODS),
+            help=f"default: all of them, {' '.join(METHODS)}",
+        )
+
     def add_gif_argument(self) -> None:
-        """Adds ``--gif``, for a run to check with `check_gif_name`."""
+        """Adds ``--gif``, for a run to check with `check_name`."""
         self.add_argument(
             "--gif", metavar="NAME", help="also write the run into --out, as a GIF of this name"
         )
@@ -90,14 +104,14 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--quiet", action="store_true", help="print errors only")
 
 
-def check_gif_name(name: str | None) -> None:
-    """Raises ValueError for a ``--gif`` that names a folder too.
+def check_name(option: str, name: str | None) -> None:
+    """Raises ValueError for the name of a file in ``--out`` that names a folder too.
 
     Example:
-        >>> check_gif_name("run.gif")
+        >>> check_name("--gif", "run.gif")
     """
     if name and Path(name).name != name:
-        raise ValueError(f"--gif {name}: give a name only, the folder is what --out says")
+        raise ValueError(f"{option} {name}: give a name only, the folder is what --out says")
 
 
 _LARGEST = {int: 2**31 - 1, float: 3e38}

@@ -8,7 +8,7 @@ from typing import Any
 
 from visualization.files.regular_file import read_file
 
-__all__ = ["MAX_BYTES", "parse_json", "read_json", "record_json"]
+__all__ = ["MAX_BYTES", "parse_json", "read_json", "record_json", "versions"]
 
 MAX_BYTES = 2**30
 
@@ -68,7 +68,16 @@ def record_json(record: dict[str, Any]) -> bytes:
         >>> sorted(json.loads(record_json({"seed": 0})))
         ['seed', 'versions']
     """
-    versions = {"python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in _PACKAGES}
-    text = json.dumps(record | {"versions": versions}, indent=1, allow_nan=False)
+    text = json.dumps(record | {"versions": versions()}, indent=1, allow_nan=False)
     return f"{text}\n".encode()
+
+
+def versions() -> dict[str, str]:
+    """What results depend on beside the code: Python's version, and those of packages.
+
+    Example:
+        >>> list(versions())
+        ['python', 'tensorflow', 'keras', 'numpy', 'pillow', 'matplotlib']
+    """
+    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return {"python": platform.python_version(), **packages}
