@@ -51,6 +51,7 @@ class CaptioningRNN:
         )
         self.params: dict[str, np.ndarray] = {}
         self.read_params()
+        self._draw_params()
         self._loss = tf.function(self._load_and_differentiate, autograph=False)
 
     def loss(self, features: Any, captions: Any) -> tuple[float, dict[str, np.ndarray]]:
@@ -73,6 +74,13 @@ class CaptioningRNN:
         """Sets `params` to the weights of `network`."""
         for name, variable in self.network.parameters.items():
             self.params[name] = variable.numpy().copy()
+
+    def _draw_params(self) -> None:
+        """Draws the first weights as the course does, so that ``np.random.seed`` decides them."""
+        for name in ("W_embed", "W_proj", "Wx", "Wh", "W_vocab"):
+            shape, dtype = self.params[name].shape, self.params[name].dtype
+            scale = 100 if name == "W_embed" else np.sqrt(shape[0])
+            self.params[name] = (np.random.randn(*shape) / scale).astype(dtype)
 
     def _load_and_differentiate(self, params: Any, features: Any, captions: Any) -> Any:
         self.load_params(params)

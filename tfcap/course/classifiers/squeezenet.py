@@ -1,5 +1,6 @@
 """``cs231n.classifiers.squeezenet``: SqueezeNet as the course's notebooks load it."""
 
+import functools
 import os
 
 import visualization
@@ -29,13 +30,13 @@ class SqueezeNet(keras.Model):
 
     def __init__(self, save_path: str | os.PathLike[str] = "imagenet") -> None:
         network = visualization.SqueezeNet(save_path)
-        super().__init__(network.inputs, network.outputs, name=network.name)
+        super().__init__(network.input, network.output, name=network.name)
 
     @property
     def num_classes(self) -> int:
         return self.output_shape[-1]
 
-    @property
+    @functools.cached_property
     def net(self) -> keras.Sequential:
         return keras.Sequential(self.layers)
 
