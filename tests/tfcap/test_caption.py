@@ -7,6 +7,7 @@ from PIL import Image
 
 from tfcap.caption import main as caption
 from tfcap.data.features import image_features
+from tfcap.explain import word_log_probabilities
 from tfcap.metrics.results import read_coco_results
 from tfcap.model import CaptioningRNN
 from visualization import load_image
@@ -46,7 +47,8 @@ def test_a_photograph_gets_its_likeliest_sentences(
 ):
     assert run("--model", model, "--n-best", 3, "--out", tmp_path) == 0
     record = read(tmp_path / "grace_hopper-caption.json")
-    ids, log_p = captioner.beam_search(image_features(grace_hopper[None]), 3, 3, 7)
+    defaults = {"length_penalty": 1.0, "block_trigrams": True}
+    ids, log_p = captioner.beam_search(image_features(grace_hopper[None]), 3, 3, 7, **defaults)
     said = [sentence["log_probability"] for sentence in record["sentences"]]
     np.testing.assert_allclose(said, log_p[0], rtol=1e-5)
     first = " ".join(captioner.idx_to_word[idx] for idx in ids[0, 0] if idx not in (0, 2))
@@ -109,9 +111,51 @@ def test_a_sentence_is_never_empty(captioner, tmp_path):
     assert record["decoding"]["length_penalty"] == 0.7
 
 
+def test_sentences_are_drawn_by_the_seed_and_sorted(model, captioner, grace_hopper, tmp_path):
+    def said(out, *more):
+        options = ["--temperature", "2", "--n-best", 4, "--quiet", "--out", tmp_path / out]
+        assert run("--model", model, *options, *more) == 0
+        record = read(tmp_path / out / "grace_hopper-caption.json")
+        assert "beam_size" not in record["decoding"]
+        return record["sentences"]
+
+    first = said("first")
+    assert first == said("again")
+    assert first != said("other", "--seed", 1)
+    assert first != said("few", "--top-p", "0.1")
+    assert len({one["sentence"] for one in first}) > 2
+    log_p = [one["log_probability"] for one in first]
+    assert log_p == sorted(log_p, reverse=True)
+    features = image_features(grace_hopper[None])
+    for one in first:
+        assert one["sentence"]
+        ids = [captioner.word_to_idx[word] for word in one["sentence"].split()]
+        ids = [*ids, 2][: captioner.decoding["max_length"]]
+        expected = word_log_probabilities(captioner, features, [ids]).sum()
+        assert one["log_probability"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_three_words_come_twice_only_where_they_may(captioner, tmp_path):
+    stuck = CaptioningRNN(captioner.word_to_idx, 512, 8, 16, encoder="squeezenet")
+    stuck.parameters["b_vocab"].assign(50 * np.eye(len(captioner.word_to_idx))[4])
+    stuck.save_pretrained(tmp_path / "stuck")
+
+    def said(*more):
+        assert run("--model", tmp_path / "stuck", *more, "--quiet", "--out", tmp_path) == 0
+        return read(tmp_path / "grace_hopper-caption.json")["sentences"][0]["sentence"].split()
+
+    word = captioner.idx_to_word[4]
+    assert said("--repeat", "--beam", 1) == [word] * 30
+    assert said("--beam", 1)[:3] == [word] * 3
+    assert said("--beam", 1) == said("--beam", 1, "--no-repeat")
+    assert said("--beam", 1).count(word) < 30
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["--model", "good", "--top-p", "0.9", "--beam", "3"], "give those of one kind"),
+        (["--model", "good", "--temperature", "0"], "--temperature: '0' is not a number from 0.01"),
         (["--model", "nowhere"], "is not a captioner's folder"),
         (["--model", "other"], "cannot caption photographs"),
         (["--model", "damaged"], "damaged"),
