@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from tfcap.caption import main as caption
+from tfcap.captioner import Captioner
 from tfcap.data.features import image_features
 from tfcap.explain import word_log_probabilities
 from tfcap.metrics.results import read_coco_results
@@ -102,7 +103,7 @@ def test_a_sentence_is_never_empty(captioner, tmp_path):
     silent.parameters["b_vocab"].assign(50 * np.eye(len(captioner.word_to_idx))[2])
     silent.save_pretrained(tmp_path / "silent")
     out = tmp_path / "out"
-    options = ["--no-repeat", "--length-penalty", "0.7", "--quiet", "--out", out]
+    options = ["--length-penalty", "0.7", "--quiet", "--out", out]
     assert run("--model", tmp_path / "silent", *options) == 0
     record = read(out / "grace_hopper-caption.json")
     assert record["sentences"][0]["sentence"].split()[1:] == []
@@ -112,43 +113,34 @@ def test_a_sentence_is_never_empty(captioner, tmp_path):
 
 
 def test_sentences_are_drawn_by_the_seed_and_sorted(model, captioner, grace_hopper, tmp_path):
-    def said(out, *more):
-        options = ["--temperature", "2", "--n-best", 4, "--quiet", "--out", tmp_path / out]
-        assert run("--model", model, *options, *more) == 0
-        record = read(tmp_path / out / "grace_hopper-caption.json")
-        assert "beam_size" not in record["decoding"]
-        return record["sentences"]
+    options = ["--temperature", "2", "--n-best", 4, "--seed", 7, "--quiet", "--out", tmp_path]
+    assert run("--model", model, *options) == 0
+    record = read(tmp_path / "grace_hopper-caption.json")
+    assert "beam_size" not in record["decoding"]
+    said = [(one["sentence"], one["log_probability"]) for one in record["sentences"]]
+    assert len({sentence for sentence, _ in said}) > 2
+    assert said == sorted(said, key=lambda one: -one[1])
 
-    first = said("first")
-    assert first == said("again")
-    assert first != said("other", "--seed", 1)
-    assert first != said("few", "--top-p", "0.1")
-    assert len({one["sentence"] for one in first}) > 2
-    log_p = [one["log_probability"] for one in first]
-    assert log_p == sorted(log_p, reverse=True)
     features = image_features(grace_hopper[None])
-    for one in first:
-        assert one["sentence"]
-        ids = [captioner.word_to_idx[word] for word in one["sentence"].split()]
-        ids = [*ids, 2][: captioner.decoding["max_length"]]
-        expected = word_log_probabilities(captioner, features, [ids]).sum()
-        assert one["log_probability"] == pytest.approx(expected, rel=1e-4)
+    [found] = Captioner(captioner).sentences(features, 4, temperature=2.0, seed=7)
+    assert said == [(sentence, log_p) for sentence, log_p, _ in found]
+    for sentence, log_p, ids in found:
+        assert sentence
+        own = word_log_probabilities(captioner, features, ids[None]).sum()
+        assert log_p == pytest.approx(own, rel=1e-4)
+    [other] = Captioner(captioner).sentences(features, 4, temperature=2.0, seed=8)
+    assert said != [(sentence, log_p) for sentence, log_p, _ in other]
 
 
-def test_three_words_come_twice_only_where_they_may(captioner, tmp_path):
+def test_three_words_come_twice_only_where_they_may(captioner):
     stuck = CaptioningRNN(captioner.word_to_idx, 512, 8, 16, encoder="squeezenet")
     stuck.parameters["b_vocab"].assign(50 * np.eye(len(captioner.word_to_idx))[4])
-    stuck.save_pretrained(tmp_path / "stuck")
-
-    def said(*more):
-        assert run("--model", tmp_path / "stuck", *more, "--quiet", "--out", tmp_path) == 0
-        return read(tmp_path / "grace_hopper-caption.json")["sentences"][0]["sentence"].split()
-
-    word = captioner.idx_to_word[4]
-    assert said("--repeat", "--beam", 1) == [word] * 30
-    assert said("--beam", 1)[:3] == [word] * 3
-    assert said("--beam", 1) == said("--beam", 1, "--no-repeat")
-    assert said("--beam", 1).count(word) < 30
+    features, word = np.ones((1, 512), np.float32), captioner.idx_to_word[4]
+    [[(default, *_)]] = Captioner(stuck).sentences(features)
+    [[(free, *_)]] = Captioner(stuck).sentences(features, block_trigrams=False)
+    assert free.split() == [word] * 30
+    assert f"{word} {word} {word} {word}" not in default
+    assert default.startswith(f"{word} {word}")
 
 
 @pytest.mark.parametrize(
