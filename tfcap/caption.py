@@ -67,6 +67,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _caption(arguments: argparse.Namespace) -> int:
+    given = given_decoding(arguments)
     images = Photographs(image_sources(arguments.image), None, arguments.quiet)
     out = OutputFolder(arguments.out)
     with loading_tensorflow(arguments.quiet):
@@ -85,7 +86,7 @@ def _caption(arguments: argparse.Namespace) -> int:
         "sha256": read_config(folder)["weights"]["sha256"],
         "encoder": encoder.name,
     }
-    decoding = captioner.decoding(arguments.n_best, **given_decoding(arguments))
+    decoding = captioner.decoding(arguments.n_best, **given)
     captions: dict[str, str] = {}  # source -> its best sentence
     tested: list[tuple[list[str], Falls]] = []  # the words of each photograph, and how they fell
     for stem, pixels, source in images:

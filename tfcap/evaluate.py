@@ -72,6 +72,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from tfcap.metrics.scores import check_installed
 
     check_installed()
+    given = given_decoding(arguments)
+    if arguments.max_length is not None:
+        given["max_length"] = arguments.max_length
     arguments.model = arguments.model or BUNDLE / CAPTIONER
     out = OutputFolder(arguments.out)
     split, seed, quiet = arguments.split, arguments.seed, arguments.quiet
@@ -94,9 +97,6 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             found = dict(zip(references, looked_up, strict=True))
             sentences = chain.from_iterable(known.values())
             results["looked up"] = _judge(found, references, sentences, seed)
-    given = given_decoding(arguments)
-    if arguments.max_length is not None:
-        given["max_length"] = arguments.max_length
     decoding = model.decoding_with(**given)
     start = time.monotonic()
     captions = _captions(model, features, decoding, seed, quiet)
