@@ -18,7 +18,7 @@ from visualization.images.strokes import draw_strokes
 from visualization.weight_files.loading import read_weights
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "coming_from_cs231n.md"
-PATTERN, REPLACEMENT = re.search(r"sed -i 's/(.+)/(.+)/g'", PAGE.read_text()).groups()
+PATTERN, REPLACEMENT = re.search(r"sed -i.bak 's/(.+)/(.+)/g'", PAGE.read_text()).groups()
 
 # RNN_Captioning and LSTM_Captioning, 2017 to 2024
 
