@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tfcap.decoding_arguments import add_decoding_arguments, given_decoding
 from tfcap.pretrained import MAX_DECODING
 from visualization.cli.arguments import Parser, check_name, number
 from visualization.cli.network import Network
@@ -56,23 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="N",
         help="how many sentences for each (default: %(default)s)",
     )
-    add(
-        "--beam",
-        type=number(int, 1, MAX_DECODING),
-        metavar="B",
-        help="how many beginnings the search follows (default: the captioner's, at least N)",
-    )
-    add(
-        "--length-penalty",
-        type=number(float, 0, MAX_DECODING),
-        metavar="P",
-        help="how much longer sentences are favoured, 0 to about 1 (default: the captioner's)",
-    )
-    add(
-        "--no-repeat",
-        action="store_true",
-        help="no three words in a row occur twice in a sentence",
-    )
+    add_decoding_arguments(parser)
     add(
         "--explain",
         action="store_true",
@@ -92,6 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _caption(arguments: argparse.Namespace) -> int:
+    given = given_decoding(arguments)
     check_name("--report", arguments.report)
     if arguments.report and not arguments.report.endswith(".html"):
         raise ValueError(f"--report {arguments.report}: it is a page; give it a name with .html")
@@ -115,9 +101,6 @@ def _caption(arguments: argparse.Namespace) -> int:
         "sha256": read_config(folder)["weights"]["sha256"],
         "encoder": encoder.name,
     }
-    given = {"beam_size": arguments.beam, "length_penalty": arguments.length_penalty}
-    given = {name: value for name, value in given.items() if value is not None}
-    given |= {"block_trigrams": True} if arguments.no_repeat else {}
     decoding = captioner.decoding(arguments.n_best, **given)
     reports = _reports(arguments, out, encoder.network, len(sources) > 1)
     captions: dict[str, str] = {}  # source -> its best sentence
@@ -125,7 +108,8 @@ def _caption(arguments: argparse.Namespace) -> int:
     for stem, pixels, source in images:
         seen = encoder.fit(pixels)
         features = image_features(seen[None], encoder.name)
-        [found] = captioner.sentences(features, **decoding)
+        drawn = {"seed": arguments.seed + len(captions)} if "temperature" in decoding else {}
+        [found] = captioner.sentences(features, **decoding, **drawn)
         sentences, log_p = [sentence for sentence, _, _ in found], [value for _, value, _ in found]
         captions[source["source"]] = sentences[0]
         figure = out.write(f"{stem}-caption.png", png(caption_figure(pixels, sentences, log_p)))
@@ -133,7 +117,7 @@ def _caption(arguments: argparse.Namespace) -> int:
             "command": "tfcap.caption",
             "image": source,
             "model": model,
-            "decoding": decoding,
+            "decoding": decoding | drawn,
             "sentences": [
                 {"sentence": sentence, "log_probability": value} for sentence, value, _ in found
             ],

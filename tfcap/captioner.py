@@ -10,6 +10,7 @@ import numpy as np
 
 from tfcap.data.coco import decode_captions
 from tfcap.data.features import BATCH_SIZE, ENCODERS, image_features
+from tfcap.explain import word_log_probabilities
 from tfcap.model import CaptioningRNN
 from visualization import load_image
 from visualization.files.bundle import BUNDLE, CAPTIONER, manifest, read_bundled
@@ -78,7 +79,7 @@ class Captioner:
         return found if several else found[0]
 
     def decoding(self, n_best: int = 1, **given: Any) -> dict[str, Any]:
-        """The options of `CaptioningRNN.beam_search`: those given, else the captioner's own.
+        """What `sentences` does: the captioner's own `decoding`, and what is given in place of it.
 
         Its own beam is widened to `n_best`.
 
@@ -86,20 +87,22 @@ class Captioner:
             >>> load_captioner().decoding(n_best=5)["beam_size"]
             5
         """
-        beam_size = max(int(self.model.decoding["beam_size"]), n_best)
-        return {**self.model.decoding, "beam_size": beam_size, **given, "n_best": n_best}
+        if "temperature" not in given:
+            given = {"beam_size": max(int(self.model.decoding["beam_size"]), n_best)} | given
+        return {**self.model.decoding_with(**given), "n_best": n_best}
 
     def sentences(
         self, features: np.ndarray, n_best: int = 1, **decoding: Any
     ) -> list[list[tuple[str, float, np.ndarray]]]:
         """For each image's features its best sentences, each with its log-probability and its ids.
 
-        No sentence is empty.
+        No sentence is empty. With a temperature they are drawn, and then sorted by log-probability.
 
         Args:
             features: as `tfcap.data.features.image_features` makes them.
             n_best: how many sentences at most.
-            decoding: as for `decoding`.
+            decoding: options of `CaptioningRNN.beam_search`, or with a temperature of `sample`, in
+                place of the captioner's own.
 
         Example:
             >>> captioner = load_captioner()
@@ -110,7 +113,8 @@ class Captioner:
             True
         """
         options = {"never_empty": True, **self.decoding(n_best, **decoding)}
-        ids, log_p = self.model.beam_search(features, **options)
+        find = self._draw if "temperature" in options else self.model.beam_search
+        ids, log_p = find(features, **options)  # (N, n_best, T), (N, n_best)
         return [
             [
                 (sentence, float(value), row)
@@ -121,6 +125,17 @@ class Captioner:
             ]
             for rows, values in zip(ids, log_p, strict=True)
         ]
+
+    def _draw(
+        self, features: np.ndarray, n_best: int, **options: Any
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Drawn sentences, as `CaptioningRNN.beam_search` returns those that it finds."""
+        rows = np.repeat(features, n_best, axis=0)
+        ids = self.model.sample(rows, **options)
+        log_p = word_log_probabilities(self.model, rows, ids).sum(axis=1).reshape(-1, n_best)
+        order = np.argsort(-log_p, axis=1)  # (N, n_best)
+        ids = ids.reshape(*order.shape, -1)
+        return np.take_along_axis(ids, order[..., None], 1), np.take_along_axis(log_p, order, 1)
 
     def attention(self, features: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Where each word of each sentence was looked for, the mean of the heads.

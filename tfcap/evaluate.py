@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tfcap.decoding_arguments import add_decoding_arguments, given_decoding
 from tfcap.pretrained import MAX_DECODING
 from visualization.cli.arguments import Parser, number
 from visualization.cli.output import OutputFolder
@@ -51,28 +52,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")
     parser.add_argument(
-        "--beam",
-        type=number(int, 1, MAX_DECODING),
-        metavar="N",
-        help="how many beginnings the search follows (default: the captioner's own; 1: greedy)",
-    )
-    parser.add_argument(
         "--max-length",
         type=number(int, 1, MAX_DECODING),
         metavar="WORDS",
         help="the longest sentence (default: the captioner's own)",
     )
-    parser.add_argument(
-        "--length-penalty",
-        type=number(float, 0, MAX_DECODING),
-        metavar="P",
-        help="how much longer sentences are favoured, 0 to about 1 (default: the captioner's)",
-    )
-    parser.add_argument(
-        "--no-repeat",
-        action="store_true",
-        help="no three words in a row occur twice in a sentence",
-    )
+    add_decoding_arguments(parser)
     parser.add_argument(
         "--limit", type=number(int, 1), metavar="N", help="only N images, drawn by the seed"
     )
@@ -87,6 +72,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from tfcap.metrics.scores import check_installed
 
     check_installed()
+    given = given_decoding(arguments)
+    if arguments.max_length is not None:
+        given["max_length"] = arguments.max_length
     arguments.model = arguments.model or BUNDLE / CAPTIONER
     out = OutputFolder(arguments.out)
     split, seed, quiet = arguments.split, arguments.seed, arguments.quiet
@@ -109,13 +97,9 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             found = dict(zip(references, looked_up, strict=True))
             sentences = chain.from_iterable(known.values())
             results["looked up"] = _judge(found, references, sentences, seed)
-    given = {"beam_size": arguments.beam, "max_length": arguments.max_length}
-    given |= {"length_penalty": arguments.length_penalty}
-    decoding = model.decoding | {key: value for key, value in given.items() if value is not None}
-    if arguments.no_repeat:
-        decoding["block_trigrams"] = True
+    decoding = model.decoding_with(**given)
     start = time.monotonic()
-    captions = _captions(model, features, decoding, quiet)
+    captions = _captions(model, features, decoding, seed, quiet)
     seconds = time.monotonic() - start
     predictions = dict(zip(references, captions, strict=True))
     with progress("scoring ...", quiet):
@@ -179,7 +163,7 @@ class _Rows:
 
 
 def _captions(
-    model: CaptioningRNN, features: _Rows, decoding: dict[str, Any], quiet: bool
+    model: CaptioningRNN, features: _Rows, decoding: dict[str, Any], seed: int, quiet: bool
 ) -> list[str]:
     """The captioner's sentence for each image."""
     from tfcap.data.coco import decode_captions
@@ -189,11 +173,9 @@ def _captions(
     with progress("captioning ...", quiet) as show:
         while len(sentences) < len(features):
             some = features[len(sentences) : len(sentences) + _ROWS]
-            if decoding["beam_size"] == 1:
-                blocked = decoding.get("block_trigrams", False)
-                ids = model.sample(
-                    some, decoding["max_length"], block_trigrams=blocked, never_empty=True
-                )  # (n, max_length)
+            if "temperature" in decoding:
+                drawn = {**decoding, "seed": seed + len(sentences)}
+                ids = model.sample(some, never_empty=True, **drawn)  # (n, max_length)
             else:
                 ids = model.beam_search(some, never_empty=True, **decoding)[0][:, 0]
             sentences += decode_captions(ids, model.idx_to_word)
@@ -272,8 +254,12 @@ def _record(
 
 
 def _heading(record: dict[str, Any]) -> str:
-    beam = record["decoding"]["beam_size"]
-    how = "greedy" if beam == 1 else f"beam {beam}"
+    decoding = record["decoding"]
+    how = f"beam {decoding.get('beam_size')}"
+    if "temperature" in decoding:
+        how = f"drawn at temperature {decoding['temperature']:g}"
+    elif decoding["beam_size"] == 1:
+        how = "greedy"
     heading = (
         f"{record['data']}, {record['split']}: {record['images']:,} images, "
         f"{record['references']:,} references, {how}"

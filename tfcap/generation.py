@@ -12,6 +12,7 @@ import numpy as np
 
 from tfcap import decoding
 from tfcap.data.vocabulary import check_vocabulary
+from tfcap.decoding import SpecialTokens
 from tfcap.shape_checks import positive_integer
 from visualization.backend import keras, tf
 
@@ -34,6 +35,7 @@ class GenerationMixin:
     """
 
     word_to_idx: dict[str, int]
+    decoding: dict[str, Any]
     input_dim: int
     looks: bool
     cell_type: str
@@ -45,13 +47,28 @@ class GenerationMixin:
     _check_features: Any
 
     @functools.cached_property
-    def ids(self) -> decoding.SpecialTokens:
+    def ids(self) -> SpecialTokens:
         others = map(self.word_to_idx.get, ("<START>", "<END>", "<UNK>"))
-        return decoding.SpecialTokens(self.word_to_idx["<NULL>"], *others)
+        return SpecialTokens(self.word_to_idx["<NULL>"], *others)
 
     @functools.cached_property
     def idx_to_word(self) -> list[str]:
         return check_vocabulary(self.word_to_idx)
+
+    def decoding_with(self, **given: Any) -> dict[str, Any]:
+        """`decoding` with what is given in place of it: options of `beam_search`, or with a temperature
+        of `sample`.
+
+        Example:
+            >>> from tfcap import CaptioningRNN
+            >>> words = {"<NULL>": 0, "<START>": 1, "<END>": 2, "cat": 3}
+            >>> model = CaptioningRNN(words, input_dim=8, wordvec_dim=4, hidden_dim=6)
+            >>> model.decoding_with(temperature=0.8)
+            {'max_length': 30, 'block_trigrams': True, 'temperature': 0.8}
+        """
+        searches = "temperature" not in given
+        kept = self.decoding if searches else ("max_length", "block_trigrams")
+        return {name: self.decoding[name] for name in kept} | given
 
     def sample(
         self,

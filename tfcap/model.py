@@ -124,7 +124,7 @@ class CaptioningRNN(GenerationMixin, keras.Model):
                 f"heads must divide hidden_dim, received {heads} heads and {hidden_dim} numbers"
             )
         self.encoder = encoder
-        self.decoding = {"beam_size": 3, "max_length": 30, "length_penalty": 0.0}
+        self.decoding = dict(decoding.DEFAULTS)
         self.feature_mean = self._per_feature("feature_mean", feature_mean)
         self.feature_std = self._per_feature("feature_std", feature_std)
         if not (self.feature_std > 0).all():

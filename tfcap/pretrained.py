@@ -60,7 +60,12 @@ _ARCHITECTURE = {
 _LATER = {"feature_dropout": int | float}  # may be missing: format 1 began without it
 _CELLS = ("rnn", "lstm", "attention")
 _WITH_ATTENTION = {"heads": int}  # for the cell_type "attention" only
-_DECODING = {"beam_size": 1, "max_length": 1, "length_penalty": 0.0}  # the least of each
+_DECODING = {  # the least of each
+    "beam_size": 1,
+    "max_length": 1,
+    "length_penalty": 0.0,
+    "block_trigrams": False,
+}
 MAX_DECODING = 1000  # the most of each
 _DTYPES = ("float32", "float64", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16")
 
@@ -92,7 +97,7 @@ def save(
     Args:
         folder: where to.
         architecture: the arguments of `tfcap.CaptioningRNN`, and its dtype; others are left out.
-        decoding: beam_size, max_length, length_penalty.
+        decoding: beam_size, max_length, length_penalty, block_trigrams.
         arrays: the weights by their names.
         half: store them in half precision, in half the room; they are loaded as what they were.
 
@@ -300,11 +305,8 @@ def _wrong_default(decoding: Mapping[str, Any]) -> str | None:
     """Which default for decoding is unknown or out of range."""
     for key, value in decoding.items():
         least = _DECODING.get(key)
-        if (
-            least is None
-            or type(value) not in (int, type(least))
-            or not least <= value <= MAX_DECODING
-        ):
+        kinds = (int, float) if type(least) is float else (type(least),)
+        if least is None or type(value) not in kinds or not least <= value <= MAX_DECODING:
             return f"decoding has {key!r:.60}: {value!r:.60}"
     return None
 

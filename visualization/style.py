@@ -32,6 +32,7 @@ __all__ = [
     "extract_features",
     "feature_layers",
     "gram_matrix",
+    "read_resized",
     "style_loss",
     "style_transfer",
     "tv_loss",
@@ -127,8 +128,8 @@ def style_transfer(
     _check_weights(style_layers, style_weights)
     for name, weight in {"content_weight": content_weight, "tv_weight": tv_weight}.items():
         _check_weight(name, weight)
-    content = _read(content_image, "image_size", image_size)  # (1, H, W, 3)
-    style = _read(style_image, "style_size", style_size)
+    content = read_resized(content_image, image_size, "image_size")[None]  # (1, H, W, 3)
+    style = read_resized(style_image, style_size, "style_size")[None]
     model = _squeezenet() if model is None else model
     scaling = PixelScaling(preprocess, bounds)
     colours = content
@@ -337,6 +338,38 @@ def tv_loss(img: Any, tv_weight: float) -> Any:
     return loss if tf.is_tensor(img) else loss.numpy()
 
 
+def read_resized(source: Source, size: int, what: str = "size") -> np.ndarray:
+    """Reads an image and resizes its shorter side, keeping the aspect ratio.
+
+    Args:
+        source: a path, a URL, a file's content, or uint8 (H, W, 3).
+        size: of the shorter side, in pixels.
+        what: what errors call `size`.
+
+    Returns:
+        uint8 RGB (H, W, 3).
+
+    Raises:
+        ValueError: the image cannot be read, or would have more than 16 megapixels.
+        OSError: the file is missing, or the URL cannot be downloaded.
+
+    Example:
+        >>> read_resized(np.zeros((30, 40, 3), np.uint8), 15).shape
+        (15, 20, 3)
+    """
+    check_counts(**{what: size})
+    pixels = source if isinstance(source, np.ndarray) else load_image(source)
+    image = Image.fromarray(check_pixels(pixels[None])[0])
+    scale = size / min(image.size)
+    width, height = (max(size, int(side * scale)) for side in image.size)
+    if width * height > _MAX_PIXELS:
+        raise ValueError(
+            f"{what} {size} makes {width} x {height} pixels of an image of {image.width} x "
+            f"{image.height}, at most {_MAX_PIXELS:,} are painted: give a smaller one"
+        )
+    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))
+
+
 def _sum_of_squares(x: Any) -> tf.Tensor:
     return tf.reduce_sum(tf.square(x))
 
@@ -485,21 +518,6 @@ def _targets(
             f"{', '.join(names)}"
         )
     return features
-
-
-def _read(source: Source, what: str, size: int) -> np.ndarray:
-    """uint8 (1, H, W, 3), the shorter side of `size`."""
-    check_counts(**{what: size})
-    pixels = source if isinstance(source, np.ndarray) else load_image(source)
-    image = Image.fromarray(check_pixels(pixels[None])[0])
-    scale = size / min(image.size)
-    width, height = (max(size, int(side * scale)) for side in image.size)
-    if width * height > _MAX_PIXELS:
-        raise ValueError(
-            f"{what} {size} makes {width} x {height} pixels of an image of {image.width} x "
-            f"{image.height}, at most {_MAX_PIXELS:,} are painted: give a smaller one"
-        )
-    return np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))[None]
 
 
 def _brightness(content: np.ndarray, style: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

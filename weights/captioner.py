@@ -7,6 +7,7 @@ import argparse
 import json
 from typing import Any
 
+from tfcap.decoding import DEFAULTS
 from tfcap.model import CaptioningRNN
 from tfcap.pretrained import CONFIG, WEIGHTS
 from visualization.files.bundle import BUNDLE, CAPTIONER
@@ -22,7 +23,7 @@ def main() -> None:
     parser.add_argument("--beam", type=int, default=3, help="what the search follows by default")
     arguments = parser.parse_args()
     model = CaptioningRNN.from_pretrained(arguments.captioner)
-    model.decoding["beam_size"] = arguments.beam
+    model.decoding = {**DEFAULTS, "beam_size": arguments.beam}
     folder = BUNDLE / CAPTIONER
     model.save_pretrained(folder, half=True)
     size = (folder / WEIGHTS).stat().st_size

@@ -124,7 +124,7 @@ def test_a_captioner_comes_back_as_it_was(tmp_path, cell, dtype):
         feature_std=2.0,
         encoder="squeezenet",
     )
-    made.decoding.update({"beam_size": 5, "length_penalty": 0.7})
+    made.decoding.update({"beam_size": 5, "length_penalty": 0.7, "block_trigrams": False})
     made.save_pretrained(tmp_path / "new" / "folder")
     again = CaptioningRNN.from_pretrained(str(tmp_path / "new" / "folder"))
     for name, variable in made.parameters.items():
@@ -378,6 +378,7 @@ def test_a_config_of_bytes(refused, folder):
         ("decoding.beam_size", 2.5, "decoding has 'beam_size': 2.5"),
         ("decoding.max_length", True, "decoding has 'max_length': True"),
         ("decoding.length_penalty", float("nan"), "decoding has 'length_penalty': nan"),
+        ("decoding.block_trigrams", 1, "decoding has 'block_trigrams': 1"),
         ("decoding.extra", 1, "decoding has 'extra'"),
         ("weights", {}, "no sha256 of the weights"),
         ("weights.sha256", "../" * 20 + "0000", "no sha256 of the weights"),

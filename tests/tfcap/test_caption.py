@@ -11,6 +11,7 @@ from PIL import Image
 from tfcap.caption import main as caption
 from tfcap.captioner import Captioner
 from tfcap.data.features import image_features
+from tfcap.explain import word_log_probabilities
 from tfcap.metrics.results import read_coco_results
 from tfcap.model import CaptioningRNN
 from tfcap.pages import caption_section
@@ -52,7 +53,8 @@ def test_a_photograph_gets_its_likeliest_sentences(
 ):
     assert run("--model", model, "--n-best", 3, "--out", tmp_path) == 0
     record = read(tmp_path / "grace_hopper-caption.json")
-    ids, log_p = captioner.beam_search(image_features(grace_hopper[None]), 3, 3, 7)
+    defaults = {"length_penalty": 1.0, "block_trigrams": True}
+    ids, log_p = captioner.beam_search(image_features(grace_hopper[None]), 3, 3, 7, **defaults)
     said = [sentence["log_probability"] for sentence in record["sentences"]]
     np.testing.assert_allclose(said, log_p[0], rtol=1e-5)
     first = " ".join(captioner.idx_to_word[idx] for idx in ids[0, 0] if idx not in (0, 2))
@@ -106,7 +108,7 @@ def test_a_sentence_is_never_empty(captioner, tmp_path):
     silent.parameters["b_vocab"].assign(50 * np.eye(len(captioner.word_to_idx))[2])
     silent.save_pretrained(tmp_path / "silent")
     out = tmp_path / "out"
-    options = ["--no-repeat", "--length-penalty", "0.7", "--quiet", "--out", out]
+    options = ["--length-penalty", "0.7", "--quiet", "--out", out]
     assert run("--model", tmp_path / "silent", *options) == 0
     record = read(out / "grace_hopper-caption.json")
     assert record["sentences"][0]["sentence"].split()[1:] == []
@@ -115,9 +117,42 @@ def test_a_sentence_is_never_empty(captioner, tmp_path):
     assert record["decoding"]["length_penalty"] == 0.7
 
 
+def test_sentences_are_drawn_by_the_seed_and_sorted(model, captioner, grace_hopper, tmp_path):
+    options = ["--temperature", "2", "--n-best", 4, "--seed", 7, "--quiet", "--out", tmp_path]
+    assert run("--model", model, *options) == 0
+    record = read(tmp_path / "grace_hopper-caption.json")
+    assert "beam_size" not in record["decoding"]
+    said = [(one["sentence"], one["log_probability"]) for one in record["sentences"]]
+    assert len({sentence for sentence, _ in said}) > 2
+    assert said == sorted(said, key=lambda one: -one[1])
+
+    features = image_features(grace_hopper[None])
+    [found] = Captioner(captioner).sentences(features, 4, temperature=2.0, seed=7)
+    assert said == [(sentence, log_p) for sentence, log_p, _ in found]
+    for sentence, log_p, ids in found:
+        assert sentence
+        own = word_log_probabilities(captioner, features, ids[None]).sum()
+        assert log_p == pytest.approx(own, rel=1e-4)
+    [other] = Captioner(captioner).sentences(features, 4, temperature=2.0, seed=8)
+    assert said != [(sentence, log_p) for sentence, log_p, _ in other]
+
+
+def test_three_words_come_twice_only_where_they_may(captioner):
+    stuck = CaptioningRNN(captioner.word_to_idx, 512, 8, 16, encoder="squeezenet")
+    stuck.parameters["b_vocab"].assign(50 * np.eye(len(captioner.word_to_idx))[4])
+    features, word = np.ones((1, 512), np.float32), captioner.idx_to_word[4]
+    [[(default, *_)]] = Captioner(stuck).sentences(features)
+    [[(free, *_)]] = Captioner(stuck).sentences(features, block_trigrams=False)
+    assert free.split() == [word] * 30
+    assert f"{word} {word} {word} {word}" not in default
+    assert default.startswith(f"{word} {word}")
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
+        (["--model", "good", "--top-p", "0.9", "--beam", "3"], "give those of one kind"),
+        (["--model", "good", "--temperature", "0"], "--temperature: '0' is not a number from 0.01"),
         (["--model", "nowhere"], "is not a captioner's folder"),
         (["--model", "other"], "cannot caption photographs"),
         (["--model", "damaged"], "damaged"),

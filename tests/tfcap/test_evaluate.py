@@ -64,18 +64,32 @@ def test_sentences_are_those_of_the_captioner(folders, tmp_path):
     data = load_coco_data(folders / "data")
     images = sorted(references_by_image(data, "val"))
     features = data["val_features"][images]
-    options = {"max_length": 9, "block_trigrams": True, "never_empty": True}
+    options = {"max_length": 9, "never_empty": True}
     greedy = decode_captions(model.sample(features, **options), WORDS)
     beams = model.beam_search(features, 2, length_penalty=0.7, **options)[0][:, 0]
     beam = decode_captions(beams, WORDS)
     assert greedy != beam
     assert all(greedy + beam)
-    more = ["--max-length", "9", "--no-repeat", "--length-penalty", "0.7"]
+    more = ["--max-length", "9", "--repeat", "--length-penalty", "0.7"]
     for expected, beams in ((greedy, "1"), (beam, "2")):
         assert run(folders, tmp_path, "--beam", beams, *more) == 0
         predictions = read_coco_results(tmp_path / "val_predictions.json")
         assert predictions == dict(zip(images, expected, strict=True))
         assert record(tmp_path)["decoding"]["beam_size"] == int(beams)
+
+
+def test_drawn_sentences_are_those_of_the_captioner(folders, tmp_path, capsys):
+    model = CaptioningRNN.from_pretrained(folders / "captioner")
+    data = load_coco_data(folders / "data")
+    images = sorted(references_by_image(data, "val"))
+    options = {"temperature": 1.0, "top_p": 0.8, "seed": 5}
+    ids = model.sample(
+        data["val_features"][images], block_trigrams=True, never_empty=True, **options
+    )
+    assert run(folders, tmp_path, "--top-p", "0.8", "--seed", "5") == 0
+    predictions = read_coco_results(tmp_path / "val_predictions.json")
+    assert predictions == dict(zip(images, decode_captions(ids, WORDS), strict=True))
+    assert "drawn at temperature 1" in capsys.readouterr().out
 
 
 def test_many_images_are_worked_on_in_parts(folders, tmp_path, monkeypatch):
