@@ -53,6 +53,7 @@ from .attribution import (
     smoothed,
 )
 from .class_visualization import class_visualization_update_step, create_class_visualization
+from .compilation import forget
 from .ensemble import build_ensemble
 from .faithfulness import (
     Faithfulness,
@@ -63,7 +64,7 @@ from .faithfulness import (
     insertion_curve,
 )
 from .fooling import FoolingResult, make_fooling_image, make_fooling_images
-from .gradients import forget, image_gradients, predict_probabilities, predict_scores
+from .gradients import image_gradients, predict_probabilities, predict_scores
 from .images.channel_statistics import SQUEEZENET_MEAN, SQUEEZENET_STD
 from .images.preprocessing import deprocess_image, preprocess_image
 from .images.reading import image_from_url, load_image

@@ -20,17 +20,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from visualization.backend import keras, tf
+from visualization.compilation import BATCH_SIZE, compiled, in_batches, traced_alone
 from visualization.gradients import (
-    BATCH_SIZE,
     check_target,
     class_score,
-    compiled,
     image_gradients,
-    in_batches,
     logits,
     logits_and_gradients,
     predict_scores,
-    traced_alone,
 )
 from visualization.input_checks import channel_axis, check_counts, map_shape
 

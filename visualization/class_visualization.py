@@ -11,13 +11,8 @@ from typing import Any
 import numpy as np
 
 from visualization.backend import keras, tf
-from visualization.gradients import (
-    class_count,
-    compiled,
-    image_gradients,
-    l2_norm,
-    logits_and_ascent,
-)
+from visualization.compilation import compiled
+from visualization.gradients import class_count, image_gradients, l2_norm, logits_and_ascent
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.transforms import blur_image, jitter
 from visualization.input_checks import (

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 
 from visualization.backend import keras, tf
+from visualization.compilation import BATCH_SIZE, compiled
 from visualization.gradients import (
-    BATCH_SIZE,
     Prediction,
     class_score,
-    compiled,
     l2_norm,
     logits_and_ascent,
     logits_and_gradients,

@@ -12,7 +12,8 @@ import numpy as np
 from visualization.adam import adam_moments
 from visualization.backend import keras, tf
 from visualization.class_visualization import check_jitter, check_targets, draw_in_batches
-from visualization.gradients import compiled, logits_and_ascent
+from visualization.compilation import compiled
+from visualization.gradients import logits_and_ascent
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.transforms import jitter, resample
 from visualization.input_checks import check_counts, check_positive, warn_without_preprocess

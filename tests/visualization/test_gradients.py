@@ -21,7 +21,7 @@ from visualization import (
     smoothed,
 )
 from visualization.backend import keras, tf
-from visualization.gradients import compiled
+from visualization.compilation import compiled
 from visualization.input_checks import check_labels
 
 from .models import STYLES, Subclassed, make, recording, shared, smooth_network
