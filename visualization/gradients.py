@@ -10,8 +10,9 @@ import numpy as np
 
 from visualization.backend import keras, tf
 from visualization.compilation import BATCH_SIZE, GetModel, compiled, in_batches, traced_alone
-from visualization.input_checks import check_images, check_labels
-from visualization.outputs import Outputs, Scored, as_float, probabilities, read_outputs
+from visualization.input_checks import check_images, check_labels, names_of
+from visualization.outputs import Outputs, as_float, probabilities, read_outputs
+from visualization.targets import Scored
 
 __all__ = [
     "Prediction",
@@ -181,7 +182,7 @@ def check_target(X: Any, y: Any, model: keras.Model) -> tuple[np.ndarray, np.nda
     X = check_images(model, X)
     if callable(y):
         return X, np.zeros(len(X), np.int32), Scored(model, y)
-    return X, check_labels(y, len(X), class_count(model, X)), model
+    return X, check_labels(y, len(X), class_count(model, X), names_of(model)), model
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -233,7 +234,9 @@ def model_outputs(model: keras.Model, images: tf.Tensor) -> Outputs:
     if not tf.is_tensor(outputs) or outputs.shape.rank != 2:
         shape = getattr(outputs, "shape", None) or type(outputs).__name__
         raise ValueError(
-            f"the output of model {model.name!r} is {shape}, expected scores of shape (N, classes)"
+            f"the output of model {model.name!r} is {shape}, expected scores of shape (N, classes): "
+            "give y as a function of the outputs, or make a model of one of them, "
+            "keras.Model(model.input, model.output[...])"
         )
     return read_outputs(outputs)
 
@@ -244,13 +247,15 @@ def _called_in_this_graph(model: keras.Model, images: tf.Tensor) -> Any:
     From outside of such a function, what is in it cannot be read or differentiated. One that needs
     autograph stays a function.
     """
+    # Around an error of `y`, Keras would put its own words.
+    call = model.call if isinstance(model, Scored) else model
     eagerly = tf.config.functions_run_eagerly()
     try:
         tf.config.run_functions_eagerly(True)
-        return model(images, training=False)
+        return call(images, training=False)
     except tf.errors.OperatorNotAllowedInGraphError:
         tf.config.run_functions_eagerly(False)
-        return model(images, training=False)
+        return call(images, training=False)
     finally:
         tf.config.run_functions_eagerly(eagerly)
 
