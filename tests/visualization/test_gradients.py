@@ -233,7 +233,7 @@ def test_saliency_on_squeezenet_is_the_tapes(squeezenet, grace_hopper):
         (np.full((1, 224, 224, 3), np.inf, np.float32), 6, ValueError, "infinity"),
         (np.zeros((1, 224, 224, 3), np.float32), 1000, ValueError, "classes 0 to 999"),
         (np.zeros((1, 224, 224, 3), np.float32), [1, 2], ValueError, r"shape \(2,\)"),
-        (np.zeros((1, 224, 224, 3), np.float32), "cat", TypeError, "integers"),
+        (np.zeros((1, 224, 224, 3), np.float32), "catt", ValueError, "the nearest names are"),
         (np.zeros((1, 224, 224, 3), np.float32), 0.5, TypeError, "integers"),
     ],
 )

@@ -9,8 +9,12 @@ from visualization import (
     compute_saliency_maps,
     create_class_visualization,
     grad_cam,
+    hold_inputs,
     image_gradients,
     integrated_gradients,
+    make_fooling_image,
+    make_fooling_images,
+    paint_class,
     smoothed,
     unit_of,
 )
@@ -247,3 +251,186 @@ EVERYWHERE = ("unit of a dense layer", "channel in a nested model", "class over 
 def test_any_target_is_explained_and_drawn_as_by_a_plain_tape(target):
     found = closeness(target, everywhere=target in EVERYWHERE)
     assert max(found.values()) < 1e-4, found
+
+
+def test_the_layer_of_a_unit_may_be_given_itself_and_errors_are_told():
+    model, _ = seeded(lambda: functional(linear(3)))
+    hidden = model.get_layer("hidden")
+    by_name = compute_saliency_maps(X, unit_of("hidden", 1), model)
+    np.testing.assert_array_equal(compute_saliency_maps(X, unit_of(hidden, 1), model), by_name)
+    for wrong, kind, sentence in (
+        (lambda: unit_of(3, 1), TypeError, "^the layer is of type int"),
+        (lambda: unit_of("hidden", 0.5), TypeError, "^the channel is 0.5"),
+        (lambda: unit_of("hidden", -1), ValueError, "^the channel is -1"),
+    ):
+        with pytest.raises(kind, match=sentence):
+            wrong()
+    with pytest.raises(ValueError, match=r"^model '\w+' computes no layer 'hiden'.* are hidden,"):
+        compute_saliency_maps(X, unit_of("hiden", 0), model)
+    with pytest.raises(ValueError, match=r"^layer 'hidden' has channels 0 to 5, but 6 is asked"):
+        grad_cam(X, unit_of("hidden", 6), model)
+
+
+def test_a_unit_of_a_model_with_channels_first_is_where_its_channels_are():
+    keras.utils.set_random_seed(0)
+    swap = keras.layers.Permute((2, 3, 1))
+    layers = [keras.layers.Conv2D(5, 3, data_format="channels_first"), keras.layers.ReLU(name="on")]
+    model = keras.Sequential([keras.Input((3, 9, 8)), *layers, keras.layers.Flatten()])
+    alike = keras.layers.Conv2D(5, 3)
+    alike.build((None, 9, 8, 3))
+    alike.set_weights(layers[0].get_weights())
+    first = np.moveaxis(X, 3, 1)
+
+    def channel(on):
+        return tf.reduce_mean(on[..., 4], (1, 2))
+
+    _, gradient = plain(lambda images: tf.nn.relu(alike(swap(images))), channel, first)
+    found, _ = image_gradients(first, unit_of("on", 4), model)
+    np.testing.assert_allclose(found, gradient, rtol=1e-4, atol=1e-7)
+    assert grad_cam(first, 0, model, layer="on").shape == (3, 9, 8)
+
+
+def test_painting_a_unit_excites_it():
+    model, read = seeded(lambda: functional(linear(3)))
+    unit = unit_of("second", 2)
+    drawn = paint_class(unit, model, num_iterations=20, learning_rate=0.2, max_zoom=1, **OWN)
+    assert drawn.shape == (1, 9, 8, 3)
+    noise = np.random.default_rng(0).random((8, 9, 8, 3), dtype=np.float32)
+
+    def value(images):
+        return tf.reduce_mean(read(images)["second"][..., 2], (1, 2)).numpy()
+
+    assert value(drawn)[0] > value(noise).max() + 0.1
+
+
+def test_what_is_no_mask_and_does_not_fit_is_refused():
+    for mask in (np.zeros((5, 4)), np.ones(4), np.full((5, 4), 0.5)):
+        with pytest.raises(ValueError, match=r"^the mask is"):
+            class_over(mask, 0)
+    with pytest.raises(ValueError, match=r"^the class is -1"):
+        class_over(MASK, -1)
+    model, _ = seeded(lambda: segmentation("softmax"))
+    with pytest.raises(ValueError, match=r"^the model's output is \(.*5, 4, 3\), which does not"):
+        image_gradients(X, class_over(np.ones((4, 5)), 0), model)
+    with pytest.raises(ValueError, match=r"^the model's output has channels 0 to 2, but 3 is"):
+        image_gradients(X, class_over(MASK, 3), model)
+
+
+def test_a_softmax_over_channels_that_come_first_is_taken_off_too():
+    keras.utils.set_random_seed(0)
+    first = [keras.layers.Conv2D(3, 3), keras.layers.Permute((3, 1, 2)), keras.layers.Softmax(1)]
+    model = keras.Sequential([keras.Input((7, 6, 3)), *first])
+    images, over = X[:, :7, :6], class_over(MASK, 1)
+
+    def read(images):
+        return {"scores": model.layers[0](images)}
+
+    _, expected = plain(read, lambda values: over_mask(values, 1), images)
+    found, _ = image_gradients(images, over, model)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-7)
+
+
+def with_two_inputs(form):
+    image, meta = keras.Input((9, 8, 3), name="image"), keras.Input((2,), name="meta")
+    parts = [keras.layers.Conv2D(4, 3, activation="tanh"), keras.layers.Flatten()]
+    together = keras.layers.Concatenate()([parts[1](parts[0](image)), meta])
+    parts += [keras.layers.Dense(4, "tanh"), keras.layers.Dense(3)]
+    inputs = {"list": [meta, image], "dict": {"image": image, "meta": meta}}[form]
+    return keras.Model(inputs, parts[3](parts[2](together))), parts
+
+
+@pytest.mark.parametrize("form", ["list", "dict"])
+def test_other_inputs_are_held_while_the_image_is_explained_drawn_and_fooled(form):
+    model, parts = seeded(lambda: with_two_inputs(form))
+    value = np.float32([[0.3, -0.7]])
+    held = hold_inputs(model, {"list": [value, None], "dict": {"image": None, "meta": value}}[form])
+
+    def read(images):
+        meta = tf.repeat(value, len(images), axis=0)
+        return parts[3](parts[2](tf.concat([parts[1](parts[0](images)), meta], axis=1)))
+
+    scores, gradient = plain(read, lambda scores: scores[:, 2], X)
+    found, numbers = image_gradients(X, 2, held)
+    np.testing.assert_allclose(found, gradient, rtol=1e-4, atol=1e-7)
+    np.testing.assert_allclose(numbers[:, 2], scores, rtol=1e-4)
+    if form == "dict":
+        return
+    assert grad_cam(X, 2, held, batch_size=2).shape == (3, 9, 8)
+    drawn = create_class_visualization(2, held, num_iterations=2, **OWN)
+    assert drawn.shape == (1, 9, 8, 3)
+    pixels = (255 * X).astype(np.uint8)
+    fooling = make_fooling_images(pixels, None, held, learning_rate=3, **OWN)
+    assert fooling.success.all()
+    seen = read(fooling.images / np.float32(255)).numpy().argmax(axis=1)
+    assert (seen != fooling.predicted_before).all()
+
+
+def test_inputs_that_do_not_say_where_the_image_is_are_refused():
+    model, _ = seeded(lambda: with_two_inputs("list"))
+    for inputs, kind, sentence in (
+        ([np.ones((1, 2)), np.ones((1, 9, 8, 3))], ValueError, "^inputs have None 0 times"),
+        ([None, None], ValueError, "^inputs have None 2 times"),
+        ([np.ones((3, 2)), None], ValueError, r"shape \(3, 2\), expected one row"),
+        (np.ones((1, 2)), TypeError, "^inputs is of type ndarray"),
+    ):
+        with pytest.raises(kind, match=sentence):
+            hold_inputs(model, inputs)
+
+
+def test_fooling_takes_no_function_and_says_what_to_do():
+    model, _ = seeded(with_two_outputs)
+    for fool in (
+        lambda y: make_fooling_images(np.uint8(255 * X), y, model, **OWN),
+        lambda y: make_fooling_image(X[:1], y, model),
+    ):
+        with pytest.raises(
+            TypeError, match=r"^the target is a function, but a model is fooled once"
+        ):
+            fool(unit_of("hidden", 0))
+        with pytest.raises(ValueError, match=r"expected scores of shape \(N, classes\): give y as"):
+            fool(1)
+    classes = keras.Model(model.input, model.output["class"])
+    found = make_fooling_images(np.uint8(255 * X), 1, classes, learning_rate=3, **OWN)
+    assert (model(found.images / 255)["class"].numpy().argmax(axis=1) == 1).all()
+
+
+def test_classes_may_be_given_by_name(squeezenet):
+    image = np.zeros((1, 224, 224, 3), np.float32)
+    by_number = compute_saliency_maps(image, 6, squeezenet)
+    np.testing.assert_array_equal(compute_saliency_maps(image, "stingray", squeezenet), by_number)
+    with pytest.raises(ValueError, match=r"^there is no class 'stingrey': the nearest .*stingray"):
+        compute_saliency_maps(image, ["stingrey"], squeezenet)
+
+    model, _ = seeded(lambda: functional(linear(3)))
+    with pytest.raises(TypeError, match=r"^the labels are names, but of the model's 3 classes 0"):
+        compute_saliency_maps(X, "dog", model)
+    model.class_names = ["cat", "dog", "owl"]
+    by_number = compute_saliency_maps(X, [1, 2, 1], model)
+    np.testing.assert_array_equal(compute_saliency_maps(X, ["dog", "owl", "Dog"], model), by_number)
+    found = make_fooling_images(np.uint8(255 * X), "owl", model, max_iterations=1, **OWN)
+    assert found.targets.tolist() == [2, 2, 2]
+    assert create_class_visualization("owl", model, num_iterations=1, **OWN).shape == (1, 9, 8, 3)
+
+
+@pytest.mark.parametrize(("channels", "draw"), [(1, create_class_visualization), (4, paint_class)])
+def test_images_of_one_and_four_channels_are_fooled_and_drawn(channels, draw):
+    """Also of a model whose channels come first, with the same result."""
+    keras.utils.set_random_seed(0)
+    parts = [convolution(4, "only"), keras.layers.Flatten(), keras.layers.Dense(3)]
+    last = keras.Sequential([keras.Input((9, 8, channels)), *parts])
+    swapped = [keras.Input((channels, 9, 8)), keras.layers.Permute((2, 3, 1))]
+    first = keras.Sequential([*swapped, *parts])
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 9, 8, channels), np.uint8)
+    found = make_fooling_images(pixels, None, last, learning_rate=3, **OWN)
+    alike = make_fooling_images(np.moveaxis(pixels, 3, 1), None, first, learning_rate=3, **OWN)
+    assert found.success.all()
+    assert alike.success.all()
+    assert alike.images.shape == (3, channels, 9, 8)
+    assert np.abs(np.moveaxis(alike.images, 1, 3).astype(int) - found.images).max() <= 1
+
+    frames = []
+    drawn = draw([0, 2], last, num_iterations=3, **OWN)
+    keep = {"on_frame": lambda done, images: frames.append(images)} | OWN
+    alike = draw([0, 2], first, num_iterations=3, **keep)
+    np.testing.assert_allclose(np.moveaxis(alike, 1, 3), drawn, rtol=1e-3, atol=1e-4)
+    np.testing.assert_array_equal(frames[-1], alike)
