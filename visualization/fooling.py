@@ -80,8 +80,8 @@ def make_fooling_image(
     """
     check_positive(learning_rate=learning_rate)
     check_counts(max_iterations=max_iterations)
-    check_is_class(target_y)
     image = check_images(model, X)
+    check_is_class(target_y)
     if len(image) != 1:
         raise ValueError(f"X contains {len(image)} images, expected one, (1, H, W, C)")
     found = _of_classes(model, predict(model, image))
@@ -206,9 +206,9 @@ def make_fooling_images(
     """
     check_positive(learning_rate=learning_rate)
     check_counts(max_iterations=max_iterations, batch_size=batch_size)
-    check_is_class(targets)
     images = check_pixels(images)
     check_model(model)
+    check_is_class(targets)
     scaling = PixelScaling(preprocess, bounds, images.shape[3])
     warn_without_preprocess(model, preprocess)
 
