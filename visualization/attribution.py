@@ -47,8 +47,9 @@ def compute_saliency_maps(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
-            the model's output, or outputs, to one number for each image, (N,).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K), or as names where
+            the model has `class_names` or is a bundled one; or a function from the model's output, or
+            outputs, to one number for each image, (N,), such as `unit_of` and `class_over` make.
         model: any Keras model with one output of shape (N, K).
         batch_size: how many images are processed at a time; it bounds the memory.
 
@@ -117,8 +118,9 @@ def integrated_gradients(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
-            the model's output, or outputs, to one number for each image, (N,).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K), or as names where
+            the model has `class_names` or is a bundled one; or a function from the model's output, or
+            outputs, to one number for each image, (N,), such as `unit_of` and `class_over` make.
         model: any Keras model with one output of shape (N, K).
         baseline: X', anything that broadcasts to X; for SqueezeNet, 0 is the mean colour.
         steps: at how many points the gradient is taken.
@@ -190,8 +192,9 @@ def grad_cam(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
-            the model's output, or outputs, to one number for each image, (N,).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K), or as names where
+            the model has `class_names` or is a bundled one; or a function from the model's output, or
+            outputs, to one number for each image, (N,), such as `unit_of` and `class_over` make.
         model: any Keras model with one output of shape (N, K); transfer learning
             models with a model inside work as they are (no "Graph disconnected").
         layer: the layer whose output is A, (N, h, w, k), or its name; by default, of the convolutions

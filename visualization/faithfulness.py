@@ -39,8 +39,9 @@ def deletion_curve(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
-            the model's output, or outputs, to one number for each image, (N,).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K), or as names where
+            the model has `class_names` or is a bundled one; or a function from the model's output, or
+            outputs, to one number for each image, (N,), such as `unit_of` and `class_over` make.
         model: any Keras model with one output of shape (N, K).
         maps: (N, H, W): the larger, the more important.
         steps: in how many equal steps all pixels are blurred.
@@ -189,8 +190,9 @@ def cascading_randomization(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
-            the model's output, or outputs, to one number for each image, (N,).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K), or as names where
+            the model has `class_names` or is a bundled one; or a function from the model's output, or
+            outputs, to one number for each image, (N,), such as `unit_of` and `class_over` make.
         model: any Keras model with one output of shape (N, K).
         method: a function of (X, y, model, **keywords) that returns maps (N, H, W).
         seed: of the noise.

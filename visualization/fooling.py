@@ -58,7 +58,8 @@ def make_fooling_image(
 
     Args:
         X: floating point (1, H, W, C), the model's preprocessed input.
-        target_y: the class to reach, 0 <= target_y < number of classes.
+        target_y: the class to reach, 0 <= target_y < number of classes; or its name, where the model
+            has `class_names` or is a bundled one.
         model: any Keras model with one output of shape (N, K).
         learning_rate: L2 length of a step, in the units of the model's input.
         max_iterations: the largest number of steps.
@@ -179,8 +180,8 @@ def make_fooling_images(
 
     Args:
         images: uint8 (N, H, W, C), 0..255; (N, C, H, W) for a model with channels first.
-        targets: integers (N,), or one for all: the classes to reach; or None, to reach any class but
-            the one that the model sees now.
+        targets: integers (N,), or one for all: the classes to reach, also by name; or None, to
+            reach any class but the one that the model sees now.
         model: any Keras model with one output of shape (N, K).
         learning_rate: length of a step. 1 is CS231n's: an L2 length of 1 in SqueezeNet's input; for
             other preprocessing it is scaled with the input's range.

@@ -122,8 +122,9 @@ def image_gradients(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
-            the model's output, or outputs, to one number for each image, (N,).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K), or as names where
+            the model has `class_names` or is a bundled one; or a function from the model's output, or
+            outputs, to one number for each image, (N,), such as `unit_of` and `class_over` make.
         model: any Keras model with one output of shape (N, K).
         batch_size: how many images are processed at a time; it bounds the memory.
 
