@@ -63,8 +63,8 @@ def create_class_visualization(
 
     Args:
         target_y: a class, or several for a batch of images, by number, or by name as for
-            `compute_saliency_maps`; or a function from the model's output, or outputs, to one number for
-            each image, (N,), such as `unit_of` makes: one image.
+            `compute_saliency_maps`; or a function from the model's output, or outputs, to one number
+            for each image, (N,), such as `unit_of` makes: one image.
         model: any Keras model with one output of shape (N, K); of any outputs with a function.
         l2_reg: weight of the L2 regularisation.
         learning_rate: factor of the step.

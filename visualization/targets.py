@@ -1,7 +1,8 @@
 """What can be explained beside a class: a function of the outputs, a unit, a class over a mask.
 
 Wherever `y` is asked for, it may be a function from what the model returns to one number for each
-image, (N,). Two are made here: `unit_of` reads a layer inside the model, `class_over` a segmentation.
+image, (N,): of probabilities, where it ends in a softmax. Two are made here: `unit_of` reads a layer
+inside the model, `class_over` a segmentation.
 """
 
 import difflib
@@ -48,10 +49,7 @@ def unit_of(layer: keras.layers.Layer | str, channel: int) -> Callable[..., tf.T
         raise TypeError(
             f"the layer is of type {type(layer).__name__}, expected a Keras layer or its name"
         )
-    if not isinstance(channel, int | np.integer) or isinstance(channel, bool):
-        raise TypeError(f"the channel is {channel!r}, expected an integer")
-    if channel < 0:
-        raise ValueError(f"the channel is {channel}, expected 0 or more")
+    _check_index("channel", channel)
     return _Unit(layer, int(channel))
 
 
@@ -66,6 +64,7 @@ def class_over(mask: Any, label: int) -> Callable[[tf.Tensor], tf.Tensor]:
         label: the class, a channel of the output, (N, h, w, K) or (N, K, h, w).
 
     Raises:
+        TypeError: the class is not an integer.
         ValueError: the mask is not of this form or empty, or the class is negative. When it is used:
             the output has another size, or no such class.
 
@@ -82,8 +81,7 @@ def class_over(mask: Any, label: int) -> Callable[[tf.Tensor], tf.Tensor]:
         raise ValueError(
             f"the mask is {weights.dtype} {weights.shape}, expected bool (h, w), true somewhere"
         )
-    if label < 0:
-        raise ValueError(f"the class is {label}, expected 0 or more")
+    _check_index("class", label)
     places = np.flatnonzero(weights)
 
     def score(outputs: tf.Tensor) -> tf.Tensor:
@@ -91,7 +89,8 @@ def class_over(mask: Any, label: int) -> Callable[[tf.Tensor], tf.Tensor]:
         last = len(shape) == 4 and tuple(shape[1:3]) == weights.shape
         if not last and not (len(shape) == 4 and tuple(shape[2:4]) == weights.shape):
             raise ValueError(
-                f"the model's output is {shape}, which does not fit a mask of {weights.shape}"
+                f"the model's output is {shape or type(outputs).__name__}, which does not fit a mask "
+                f"of {weights.shape}"
             )
         _check_channel("the model's output", label, shape[3 if last else 1])
         scores = read_outputs(outputs).scores  # (N, h, w, K)
@@ -163,6 +162,13 @@ class _Unit:
         _check_channel(f"layer {name!r}", self.channel, output.shape[channels])
         channel = tf.gather(output, self.channel, axis=channels)  # (N, ...)
         return tf.reduce_mean(tf.reshape(channel, (tf.shape(images)[0], -1)), axis=1, keepdims=True)
+
+
+def _check_index(what: str, index: Any) -> None:
+    if not isinstance(index, int | np.integer) or isinstance(index, bool):
+        raise TypeError(f"the {what} is {index!r}, expected an integer")
+    if index < 0:
+        raise ValueError(f"the {what} is {index}, expected 0 or more")
 
 
 def _check_channel(what: str, channel: int, count: int | None) -> None:
