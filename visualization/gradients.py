@@ -236,7 +236,8 @@ def model_outputs(model: keras.Model, images: tf.Tensor) -> Outputs:
         shape = getattr(outputs, "shape", None) or type(outputs).__name__
         raise ValueError(
             f"the output of model {model.name!r} is {shape}, expected scores of shape (N, classes): "
-            "give y as a function of the outputs, or make a model of one of them, "
+            "give y as a function of the outputs, of a segmentation class_over(mask, label), or make a "
+            "model of one of them, "
             "keras.Model(model.input, model.output[...])"
         )
     return read_outputs(outputs)
