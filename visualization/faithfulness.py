@@ -210,8 +210,8 @@ def cascading_randomization(
         >>> cascading_randomization(X, 0, model, brightness)["small/head"] > 0.999
         True
     """
-    X = check_images(model, X)
-    original = _maps(method(X, y, model, **keywords))
+    X, y, asked = check_target(X, y, model)
+    original = _maps(method(X, y, asked, **keywords))
     generator = np.random.default_rng(seed)
     leaves = [layer for layer in dict.fromkeys(_leaves(model)) if layer.weights]
     saved = [(variable, variable.numpy()) for variable in model.weights]
@@ -223,7 +223,7 @@ def cascading_randomization(
                 if np.issubdtype(value.dtype, np.floating):
                     noise = generator.normal(value.mean(), value.std(), value.shape)
                     variable.assign(np.abs(noise) if value.min() >= 0 else noise)
-            randomized = _maps(method(X, y, model, **keywords))
+            randomized = _maps(method(X, y, asked, **keywords))
             pairs = zip(original, randomized, strict=True)
             name = getattr(layer, "path", None) or layer.name
             correlations[name] = float(np.mean([_rank_correlation(a, b) for a, b in pairs]))

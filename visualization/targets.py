@@ -126,6 +126,10 @@ class Scored(keras.Model):
     def input_shape(self) -> Any:
         return self.model.input_shape
 
+    @property
+    def output_shape(self) -> tuple[None, int]:
+        return None, 1
+
     def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         if isinstance(self.score, _Unit):
             return self.score.read(self.model, images)

@@ -5,6 +5,7 @@ import pytest
 
 from visualization import (
     SQUEEZENET_STD,
+    cascading_randomization,
     class_over,
     compute_saliency_maps,
     create_class_visualization,
@@ -434,3 +435,16 @@ def test_images_of_one_and_four_channels_are_fooled_and_drawn(channels, draw):
     alike = draw([0, 2], first, num_iterations=3, **keep)
     np.testing.assert_allclose(np.moveaxis(alike, 1, 3), drawn, rtol=1e-3, atol=1e-4)
     np.testing.assert_array_equal(frames[-1], alike)
+
+
+def test_a_unit_is_traced_once_while_the_weights_are_randomized():
+    model, _ = seeded(lambda: functional(linear(3)))
+    traces = []
+
+    def counted(outputs):
+        traces.append(1)
+        return outputs[:, 1]
+
+    found = cascading_randomization(X[:1], counted, model, compute_saliency_maps)
+    assert len(traces) == 1
+    assert found == cascading_randomization(X[:1], 1, model, compute_saliency_maps)
