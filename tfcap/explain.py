@@ -13,7 +13,7 @@ from tfcap.data.features import Encoder, encoder_named, image_features
 from tfcap.model import CaptioningRNN
 from visualization import blur_image
 from visualization.backend import tf
-from visualization.gradients import compiled
+from visualization.compilation import compiled
 
 __all__ = [
     "RANDOM_REGIONS",

@@ -12,6 +12,7 @@ __all__ = [
     "build_ensemble",
     "cascading_randomization",
     "class_names",
+    "class_over",
     "class_visualization_update_step",
     "compare_with_random",
     "compute_saliency_maps",
@@ -24,6 +25,7 @@ __all__ = [
     "forget",
     "grad_cam",
     "gram_matrix",
+    "hold_inputs",
     "image_from_url",
     "image_gradients",
     "insertion_curve",
@@ -43,6 +45,7 @@ __all__ = [
     "style_loss",
     "style_transfer",
     "tv_loss",
+    "unit_of",
 ]
 
 from .attribution import (
@@ -53,6 +56,7 @@ from .attribution import (
     smoothed,
 )
 from .class_visualization import class_visualization_update_step, create_class_visualization
+from .compilation import forget
 from .ensemble import build_ensemble
 from .faithfulness import (
     Faithfulness,
@@ -63,7 +67,8 @@ from .faithfulness import (
     insertion_curve,
 )
 from .fooling import FoolingResult, make_fooling_image, make_fooling_images
-from .gradients import forget, image_gradients, predict_probabilities, predict_scores
+from .gradients import image_gradients, predict_probabilities, predict_scores
+from .held_inputs import hold_inputs
 from .images.channel_statistics import SQUEEZENET_MEAN, SQUEEZENET_STD
 from .images.preprocessing import deprocess_image, preprocess_image
 from .images.reading import image_from_url, load_image
@@ -81,4 +86,5 @@ from .style import (
     style_transfer,
     tv_loss,
 )
+from .targets import class_over, unit_of
 from .weight_files.loading import load_weights

@@ -10,29 +10,24 @@ A model is compiled when it is first seen: after exchanging a layer or an activa
 - `smoothed`: Smilkov et al. (2017), "SmoothGrad", arXiv:1706.03825.
 """
 
-import contextlib
-import functools
 import inspect
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from visualization.backend import keras, tf
+from visualization.compilation import BATCH_SIZE, compiled, in_batches
 from visualization.gradients import (
-    BATCH_SIZE,
     check_target,
     class_score,
-    compiled,
     image_gradients,
-    in_batches,
     logits,
     logits_and_gradients,
     predict_scores,
-    traced_alone,
 )
 from visualization.input_checks import channel_axis, check_counts, map_shape
+from visualization.layer_outputs import LayerOutput, is_layer, recorded_outputs
 
 __all__ = [
     "IntegratedGradients",
@@ -52,8 +47,9 @@ def compute_saliency_maps(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
-            the model's output, or outputs, to one number for each image, (N,).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K), or as names where
+            the model has `class_names` or is a bundled one; or a function from the model's output, or
+            outputs, to one number for each image, (N,), such as `unit_of` and `class_over` make.
         model: any Keras model with one output of shape (N, K).
         batch_size: how many images are processed at a time; it bounds the memory.
 
@@ -122,8 +118,9 @@ def integrated_gradients(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
-            the model's output, or outputs, to one number for each image, (N,).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K), or as names where
+            the model has `class_names` or is a bundled one; or a function from the model's output, or
+            outputs, to one number for each image, (N,), such as `unit_of` and `class_over` make.
         model: any Keras model with one output of shape (N, K).
         baseline: X', anything that broadcasts to X; for SqueezeNet, 0 is the mean colour.
         steps: at how many points the gradient is taken.
@@ -185,7 +182,7 @@ def grad_cam(
     y: Any,
     model: keras.Model,
     *,
-    layer: str | None = None,
+    layer: keras.layers.Layer | str | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> np.ndarray:
     """Grad-CAM: a convolution's channels, weighted by their effect on the class's score.
@@ -195,11 +192,12 @@ def grad_cam(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
-            the model's output, or outputs, to one number for each image, (N,).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K), or as names where
+            the model has `class_names` or is a bundled one; or a function from the model's output, or
+            outputs, to one number for each image, (N,), such as `unit_of` and `class_over` make.
         model: any Keras model with one output of shape (N, K); transfer learning
             models with a model inside work as they are (no "Graph disconnected").
-        layer: the name of the layer whose output is A, (N, h, w, k); by default, of the convolutions
+        layer: the layer whose output is A, (N, h, w, k), or its name; by default, of the convolutions
             that the score depends on and that have more than one cell, h w > 1, the one that the
             model computes last, also inside nested models and layers.
         batch_size: how many images are processed at a time; it bounds the memory.
@@ -225,50 +223,43 @@ def grad_cam(
 
 
 def _build_grad_cam(
-    get_model: Callable[[], keras.Model], layer: str | None, channels: int
+    get_model: Callable[[], keras.Model], layer: keras.layers.Layer | str | None, channels: int
 ) -> Callable[..., tuple[tf.Tensor]]:
     @tf.function(reduce_retracing=True, autograph=False)
     def cam(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
         model = get_model()
         with (
             tf.GradientTape(watch_accessed_variables=False) as tape,
-            _recorded_outputs(tape, layer) as recorded,
+            recorded_outputs(
+                _is_convolution if layer is None else is_layer(layer), tape
+            ) as recorded,
         ):
             score = class_score(labels)(logits(model, images))
-        within = [one for one in recorded if one.output.graph is images.graph]
+        within = [
+            one for one in recorded if one.output.graph is images.graph and len(one.cells) == 2
+        ]
         # None where the score does not depend on it.
         gradients = tape.gradient(score, [one.output for one in within])
         usable = [
             (one, gradient)
             for one, gradient in zip(within, gradients, strict=True)
-            if gradient is not None and (layer is not None or one.has_places())
+            if gradient is not None and (layer is not None or _has_places(one))
         ]
         if not usable:
             raise ValueError(_no_layer(model, layer, bool(within)))
-        (activations, cells), gradients = usable[-1]  # (N, h, w, k), or (N, k, h, w)
-        weights = tf.reduce_mean(gradients, axis=cells, keepdims=True)  # (N, 1, 1, k)
-        (last,) = {1, 2, 3} - {*cells}
-        maps = tf.nn.relu(tf.reduce_sum(weights * activations, axis=last))  # (N, h, w)
+        chosen, gradients = usable[-1]  # (N, h, w, k), or (N, k, h, w)
+        weights = tf.reduce_mean(gradients, axis=chosen.cells, keepdims=True)  # (N, 1, 1, k)
+        maps = tf.nn.relu(tf.reduce_sum(weights * chosen.output, axis=chosen.channels))  # (N, h, w)
         size = tf.shape(images)[1:3] if channels == 3 else tf.shape(images)[2:4]
         return (tf.image.resize(maps[..., tf.newaxis], size)[..., 0],)  # (N, H, W)
 
     return cam
 
 
-class _Recorded(NamedTuple):
-    """What a layer returned, and the axes of its cells."""
-
-    output: tf.Tensor
-    cells: tuple[int, int]
-
-    def has_places(self) -> bool:
-        """Not so of the gate of a squeeze and excitation, a convolution over one cell."""
-        return any(self.output.shape[axis] != 1 for axis in self.cells)
-
-
-def _no_layer(model: keras.Model, layer: str | None, computed: bool) -> str:
+def _no_layer(model: keras.Model, layer: keras.layers.Layer | str | None, computed: bool) -> str:
     """Why Grad-CAM has no layer to look at."""
-    what = "convolution" if layer is None else f"layer {layer!r} with output (N, h, w, k)"
+    name = getattr(layer, "name", layer)
+    what = "convolution" if layer is None else f"layer {name!r} with output (N, h, w, k)"
     advice = "name another with layer=..."
     if not computed:
         return (
@@ -280,6 +271,11 @@ def _no_layer(model: keras.Model, layer: str | None, computed: bool) -> str:
     return f"the scores of model {model.name!r} depend on no {what}: {advice}"
 
 
+def _has_places(one: LayerOutput) -> bool:
+    """Not so of the gate of a squeeze and excitation, a convolution over one cell."""
+    return any(one.output.shape[axis] != 1 for axis in one.cells)
+
+
 _CONVOLUTIONS = (
     keras.layers.Conv2D,
     keras.layers.Conv2DTranspose,
@@ -288,34 +284,8 @@ _CONVOLUTIONS = (
 )
 
 
-@contextlib.contextmanager
-def _recorded_outputs(tape: tf.GradientTape, name: str | None) -> Iterator[list[_Recorded]]:
-    """Records and watches what the convolutions (or the named layer) return to this thread meanwhile.
-
-    A Functional model could be cut at a layer instead, but not a subclassed or a nested one. The user's
-    layers stay as they are: what calls any layer is wrapped, and other threads pass through.
-    """
-    recorded: list[_Recorded] = []
-    thread = threading.get_ident()
-
-    @functools.wraps(keras.layers.Layer.__call__)
-    def recording(layer: keras.layers.Layer, *arguments: Any, **keywords: Any) -> Any:
-        output = call(layer, *arguments, **keywords)
-        wanted = isinstance(layer, _CONVOLUTIONS) if name is None else layer.name == name
-        images = tf.is_tensor(output) and output.shape.rank == 4
-        if wanted and images and threading.get_ident() == thread:
-            tape.watch(output)
-            first = getattr(layer, "data_format", None) == "channels_first"
-            recorded.append(_Recorded(output, (2, 3) if first else (1, 2)))
-        return output
-
-    with traced_alone():
-        call = keras.layers.Layer.__call__
-        keras.layers.Layer.__call__ = recording
-        try:
-            yield recorded
-        finally:
-            keras.layers.Layer.__call__ = call
+def _is_convolution(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, _CONVOLUTIONS)
 
 
 def smoothed(

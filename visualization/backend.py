@@ -9,9 +9,13 @@ Example:
     'tensorflow'
 """
 
+import contextlib
 import json
 import os
+import re
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -41,10 +45,40 @@ def _configured_backend() -> tuple[str, str]:
         return "tensorflow", "Keras's default"
 
 
-_check_backend()
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # hides notes about CPU features, keeps errors
+_NOTE = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl")
 
-import keras  # noqa: E402
-import tensorflow as tf  # noqa: E402
+
+@contextlib.contextmanager
+def _without_notes() -> Iterator[None]:
+    """Keeps notes of TensorFlow's libraries off the terminal, such as that there is no GPU.
+
+    They come before any setting can stop them. Whoever sets TF_CPP_MIN_LOG_LEVEL sees them.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        yield
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    with tempfile.TemporaryFile() as held_back:
+        try:
+            terminal = os.dup(2)
+        except OSError:  # a process without a standard error
+            yield
+            return
+        os.dup2(held_back.fileno(), 2)
+        try:
+            yield
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)
+            held_back.seek(0)
+            for line in held_back:
+                if not _NOTE.match(line):
+                    os.write(2, line)
+
+
+_check_backend()
+with _without_notes():
+    import keras
+    import tensorflow as tf
 
 __all__ = ["keras", "tf"]

@@ -11,19 +11,13 @@ from typing import Any
 import numpy as np
 
 from visualization.backend import keras, tf
-from visualization.gradients import (
-    class_count,
-    compiled,
-    image_gradients,
-    l2_norm,
-    logits_and_ascent,
-)
+from visualization.channels_first import also_channels_first
+from visualization.compilation import compiled
+from visualization.gradients import check_target, image_gradients, l2_norm, logits_and_ascent
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.transforms import blur_image, jitter
 from visualization.input_checks import (
     check_counts,
-    check_images,
-    check_labels,
     check_model,
     check_positive,
     warn_without_preprocess,
@@ -40,6 +34,7 @@ __all__ = [
 _CLASSES_AT_A_TIME = 8
 
 
+@also_channels_first
 def create_class_visualization(
     target_y: Any,
     model: keras.Model,
@@ -67,8 +62,10 @@ def create_class_visualization(
     highest other score is lowered instead.
 
     Args:
-        target_y: a class, or several for a batch of images.
-        model: any Keras model with one output of shape (N, K).
+        target_y: a class, or several for a batch of images, by number, or by name as for
+            `compute_saliency_maps`; or a function from the model's output, or outputs, to one number
+            for each image, (N,), such as `unit_of` makes: one image.
+        model: any Keras model with one output of shape (N, K); of any outputs with a function.
         l2_reg: weight of the L2 regularisation.
         learning_rate: factor of the step.
         num_iterations: how many steps.
@@ -81,7 +78,8 @@ def create_class_visualization(
         seed: of the noise and the shifts; every class of a batch has the same.
         preprocess: pixels to the model's input; by default SqueezeNet's `preprocess_image`.
         bounds: the pixel values that `preprocess` expects for black and white.
-        image_shape: (H, W, C), for a model that takes images of any size.
+        image_shape: (H, W, C), for a model that takes images of any size; (C, H, W) for one that has
+            channels first, which also gets images (N, C, H, W).
         on_frame: called with the number of iterations done and the images so far, as they are
             returned, after the first iteration, every `show_every`, and the last. More than eight
             classes are drawn eight at a time, and it is given those being drawn.
@@ -106,14 +104,14 @@ def create_class_visualization(
         raise ValueError(f"l2_reg is {l2_reg}, expected a number of at least 0")
     if blur_every != 0:
         check_counts(blur_every=blur_every)
-    targets, shape = check_targets(target_y, model, image_shape)
+    targets, shape, asked = check_targets(target_y, model, image_shape)
     max_jitter = check_jitter(max_jitter, shape)
     scaling = PixelScaling(preprocess, bounds, shape[2])
     warn_without_preprocess(model, preprocess)
     generator = np.random.default_rng(seed)
     noise = scaling.to_input(255 * generator.random((1, *shape)))
     shifts = generator.integers(0, max_jitter, (num_iterations, 2), dtype=np.int32)
-    steps = compiled(model, _build_steps, normalize)
+    steps = compiled(asked, _build_steps, normalize)
     settings = np.float32(l2_reg), np.float32(learning_rate), np.int32(blur_every)
     input_range = np.float32(scaling.relative_range), scaling.lower, scaling.upper
 
@@ -133,7 +131,7 @@ def class_visualization_update_step(
     Args:
         X: floating point (N, H, W, C), the model's input.
         model: any Keras model with one output of shape (N, K).
-        target_y: the class, or one for each image.
+        target_y: the class, or one for each image; or a function of the outputs.
         l2_reg: weight of the L2 regularisation.
         learning_rate: factor of the step.
 
@@ -196,8 +194,8 @@ def _build_steps(get_model: Callable[[], keras.Model], normalize: bool) -> Calla
 
 def check_targets(
     target_y: Any, model: keras.Model, image_shape: tuple[int, int, int] | None
-) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Returns the classes to draw, int32 (N,), and the images' shape (H, W, C).
+) -> tuple[np.ndarray, tuple[int, int, int], keras.Model]:
+    """Returns the classes to draw, int32 (N,), the images' shape (H, W, C) and the model to ask.
 
     Raises:
         ValueError: there is no such class, or the shape is unknown or not what the model takes.
@@ -205,7 +203,7 @@ def check_targets(
 
     Example:
         >>> model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.GlobalAveragePooling2D()])
-        >>> targets, shape = check_targets(2, model, None)
+        >>> targets, shape, _ = check_targets(2, model, None)
         >>> targets.tolist(), shape
         ([2], (4, 4, 3))
     """
@@ -217,9 +215,12 @@ def check_targets(
             f"model {model.name!r} takes images of shape {expected}: give one with "
             "image_shape=(H, W, C)"
         )
-    targets = np.atleast_1d(np.asarray(target_y))
-    blank = check_images(model, np.zeros((1, *shape), np.float32))
-    return check_labels(targets, len(targets), class_count(model, blank)), shape
+    if not callable(target_y):
+        target_y = np.atleast_1d(np.asarray(target_y))
+    count = 1 if callable(target_y) else len(target_y)
+    blank = np.broadcast_to(np.float32(0), (count, *shape))
+    _, targets, asked = check_target(blank, target_y, model)
+    return targets, shape, asked
 
 
 def check_jitter(max_jitter: int | None, shape: tuple[int, int, int]) -> int:

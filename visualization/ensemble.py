@@ -72,16 +72,20 @@ def build_ensemble(
             "(height, width): give networks whose images have one shape, as squares"
         )
     names = [*first.names, "undecided"]
-    return _Ensemble(members, size), NetworkSpecification(size, standardize, (0, 255), names)
+    return _Ensemble(members, size, names), NetworkSpecification(size, standardize, (0, 255), names)
 
 
 class _Ensemble(keras.Model):
     takes_squeezenets_input = True
 
     def __init__(
-        self, members: Sequence[tuple[keras.Model, NetworkSpecification]], size: tuple[int, int]
+        self,
+        members: Sequence[tuple[keras.Model, NetworkSpecification]],
+        size: tuple[int, int],
+        names: Sequence[str],
     ) -> None:
         super().__init__(name="ensemble", autocast=False)  # float64 stays so
+        self.class_names = names
         self.members = [model for model, _ in members]
         self.views = [_View(specification, size) for _, specification in members]
 

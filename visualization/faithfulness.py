@@ -13,7 +13,8 @@ from typing import Any, Self
 import numpy as np
 
 from visualization.backend import keras
-from visualization.gradients import BATCH_SIZE, check_target, predict_probabilities
+from visualization.compilation import BATCH_SIZE
+from visualization.gradients import check_target, predict_probabilities
 from visualization.images.transforms import blur_image
 from visualization.input_checks import channel_axis, check_counts, check_images, map_shape
 
@@ -38,8 +39,9 @@ def deletion_curve(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
-            the model's output, or outputs, to one number for each image, (N,).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K), or as names where
+            the model has `class_names` or is a bundled one; or a function from the model's output, or
+            outputs, to one number for each image, (N,), such as `unit_of` and `class_over` make.
         model: any Keras model with one output of shape (N, K).
         maps: (N, H, W): the larger, the more important.
         steps: in how many equal steps all pixels are blurred.
@@ -188,8 +190,9 @@ def cascading_randomization(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
-            the model's output, or outputs, to one number for each image, (N,).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K), or as names where
+            the model has `class_names` or is a bundled one; or a function from the model's output, or
+            outputs, to one number for each image, (N,), such as `unit_of` and `class_over` make.
         model: any Keras model with one output of shape (N, K).
         method: a function of (X, y, model, **keywords) that returns maps (N, H, W).
         seed: of the noise.
@@ -207,8 +210,8 @@ def cascading_randomization(
         >>> cascading_randomization(X, 0, model, brightness)["small/head"] > 0.999
         True
     """
-    X = check_images(model, X)
-    original = _maps(method(X, y, model, **keywords))
+    X, y, asked = check_target(X, y, model)
+    original = _maps(method(X, y, asked, **keywords))
     generator = np.random.default_rng(seed)
     leaves = [layer for layer in dict.fromkeys(_leaves(model)) if layer.weights]
     saved = [(variable, variable.numpy()) for variable in model.weights]
@@ -220,7 +223,7 @@ def cascading_randomization(
                 if np.issubdtype(value.dtype, np.floating):
                     noise = generator.normal(value.mean(), value.std(), value.shape)
                     variable.assign(np.abs(noise) if value.min() >= 0 else noise)
-            randomized = _maps(method(X, y, model, **keywords))
+            randomized = _maps(method(X, y, asked, **keywords))
             pairs = zip(original, randomized, strict=True)
             name = getattr(layer, "path", None) or layer.name
             correlations[name] = float(np.mean([_rank_correlation(a, b) for a, b in pairs]))

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from visualization.backend import keras, tf
+from visualization.channels_first import also_channels_first
+from visualization.compilation import BATCH_SIZE, compiled
 from visualization.gradients import (
-    BATCH_SIZE,
     Prediction,
     class_score,
-    compiled,
     l2_norm,
     logits_and_ascent,
     logits_and_gradients,
@@ -26,10 +26,12 @@ from visualization.images.pixel_scaling import PixelScaling
 from visualization.input_checks import (
     check_counts,
     check_images,
+    check_is_class,
     check_labels,
     check_model,
     check_pixels,
     check_positive,
+    names_of,
     warn_without_preprocess,
 )
 
@@ -56,7 +58,8 @@ def make_fooling_image(
 
     Args:
         X: floating point (1, H, W, C), the model's preprocessed input.
-        target_y: the class to reach, 0 <= target_y < number of classes.
+        target_y: the class to reach, 0 <= target_y < number of classes; or its name, where the model
+            has `class_names` or is a bundled one.
         model: any Keras model with one output of shape (N, K).
         learning_rate: L2 length of a step, in the units of the model's input.
         max_iterations: the largest number of steps.
@@ -79,10 +82,11 @@ def make_fooling_image(
     check_positive(learning_rate=learning_rate)
     check_counts(max_iterations=max_iterations)
     image = check_images(model, X)
+    check_is_class(target_y)
     if len(image) != 1:
         raise ValueError(f"X contains {len(image)} images, expected one, (1, H, W, C)")
     found = _of_classes(model, predict(model, image))
-    target = check_labels(target_y, 1, found.scores.shape[1])
+    target = check_labels(target_y, 1, found.scores.shape[1], names_of(model))
     ascend = compiled(model, _build_course_loop, found.kind)
     settings = np.float32(learning_rate), np.int32(max_iterations)
     fooling = tf.cast(ascend(np.float32(image), target, *settings), image.dtype)
@@ -152,6 +156,7 @@ class FoolingResult:
     trace: np.ndarray
 
 
+@also_channels_first
 def make_fooling_images(
     images: Any,
     targets: Any,
@@ -174,9 +179,9 @@ def make_fooling_images(
     if that has a probability above one half.
 
     Args:
-        images: uint8 (N, H, W, C), 0..255.
-        targets: integers (N,), or one for all: the classes to reach; or None, to reach any class but
-            the one that the model sees now.
+        images: uint8 (N, H, W, C), 0..255; (N, C, H, W) for a model with channels first.
+        targets: integers (N,), or one for all: the classes to reach, also by name; or None, to
+            reach any class but the one that the model sees now.
         model: any Keras model with one output of shape (N, K).
         learning_rate: length of a step. 1 is CS231n's: an L2 length of 1 in SqueezeNet's input; for
             other preprocessing it is scaled with the input's range.
@@ -204,6 +209,7 @@ def make_fooling_images(
     check_counts(max_iterations=max_iterations, batch_size=batch_size)
     images = check_pixels(images)
     check_model(model)
+    check_is_class(targets)
     scaling = PixelScaling(preprocess, bounds, images.shape[3])
     warn_without_preprocess(model, preprocess)
 
@@ -213,7 +219,10 @@ def make_fooling_images(
     before = _of_classes(model, look_at(images))
     predicted = before.scores.argmax(axis=1)
     away = targets is None
-    targets = predicted if away else check_labels(targets, len(images), before.scores.shape[1])
+    if away:
+        targets = predicted
+    else:
+        targets = check_labels(targets, len(images), before.scores.shape[1], names_of(model))
 
     def fools(found: Prediction) -> np.ndarray:
         return _seen_as(found.kind, found.scores, targets.astype(np.int32)).numpy() != away

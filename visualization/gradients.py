@@ -1,31 +1,25 @@
 """The gradient of a class's score with respect to the image, for any Keras model.
 
-Everything in this package that looks at a network through its gradient stands on these functions. What
-they compute is compiled once for each model and kept as long as the model lives, or until `forget`.
+Everything in this package that looks at a network through its gradient stands on these functions.
 """
 
-import contextlib
-import threading
-import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from visualization.backend import keras, tf
-from visualization.input_checks import check_counts, check_images, check_labels
-from visualization.outputs import Outputs, Scored, as_float, probabilities, read_outputs
+from visualization.compilation import BATCH_SIZE, GetModel, compiled, in_batches, traced_alone
+from visualization.input_checks import check_images, check_labels, names_of
+from visualization.outputs import Outputs, as_float, probabilities, read_outputs
+from visualization.targets import Scored
 
 __all__ = [
-    "BATCH_SIZE",
     "Prediction",
     "check_target",
     "class_count",
     "class_score",
-    "compiled",
-    "forget",
     "image_gradients",
-    "in_batches",
     "l2_norm",
     "logits",
     "logits_and_ascent",
@@ -36,12 +30,8 @@ __all__ = [
     "predict_scores",
     "score_and_margin",
     "softmax",
-    "traced_alone",
 ]
 
-BATCH_SIZE = 25  # images at a time, unless a caller says otherwise
-
-GetModel = Callable[[], keras.Model]
 Objective = Callable[[tf.Tensor], tf.Tensor]  # logits (N, K) -> one number for each image (N,)
 
 
@@ -132,8 +122,9 @@ def image_gradients(
 
     Args:
         X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
-            the model's output, or outputs, to one number for each image, (N,).
+        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K), or as names where
+            the model has `class_names` or is a bundled one; or a function from the model's output, or
+            outputs, to one number for each image, (N,), such as `unit_of` and `class_over` make.
         model: any Keras model with one output of shape (N, K).
         batch_size: how many images are processed at a time; it bounds the memory.
 
@@ -155,80 +146,6 @@ def image_gradients(
     X, y, model = check_target(X, y, model)
     gradients, scores = in_batches(compiled(model, _build_gradients), batch_size, X, y)
     return gradients, scores
-
-
-def compiled(
-    model: keras.Model, build: Callable[..., Callable[..., Any]], *settings: Any
-) -> Callable[..., Any]:
-    """Returns the `tf.function` that `build(get_model, *settings)` makes, made once for each model.
-
-    `get_model()` returns the model while it is alive: the compiled function must not hold it, so that a
-    model which its user deletes is freed together with everything compiled for it. Weights that
-    change later are seen; layers or activations that are exchanged later are not, see `forget`. It
-    runs as a graph also while `tf.config.run_functions_eagerly(True)` is set, as people do to debug.
-
-    Example:
-        >>> model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
-        >>> build = lambda get_model: tf.function(lambda x: get_model()(x))
-        >>> compiled(model, build) is compiled(model, build)
-        True
-    """
-    with _tracing:
-        functions = _compiled.setdefault(model, {})
-        key = (build, *settings)
-        if key not in functions:
-            functions[key] = _as_graph(build(weakref.ref(model), *settings))
-        return functions[key]
-
-
-def forget(model: keras.Model) -> None:
-    """Drops what was compiled for a model, so that the next call sees it as it is now.
-
-    Needed after a layer, an activation or the like was exchanged in a model that this package has seen,
-    or `enable_lora` was called. Weights that change are seen without.
-
-    Example:
-        >>> layers = [keras.layers.Flatten(), keras.layers.Activation("linear")]
-        >>> model = keras.Sequential([keras.Input((1, 1, 2)), *layers])
-        >>> X = np.float32([[[[-1, 2]]]])
-        >>> predict_scores(model, X).tolist()
-        [[-1.0, 2.0]]
-        >>> model.layers[-1].activation = keras.activations.relu
-        >>> forget(model)
-        >>> predict_scores(model, X).tolist()
-        [[0.0, 2.0]]
-    """
-    with _tracing:
-        _compiled.pop(model, None)
-
-
-def _as_graph(function: Callable[..., Any]) -> Callable[..., Any]:
-    if not hasattr(function, "get_concrete_function"):
-        return function
-    return lambda *arguments: function.get_concrete_function(*arguments)(*arguments)
-
-
-_tracing = threading.RLock()
-_compiled: weakref.WeakKeyDictionary[keras.Model, dict[Any, Any]] = weakref.WeakKeyDictionary()
-
-
-def in_batches(
-    function: Callable[..., Any], batch_size: int, *arrays: np.ndarray
-) -> tuple[np.ndarray, ...]:
-    """Calls `function` on `batch_size` rows of the arrays at a time and joins what it returns.
-
-    The memory that is needed thus does not grow with the number of rows.
-
-    Example:
-        >>> in_batches(lambda x: (tf.constant(2 * x),), 2, np.arange(3))[0].tolist()
-        [0, 2, 4]
-    """
-    check_counts(batch_size=batch_size)
-    batches = []
-    for start in range(0, len(arrays[0]), batch_size):
-        results = function(*(array[start : start + batch_size] for array in arrays))
-        batches.append([tensor.numpy() for tensor in results])
-    return tuple(np.concatenate(parts) for parts in zip(*batches, strict=True))
 
 
 def class_count(model: keras.Model, images: np.ndarray) -> int:
@@ -266,7 +183,7 @@ def check_target(X: Any, y: Any, model: keras.Model) -> tuple[np.ndarray, np.nda
     X = check_images(model, X)
     if callable(y):
         return X, np.zeros(len(X), np.int32), Scored(model, y)
-    return X, check_labels(y, len(X), class_count(model, X)), model
+    return X, check_labels(y, len(X), class_count(model, X), names_of(model)), model
 
 
 def softmax(scores: np.ndarray) -> np.ndarray:
@@ -318,7 +235,10 @@ def model_outputs(model: keras.Model, images: tf.Tensor) -> Outputs:
     if not tf.is_tensor(outputs) or outputs.shape.rank != 2:
         shape = getattr(outputs, "shape", None) or type(outputs).__name__
         raise ValueError(
-            f"the output of model {model.name!r} is {shape}, expected scores of shape (N, classes)"
+            f"the output of model {model.name!r} is {shape}, expected scores of shape (N, classes): "
+            "give y as a function of the outputs, of a segmentation class_over(mask, label), or make a "
+            "model of one of them, "
+            "keras.Model(model.input, model.output[...])"
         )
     return read_outputs(outputs)
 
@@ -329,27 +249,17 @@ def _called_in_this_graph(model: keras.Model, images: tf.Tensor) -> Any:
     From outside of such a function, what is in it cannot be read or differentiated. One that needs
     autograph stays a function.
     """
+    # Around an error of `y`, Keras would put its own words.
+    call = model.call if isinstance(model, Scored) else model
     eagerly = tf.config.functions_run_eagerly()
     try:
         tf.config.run_functions_eagerly(True)
-        return model(images, training=False)
+        return call(images, training=False)
     except tf.errors.OperatorNotAllowedInGraphError:
         tf.config.run_functions_eagerly(False)
-        return model(images, training=False)
+        return call(images, training=False)
     finally:
         tf.config.run_functions_eagerly(eagerly)
-
-
-@contextlib.contextmanager
-def traced_alone() -> Iterator[None]:
-    """Lets one thread at a time call models into a graph: what a trace changes, another would see.
-
-    Example:
-        >>> with traced_alone():
-        ...     pass
-    """
-    with _tracing:
-        yield
 
 
 def logits_and_gradients(

@@ -1,23 +1,27 @@
 """Input checks that this package's functions share: images, pixels, labels and numbers."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from visualization.backend import keras
 from visualization.networks.efficientnet_lite2 import InvertedResidual
+from visualization.networks.imagenet import class_names, find_class
 from visualization.networks.squeezenet import Fire
 
 __all__ = [
     "channel_axis",
     "check_counts",
     "check_images",
+    "check_is_class",
     "check_labels",
     "check_model",
     "check_pixels",
     "check_positive",
     "map_shape",
+    "names_of",
     "warn_without_preprocess",
 ]
 
@@ -44,8 +48,8 @@ def check_images(model: keras.Model, images: Any) -> np.ndarray:
     expected = getattr(model, "input_shape", None)
     if isinstance(expected, list | dict) and len(expected) > 1:
         raise ValueError(
-            f"model {model.name!r} takes {len(expected)} inputs, expected one, the image: make a model "
-            "of it that takes the image alone and holds the others fixed"
+            f"model {model.name!r} takes {len(expected)} inputs, expected one, the image: hold the "
+            "others fixed with visualization.hold_inputs"
         )
     try:
         images = np.asarray(images)
@@ -130,16 +134,18 @@ def check_pixels(images: Any) -> np.ndarray:
     return images
 
 
-def check_labels(labels: Any, count: int, classes: int) -> np.ndarray:
+def check_labels(labels: Any, count: int, classes: int, names: Sequence[str] = ()) -> np.ndarray:
     """Returns one label for each of `count` images, int32 (count,).
 
     Args:
-        labels: integers (count,) or (count, 1), or one for all; or one-hot rows (count, classes).
+        labels: integers (count,) or (count, 1), or one for all; or one-hot rows (count, classes); or
+            names.
         count: the number of images.
         classes: the number of classes.
+        names: the classes' names, where they are known.
 
     Raises:
-        TypeError: they are not integers.
+        TypeError: they are not integers, or names that are not known.
         ValueError: there are too few or too many, or there is no such class.
 
     Example:
@@ -147,6 +153,8 @@ def check_labels(labels: Any, count: int, classes: int) -> np.ndarray:
         [6, 6, 6]
     """
     labels = np.asarray(labels)
+    if labels.dtype.kind == "U":
+        labels = _found_by_name(labels, classes, names)
     if labels.shape == (count, classes) and _are_one_hot(labels):
         labels = labels.argmax(axis=1)
     elif labels.shape == (count, 1):  # as `keras.datasets` has them
@@ -163,6 +171,37 @@ def check_labels(labels: Any, count: int, classes: int) -> np.ndarray:
             f"there is no class {wrong.flat[0]}: the model has classes 0 to {classes - 1}"
         )
     return np.broadcast_to(labels, (count,)).astype(np.int32)
+
+
+def check_is_class(target: Any) -> None:
+    """Raises TypeError for a target that is a function, where a class must be seen.
+
+    Example:
+        >>> check_is_class(lambda scores: scores[:, 1] - scores[:, 2])
+        Traceback (most recent call last):
+        TypeError: the target is a function, but a model is fooled once it sees a class: ...
+    """
+    if callable(target):
+        raise TypeError(
+            "the target is a function, but a model is fooled once it sees a class: give a class, and "
+            "of several outputs make a model of the one with the scores, "
+            "keras.Model(model.input, model.output[...])"
+        )
+
+
+def names_of(model: keras.Model) -> Sequence[str]:
+    """The names of a model's classes: its own `class_names`, or ImageNet's of a bundled network.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()])
+        >>> model.class_names = ["cat", "dog"]
+        >>> list(names_of(model))
+        ['cat', 'dog']
+    """
+    names = getattr(model, "class_names", None)
+    if names is None:
+        return class_names() if _input_of_ours(model) else ()
+    return names
 
 
 def check_positive(**numbers: float) -> None:
@@ -202,8 +241,18 @@ def warn_without_preprocess(model: keras.Model, preprocess: Any) -> None:
         warnings.warn(
             f"no preprocess was given, so model {model.name!r} is shown SqueezeNet's input, about -2 "
             "to 3: give what turns pixels into its own, such as preprocess=lambda pixels: pixels / 255",
-            stacklevel=3,
+            stacklevel=4,  # the functions that call this are wrapped
         )
+
+
+def _found_by_name(labels: np.ndarray, classes: int, names: Sequence[str]) -> np.ndarray:
+    if len(names) != classes:
+        raise TypeError(
+            f"the labels are names, but of the model's {classes} classes {len(names)} have one: give "
+            "integers, or set model.class_names to the list of all names"
+        )
+    found = [find_class(str(label), names) for label in labels.flat]
+    return np.array(found, np.int64).reshape(labels.shape)
 
 
 def _are_one_hot(labels: np.ndarray) -> bool:

@@ -4,12 +4,12 @@ The answer is read from the operations that compute them, and so does not depend
 weights.
 """
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from typing import NamedTuple
 
-from visualization.backend import keras, tf
+from visualization.backend import tf
 
-__all__ = ["Outputs", "Scored", "as_float", "probabilities", "read_outputs"]
+__all__ = ["Outputs", "as_float", "probabilities", "read_outputs"]
 
 # What keeps probabilities of classes what they are, or averages, clips or smooths them.
 _ARRANGES = {"Identity", "Cast", "Reshape", "Squeeze", "ClipByValue", "Maximum", "Minimum"}
@@ -38,40 +38,6 @@ class Outputs(NamedTuple):
     scores: tf.Tensor
 
 
-class Scored(keras.Model):
-    """A model whose one score is a function of another's outputs; it takes the same images.
-
-    Args:
-        model: any Keras model, also of several outputs.
-        score: what the model returns -> one number for each image, (N,) or (N, 1).
-
-    Raises:
-        ValueError: in `call`, if the score has another shape.
-
-    Example:
-        >>> inner = keras.Sequential([keras.Input((1, 1, 3)), keras.layers.Flatten()])
-        >>> difference = Scored(inner, lambda outputs: outputs[:, 0] - outputs[:, 1])
-        >>> difference(tf.constant([[[[5.0, 2.0, 0.0]]]])).numpy().tolist()
-        [[3.0]]
-    """
-
-    def __init__(self, model: keras.Model, score: Callable[[Any], tf.Tensor]) -> None:
-        super().__init__(name=model.name, autocast=False)  # float64 stays so
-        self.model, self.score = model, score
-
-    @property
-    def input_shape(self) -> Any:
-        return self.model.input_shape
-
-    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        scores = tf.convert_to_tensor(self.score(self.model(images, training=training)))
-        if scores.shape.rank != 1 and scores.shape[1:] != (1,):
-            raise ValueError(
-                f"y returned shape {scores.shape}, expected one number for each image, (N,)"
-            )
-        return tf.reshape(scores, (-1, 1))
-
-
 def read_outputs(outputs: tf.Tensor) -> Outputs:
     """Finds the scores behind a model's outputs (N, K); to be called inside a `tf.function`.
 
@@ -93,6 +59,9 @@ def read_outputs(outputs: tf.Tensor) -> Outputs:
         kind = last.op.type.lower()
         return Outputs(kind, tf.reshape(as_float(last.op.inputs[0]), tf.shape(outputs)))
     scores = as_float(outputs)
+    if last.op.type == "Transpose" and parts[0].op.type == "Softmax":  # of an axis in the middle
+        inputs = as_float(parts[0].op.inputs[0])
+        return Outputs("softmax", tf.transpose(inputs, last.op.inputs[1]))
     if activations == {"Softmax"}:
         smallest = tf.constant(scores.dtype.min, scores.dtype)
         return Outputs("probabilities", tf.maximum(tf.math.log(scores), smallest))

@@ -11,8 +11,10 @@ import numpy as np
 
 from visualization.adam import adam_moments
 from visualization.backend import keras, tf
+from visualization.channels_first import also_channels_first
 from visualization.class_visualization import check_jitter, check_targets, draw_in_batches
-from visualization.gradients import compiled, logits_and_ascent
+from visualization.compilation import compiled
+from visualization.gradients import logits_and_ascent
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.transforms import jitter, resample
 from visualization.input_checks import check_counts, check_positive, warn_without_preprocess
@@ -26,6 +28,7 @@ _CONTRAST = 10  # of the first steps; chosen by eye, from 1 to 10
 _COLOURS = ((0.57, -0.12, 0.08), (0.57, -0.05, -0.10), (0.59, 0.16, 0.03))
 
 
+@also_channels_first
 def paint_class(
     target_y: Any,
     model: keras.Model,
@@ -75,7 +78,7 @@ def paint_class(
     if not 1 <= max_zoom < np.inf:
         raise ValueError(f"max_zoom is {max_zoom}, expected a number of at least 1")
     check_counts(num_iterations=num_iterations, show_every=show_every)
-    targets, shape = check_targets(target_y, model, image_shape)
+    targets, shape, asked = check_targets(target_y, model, image_shape)
     max_jitter = check_jitter(max_jitter, shape)
     scaling = PixelScaling(preprocess, bounds, shape[2])
     warn_without_preprocess(model, preprocess)
@@ -90,7 +93,7 @@ def paint_class(
     colours = np.eye(channels, dtype=np.float32)
     if channels == 3:
         colours = np.array(_COLOURS, np.float32)[list(scaling.channel_order)]
-    steps = compiled(model, _build_steps, shape, max_zoom > 1)
+    steps = compiled(asked, _build_steps, shape, max_zoom > 1)
     settings = np.float32(learning_rate), colours, scaling.lower, scaling.upper
 
     def start(count: int) -> tuple[np.ndarray, ...]:

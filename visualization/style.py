@@ -20,7 +20,7 @@ from PIL import Image
 from visualization.adam import adam_moments
 from visualization.backend import keras, tf
 from visualization.class_visualization import draw_in_batches
-from visualization.gradients import compiled
+from visualization.compilation import compiled
 from visualization.images.channel_statistics import SQUEEZENET_MEAN, SQUEEZENET_STD
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.reading import load_image

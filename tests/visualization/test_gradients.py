@@ -21,7 +21,7 @@ from visualization import (
     smoothed,
 )
 from visualization.backend import keras, tf
-from visualization.gradients import compiled
+from visualization.compilation import compiled
 from visualization.input_checks import check_labels
 
 from .models import STYLES, Subclassed, make, recording, shared, smooth_network
@@ -233,7 +233,7 @@ def test_saliency_on_squeezenet_is_the_tapes(squeezenet, grace_hopper):
         (np.full((1, 224, 224, 3), np.inf, np.float32), 6, ValueError, "infinity"),
         (np.zeros((1, 224, 224, 3), np.float32), 1000, ValueError, "classes 0 to 999"),
         (np.zeros((1, 224, 224, 3), np.float32), [1, 2], ValueError, r"shape \(2,\)"),
-        (np.zeros((1, 224, 224, 3), np.float32), "cat", TypeError, "integers"),
+        (np.zeros((1, 224, 224, 3), np.float32), "catt", ValueError, "the nearest names are"),
         (np.zeros((1, 224, 224, 3), np.float32), 0.5, TypeError, "integers"),
     ],
 )

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from visualization import load_image, network_specification
+from visualization.backend import keras
 from visualization.fool import main as fool
 from visualization.saliency import main as saliency
 
@@ -210,6 +211,14 @@ def test_weights_of_a_model_of_ones_own_are_sent_to_the_other_argument(tmp_path,
     said = capsys.readouterr().err
     assert "is of another network" in said
     assert "for a model of your own, give --model FILE.py:FUNCTION" in said
+    whole = tmp_path / "whole.keras"
+    keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(whole)
+    assert saliency(["--weights", str(whole)]) == 2
+    assert "for a model of your own, give --model FILE.py:FUNCTION" in capsys.readouterr().err
+    (tmp_path / "damaged.npz").write_bytes(b"PK\x03\x04")
+    for name in ("damaged.npz", "missing.h5"):
+        assert saliency(["--weights", str(tmp_path / name)]) == 2
+        assert "--model" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from visualization.cli.running import loading_tensorflow
 from visualization.cli.user_model import load_user_model, parse_user_model
+from visualization.files.hdf5 import open_hdf5
+from visualization.files.kinds import HDF5, describe
+from visualization.files.regular_file import read_file
 from visualization.networks.imagenet import find_class
 from visualization.networks.specification import (
     NETWORKS,
@@ -16,6 +19,7 @@ from visualization.networks.specification import (
     network_specification,
 )
 from visualization.weight_files.architectures import EFFICIENTNET_LITE2, SQUEEZENET
+from visualization.weight_files.weight_file import MAX_BYTES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -96,6 +100,8 @@ class Network:
                         arguments.weights, self._architecture, convention=self._convention
                     )
             except ValueError as error:
+                if not _is_whole_model(arguments.weights):
+                    raise
                 raise ValueError(
                     f"{error} (for a model of your own, give --model FILE.py:FUNCTION)"
                 ) from error
@@ -234,6 +240,18 @@ def _check_no_size(arguments: argparse.Namespace) -> None:
             f"--input-size {size[0]} {size[1]} is for a --model that takes any size, but the bundled "
             "networks have sizes of their own: leave it out"
         )
+
+
+def _is_whole_model(path: str) -> bool:
+    """Whether a file is what Keras's `model.save` writes, ``.keras`` or ``.h5``."""
+    try:
+        content = read_file(path, "weight file", max_bytes=MAX_BYTES)
+        if not content.startswith(HDF5):
+            return "a whole Keras model" in (describe(content) or "")
+        with open_hdf5(content, path) as file:
+            return "model_weights" in file
+    except (ValueError, OSError):
+        return False
 
 
 def _bundled(name: str) -> Network:
