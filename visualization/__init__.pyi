@@ -48,10 +48,10 @@ __all__ = [
 from .attribution import (
     IntegratedGradients,
     compute_saliency_maps,
-    grad_cam,
     integrated_gradients,
     smoothed,
 )
+from .class_activation import grad_cam
 from .class_visualization import class_visualization_update_step, create_class_visualization
 from .ensemble import build_ensemble
 from .faithfulness import (

@@ -1,4 +1,4 @@
-"""Where a network looks: saliency maps, integrated gradients, Grad-CAM, and SmoothGrad of any of them.
+"""Where a network looks: saliency maps, integrated gradients, and SmoothGrad of any method.
 
 All have the course's signature, (X, y, model), and return maps (N, H, W), also of images (N, C, H, W).
 A model is compiled when it is first seen: after exchanging a layer or an activation of it, call
@@ -6,15 +6,11 @@ A model is compiled when it is first seen: after exchanging a layer or an activa
 
 - `compute_saliency_maps`: Simonyan, Vedaldi, Zisserman (2014), arXiv:1312.6034, section 3.
 - `integrated_gradients`: Sundararajan, Taly, Yan (2017), arXiv:1703.01365.
-- `grad_cam`: Selvaraju et al. (2017), arXiv:1610.02391.
 - `smoothed`: Smilkov et al. (2017), "SmoothGrad", arXiv:1706.03825.
 """
 
-import contextlib
-import functools
 import inspect
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,17 +23,14 @@ from visualization.gradients import (
     compiled,
     image_gradients,
     in_batches,
-    logits,
     logits_and_gradients,
     predict_scores,
-    traced_alone,
 )
 from visualization.input_checks import channel_axis, check_counts, map_shape
 
 __all__ = [
     "IntegratedGradients",
     "compute_saliency_maps",
-    "grad_cam",
     "integrated_gradients",
     "smoothed",
 ]
@@ -178,144 +171,6 @@ def _build_path_sum(get_model: Callable[[], keras.Model]) -> Callable[..., tf.Te
         return tf.reduce_sum(gradients, axis=0)  # (H, W, C)
 
     return path_sum
-
-
-def grad_cam(
-    X: Any,
-    y: Any,
-    model: keras.Model,
-    *,
-    layer: str | None = None,
-    batch_size: int = BATCH_SIZE,
-) -> np.ndarray:
-    """Grad-CAM: a convolution's channels, weighted by their effect on the class's score.
-
-    alpha_k = the mean over positions of d(logit of y)/dA^k (equation 1); the map is
-    ReLU(sum over k of alpha_k A^k) (equation 2), resized to the image by bilinear interpolation.
-
-    Args:
-        X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K); or a function from
-            the model's output, or outputs, to one number for each image, (N,).
-        model: any Keras model with one output of shape (N, K); transfer learning
-            models with a model inside work as they are (no "Graph disconnected").
-        layer: the name of the layer whose output is A, (N, h, w, k); by default, of the convolutions
-            that the score depends on and that have more than one cell, h w > 1, the one that the
-            model computes last, also inside nested models and layers.
-        batch_size: how many images are processed at a time; it bounds the memory.
-
-    Returns:
-        The maps, (N, H, W), never negative.
-
-    Raises:
-        ValueError: as `integrated_gradients`; or the model has no such layer.
-        TypeError: y is not of integers.
-
-    Example:
-        >>> layers = [keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()]
-        >>> model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
-        >>> grad_cam(np.ones((1, 8, 8, 3)), 2, model).shape
-        (1, 8, 8)
-    """
-    X, y, model = check_target(X, y, model)
-    (maps,) = in_batches(
-        compiled(model, _build_grad_cam, layer, channel_axis(X.shape)), batch_size, X, y
-    )
-    return maps
-
-
-def _build_grad_cam(
-    get_model: Callable[[], keras.Model], layer: str | None, channels: int
-) -> Callable[..., tuple[tf.Tensor]]:
-    @tf.function(reduce_retracing=True, autograph=False)
-    def cam(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
-        model = get_model()
-        with (
-            tf.GradientTape(watch_accessed_variables=False) as tape,
-            _recorded_outputs(tape, layer) as recorded,
-        ):
-            score = class_score(labels)(logits(model, images))
-        within = [one for one in recorded if one.output.graph is images.graph]
-        # None where the score does not depend on it.
-        gradients = tape.gradient(score, [one.output for one in within])
-        usable = [
-            (one, gradient)
-            for one, gradient in zip(within, gradients, strict=True)
-            if gradient is not None and (layer is not None or one.has_places())
-        ]
-        if not usable:
-            raise ValueError(_no_layer(model, layer, bool(within)))
-        (activations, cells), gradients = usable[-1]  # (N, h, w, k), or (N, k, h, w)
-        weights = tf.reduce_mean(gradients, axis=cells, keepdims=True)  # (N, 1, 1, k)
-        (last,) = {1, 2, 3} - {*cells}
-        maps = tf.nn.relu(tf.reduce_sum(weights * activations, axis=last))  # (N, h, w)
-        size = tf.shape(images)[1:3] if channels == 3 else tf.shape(images)[2:4]
-        return (tf.image.resize(maps[..., tf.newaxis], size)[..., 0],)  # (N, H, W)
-
-    return cam
-
-
-class _Recorded(NamedTuple):
-    """What a layer returned, and the axes of its cells."""
-
-    output: tf.Tensor
-    cells: tuple[int, int]
-
-    def has_places(self) -> bool:
-        """Not so of the gate of a squeeze and excitation, a convolution over one cell."""
-        return any(self.output.shape[axis] != 1 for axis in self.cells)
-
-
-def _no_layer(model: keras.Model, layer: str | None, computed: bool) -> str:
-    """Why Grad-CAM has no layer to look at."""
-    what = "convolution" if layer is None else f"layer {layer!r} with output (N, h, w, k)"
-    advice = "name another with layer=..."
-    if not computed:
-        return (
-            f"model {model.name!r} computes no {what}, or only inside a loop or a function of its own: "
-            f"{advice}"
-        )
-    if layer is None:
-        what += " of more than one cell"
-    return f"the scores of model {model.name!r} depend on no {what}: {advice}"
-
-
-_CONVOLUTIONS = (
-    keras.layers.Conv2D,
-    keras.layers.Conv2DTranspose,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv2D,
-)
-
-
-@contextlib.contextmanager
-def _recorded_outputs(tape: tf.GradientTape, name: str | None) -> Iterator[list[_Recorded]]:
-    """Records and watches what the convolutions (or the named layer) return to this thread meanwhile.
-
-    A Functional model could be cut at a layer instead, but not a subclassed or a nested one. The user's
-    layers stay as they are: what calls any layer is wrapped, and other threads pass through.
-    """
-    recorded: list[_Recorded] = []
-    thread = threading.get_ident()
-
-    @functools.wraps(keras.layers.Layer.__call__)
-    def recording(layer: keras.layers.Layer, *arguments: Any, **keywords: Any) -> Any:
-        output = call(layer, *arguments, **keywords)
-        wanted = isinstance(layer, _CONVOLUTIONS) if name is None else layer.name == name
-        images = tf.is_tensor(output) and output.shape.rank == 4
-        if wanted and images and threading.get_ident() == thread:
-            tape.watch(output)
-            first = getattr(layer, "data_format", None) == "channels_first"
-            recorded.append(_Recorded(output, (2, 3) if first else (1, 2)))
-        return output
-
-    with traced_alone():
-        call = keras.layers.Layer.__call__
-        keras.layers.Layer.__call__ = recording
-        try:
-            yield recorded
-        finally:
-            keras.layers.Layer.__call__ = call
 
 
 def smoothed(

@@ -28,7 +28,11 @@ _METHODS: dict[str, dict[str, Any]] = {
     "smoothgrad": {"samples": 20, "noise": 0.15},
     "integrated-gradients": {"steps": 50},
     "grad-cam": {},
+    "hirescam": {},
+    "layercam": {},
 }
+_BY_DEFAULT = ("saliency", "smoothgrad", "integrated-gradients", "grad-cam")
+_OF_A_LAYER = ("grad-cam", "hirescam", "layercam")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -48,8 +52,8 @@ def main(argv: list[str] | None = None) -> int:
         "--method",
         nargs="+",
         choices=tuple(_METHODS),
-        default=list(_METHODS),
-        help=f"default: all of them, {' '.join(_METHODS)}",
+        default=list(_BY_DEFAULT),
+        help=f"some of {' '.join(_METHODS)} (default: {' '.join(_BY_DEFAULT)})",
     )
     parser.add_argument(
         "--class", dest="label", metavar="CLASS", help="a number or a name (default: what it sees)"
@@ -57,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--layer",
         metavar="NAME",
-        help="the layer that grad-cam looks at (default: the last convolution with several cells)",
+        help=f"the layer that {', '.join(_OF_A_LAYER)} look at (default: the last convolution with "
+        "several cells)",
     )
     parser.add_argument(
         "--evaluate",
@@ -70,9 +75,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    if arguments.layer and "grad-cam" not in arguments.method:
+    if arguments.layer and not set(_OF_A_LAYER) & set(arguments.method):
         raise ValueError(
-            f"--layer {arguments.layer} is for --method grad-cam, which is not asked for"
+            f"--layer {arguments.layer} is for --method {', '.join(_OF_A_LAYER)}, none of which is "
+            "asked for"
         )
     network = Network(arguments)
     if network.names and arguments.label is not None:
@@ -113,7 +119,8 @@ def _show_one(
     label = seen if label is None else label
     settings = {name: _METHODS[name].copy() for name in arguments.method}
     if arguments.layer:
-        settings["grad-cam"]["layer"] = arguments.layer
+        for name in set(_OF_A_LAYER) & set(settings):
+            settings[name]["layer"] = arguments.layer
     methods = {name: _method(name, arguments.seed, settings[name]) for name in settings}
     results = {name: method(X, label, network.model) for name, method in methods.items()}
     maps = {name: (r[0] if isinstance(r, tuple) else r)[0] for name, r in results.items()}
@@ -149,7 +156,10 @@ def _show_one(
 
 def _method(name: str, seed: int, settings: dict[str, Any]) -> Callable[..., Any]:
     from visualization import attribution
+    from visualization.class_activation import grad_cam
 
+    if name in _OF_A_LAYER:
+        return functools.partial(grad_cam, weighting=name, **settings)
     saliency = attribution.compute_saliency_maps
     methods: dict[str, Callable[[], Callable[..., Any]]] = {
         "saliency": lambda: saliency,
@@ -157,7 +167,6 @@ def _method(name: str, seed: int, settings: dict[str, Any]) -> Callable[..., Any
         "integrated-gradients": lambda: functools.partial(
             attribution.integrated_gradients, **settings
         ),
-        "grad-cam": lambda: functools.partial(attribution.grad_cam, **settings),
     }
     return methods[name]()
 

@@ -124,10 +124,11 @@ def test_maps_of_the_other_network_are_drawn_at_its_size_and_for_what_it_sees(tm
 
 
 def test_a_class_and_a_layer_can_be_asked_for(tmp_path):
-    arguments = ["--class", "suit", "--method", "grad-cam", "--layer", "fire5", "--quiet"]
+    methods = ["grad-cam", "layercam", "hirescam"]
+    arguments = ["--class", "suit", "--method", *methods, "--layer", "fire5", "--quiet"]
     assert saliency([*arguments, "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "grace_hopper-saliency.json").read_text())
-    assert record["settings"] == {"grad-cam": {"layer": "fire5"}}
+    assert record["settings"] == {name: {"layer": "fire5"} for name in methods}
     assert record["class"]["class"] == 834
     assert record["seen_as"]["class"] == 457
 
