@@ -35,10 +35,12 @@ __all__ = [
     "make_fooling_image",
     "make_fooling_images",
     "network_specification",
+    "occlusion",
     "paint_class",
     "predict_probabilities",
     "predict_scores",
     "preprocess_image",
+    "rise",
     "smoothed",
     "style_loss",
     "style_transfer",
@@ -73,6 +75,7 @@ from .networks.imagenet import class_names, find_class, load_imagenet_val
 from .networks.specification import NetworkSpecification, network_specification
 from .networks.squeezenet import SqueezeNet
 from .painting import paint_class
+from .perturbation import occlusion, rise
 from .style import (
     content_loss,
     extract_features,

@@ -26,7 +26,7 @@ from visualization.gradients import (
     logits_and_gradients,
     predict_scores,
 )
-from visualization.input_checks import channel_axis, check_counts, map_shape
+from visualization.input_checks import channel_axis, check_baseline, check_counts, map_shape
 
 __all__ = [
     "IntegratedGradients",
@@ -137,12 +137,7 @@ def integrated_gradients(
     """
     X, y, model = check_target(X, y, model)
     check_counts(steps=steps, batch_size=batch_size)
-    try:
-        baseline = np.broadcast_to(np.asarray(baseline, X.dtype), X.shape)
-    except ValueError:
-        raise ValueError(
-            f"the baseline has shape {np.shape(baseline)}, which does not fit images {X.shape}"
-        ) from None
+    baseline = check_baseline(baseline, X)
     fractions = ((np.arange(steps) + 0.5) / steps).astype(X.dtype)  # (S,)
     path_sum = compiled(model, _build_path_sum)
     total = np.zeros_like(X)

@@ -12,7 +12,7 @@ from visualization.cli.arguments import Parser
 from visualization.cli.network import Network, shown
 from visualization.cli.output import OutputFolder
 from visualization.cli.photographs import Photographs, image_sources
-from visualization.cli.running import run, start_tensorflow
+from visualization.cli.running import progress, run, start_tensorflow
 from visualization.networks.imagenet import short_name
 
 if TYPE_CHECKING:
@@ -30,9 +30,12 @@ _METHODS: dict[str, dict[str, Any]] = {
     "grad-cam": {},
     "hirescam": {},
     "layercam": {},
+    "occlusion": {},
+    "rise": {"masks": 4000},
 }
 _BY_DEFAULT = ("saliency", "smoothgrad", "integrated-gradients", "grad-cam")
 _OF_A_LAYER = ("grad-cam", "hirescam", "layercam")
+_WITHOUT_GRADIENT = ("occlusion", "rise")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -67,7 +70,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--evaluate",
         action="store_true",
-        help="also test the maps: deletion, insertion, and weights replaced by noise",
+        help="also test the maps: deletion, insertion, and weights replaced by noise (the last not for "
+        f"{', '.join(_WITHOUT_GRADIENT)}, as it would take hours)",
     )
     parser.add_network_arguments()
     parser.add_common_arguments()
@@ -121,8 +125,9 @@ def _show_one(
     if arguments.layer:
         for name in set(_OF_A_LAYER) & set(settings):
             settings[name]["layer"] = arguments.layer
-    methods = {name: _method(name, arguments.seed, settings[name]) for name in settings}
-    results = {name: method(X, label, network.model) for name, method in methods.items()}
+    with progress(f"looking at {stem} ...", arguments.quiet) as show:
+        methods = {name: _method(name, arguments.seed, settings[name], show) for name in settings}
+        results = {name: method(X, label, network.model) for name, method in methods.items()}
     maps = {name: (r[0] if isinstance(r, tuple) else r)[0] for name, r in results.items()}
     deltas = {name: r.convergence_delta for name, r in results.items() if hasattr(r, "maps")}
 
@@ -154,8 +159,10 @@ def _show_one(
         evaluation.add(X, label, maps, methods)
 
 
-def _method(name: str, seed: int, settings: dict[str, Any]) -> Callable[..., Any]:
-    from visualization import attribution
+def _method(
+    name: str, seed: int, settings: dict[str, Any], show: Callable[[str], None]
+) -> Callable[..., Any]:
+    from visualization import attribution, perturbation
     from visualization.class_activation import grad_cam
 
     if name in _OF_A_LAYER:
@@ -166,6 +173,17 @@ def _method(name: str, seed: int, settings: dict[str, Any]) -> Callable[..., Any
         "smoothgrad": lambda: attribution.smoothed(saliency, seed=seed, **settings),
         "integrated-gradients": lambda: functools.partial(
             attribution.integrated_gradients, **settings
+        ),
+        "occlusion": lambda: functools.partial(
+            perturbation.occlusion,
+            on_progress=lambda done, of: show(f"occlusion: {done} of {of} squares"),
+            **settings,
+        ),
+        "rise": lambda: functools.partial(
+            perturbation.rise,
+            seed=seed,
+            on_progress=lambda done, of: show(f"rise: {done} of {of} masks"),
+            **settings,
         ),
     }
     return methods[name]()
@@ -199,6 +217,8 @@ class _Evaluation:
         self.count += 1
         if self.count <= self.RANDOMIZED_IMAGES:
             for name, method in methods.items():
+                if name in _WITHOUT_GRADIENT:  # thousands of passes for each map
+                    continue
                 found = cascading_randomization(X, label, model, method, seed=self.seed)
                 self.correlations.setdefault(name, []).append(found)
 

@@ -175,8 +175,11 @@ def test_a_users_own_model_is_looked_at_and_fooled(tmp_path):
     dark = np.full((40, 60, 3), 100, np.uint8)
     Image.fromarray(dark).save(tmp_path / "dark.png")
     own = ["--model", f"{tmp_path / 'own.py'}:bright", "--quiet", "--out", str(tmp_path)]
-    assert saliency([str(tmp_path / "dark.png"), *own]) == 0
+    methods = ["grad-cam", "integrated-gradients", "occlusion", "rise"]
+    assert saliency([str(tmp_path / "dark.png"), "--method", *methods, *own]) == 0
     record = json.loads((tmp_path / "dark-saliency.json").read_text())
+    assert record["methods"] == methods
+    assert record["settings"]["rise"] == {"masks": 4000}
     assert record["class"]["name"] == "dark"
     assert len(record["network"]["sha256"]) == 64
     assert fool(["--target", "bright", "--image", str(tmp_path / "dark.png"), *own]) == 0
