@@ -7,6 +7,7 @@ __all__ = [
     "IntegratedGradients",
     "NetworkSpecification",
     "SqueezeNet",
+    "attention_rollout",
     "auc",
     "blur_image",
     "build_ensemble",
@@ -47,6 +48,7 @@ __all__ = [
     "tv_loss",
 ]
 
+from .attention_maps import attention_rollout
 from .attribution import (
     IntegratedGradients,
     compute_saliency_maps,

@@ -27,14 +27,15 @@ from visualization.gradients import (
     traced_alone,
 )
 from visualization.input_checks import channel_axis
+from visualization.tokens import TokenGrid, attention_scores, token_grid
 
 __all__ = ["grad_cam"]
 
-# d(score)/dA and the axes of the cells -> the weights of A, of a shape that broadcasts to A's.
-_WEIGHTINGS: dict[str, Callable[[tf.Tensor, tuple[int, int]], tf.Tensor]] = {
-    "grad-cam": lambda gradients, cells: tf.reduce_mean(gradients, axis=cells, keepdims=True),
-    "hirescam": lambda gradients, cells: gradients,
-    "layercam": lambda gradients, cells: tf.nn.relu(gradients),
+# d(score)/dA (N, h, w, k) -> the weights of A, of a shape that broadcasts to A's.
+_WEIGHTINGS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "grad-cam": lambda gradients: tf.reduce_mean(gradients, axis=(1, 2), keepdims=True),
+    "hirescam": tf.identity,
+    "layercam": tf.nn.relu,
 }
 
 
@@ -60,9 +61,11 @@ def grad_cam(
             the model's output, or outputs, to one number for each image, (N,).
         model: any Keras model with one output of shape (N, K); transfer learning
             models with a model inside work as they are (no "Graph disconnected").
-        layer: the name of the layer whose output is A, (N, h, w, k); by default, of the convolutions
-            that the score depends on and that have more than one cell, h w > 1, the one that the
-            model computes last, also inside nested models and layers.
+        layer: the name of the layer whose output is A, (N, h, w, k), or (N, tokens, k), of which the
+            tokens that stand for the image's cells are looked at. By default, of the convolutions and
+            layers of tokens with more than one cell, h w > 1, through which the score depends on the
+            image, the one that the model computes last, also inside nested models and layers; in a
+            transformer, last before its last attention, after which cells hold what came from others.
         weighting: "grad-cam", "hirescam" or "layercam".
         batch_size: how many images are processed at a time; it bounds the memory.
 
@@ -83,64 +86,134 @@ def grad_cam(
     if weighting not in _WEIGHTINGS:
         raise ValueError(f"weighting is {weighting!r}, expected one of {', '.join(_WEIGHTINGS)}")
     X, y, model = check_target(X, y, model)
-    cam = compiled(model, _build_cam, layer, weighting, channel_axis(X.shape))
+    cam = compiled(model, _build_cam, layer, weighting, X.shape[1:])
     (maps,) = in_batches(cam, batch_size, X, y)
+    if len(maps) != len(X):
+        raise ValueError(f"layer {layer!r} computes windows of the images, expected whole images")
     return maps
 
 
 def _build_cam(
-    get_model: Callable[[], keras.Model], layer: str | None, weighting: str, channels: int
+    get_model: Callable[[], keras.Model],
+    layer: str | None,
+    weighting: str,
+    shape: tuple[int, int, int],
 ) -> Callable[..., tuple[tf.Tensor]]:
+    channels = channel_axis((1, *shape))
+    size = [side for axis, side in enumerate(shape, 1) if axis != channels]
+
     @tf.function(reduce_retracing=True, autograph=False)
     def cam(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
-        model = get_model()
-        with (
-            tf.GradientTape(watch_accessed_variables=False) as tape,
-            _recorded_outputs(tape, layer) as recorded,
-        ):
-            score = class_score(labels)(logits(model, images))
-        within = [one for one in recorded if one.output.graph is images.graph]
-        # None where the score does not depend on it.
-        gradients = tape.gradient(score, [one.output for one in within])
-        usable = [
-            (one, gradient)
-            for one, gradient in zip(within, gradients, strict=True)
-            if gradient is not None and (layer is not None or one.has_places())
-        ]
-        if not usable:
-            raise ValueError(_no_layer(model, layer, bool(within)))
-        (activations, cells), gradients = usable[-1]  # (N, h, w, k), or (N, k, h, w)
-        weights = _WEIGHTINGS[weighting](gradients, cells)
-        (last,) = {1, 2, 3} - {*cells}
-        maps = tf.nn.relu(tf.reduce_sum(weights * activations, axis=last))  # (N, h, w)
-        size = tf.shape(images)[1:3] if channels == 3 else tf.shape(images)[2:4]
+        found = _layers_on_the_way(get_model(), images, class_score(labels), layer, size)
+        recorded, gradients = found[-1]
+        if not recorded.is_image:
+            recorded, gradients = found[_last_reached(get_model, layer, shape)]
+        activations = recorded.on_grid(recorded.output)  # (N, h, w, k)
+        weights = _WEIGHTINGS[weighting](recorded.on_grid(gradients))
+        maps = tf.nn.relu(tf.reduce_sum(weights * activations, axis=3))  # (N, h, w)
         return (tf.image.resize(maps[..., tf.newaxis], size)[..., 0],)  # (N, H, W)
 
     return cam
 
 
-class _Recorded(NamedTuple):
-    """What a layer returned, and the axes of its cells."""
+def _last_reached(
+    get_model: Callable[[], keras.Model], layer: str | None, shape: tuple[int, int, int]
+) -> int:
+    """Which of the layers on the way is the last through whose cells the score reaches the image.
 
-    output: tf.Tensor
-    cells: tuple[int, int]
+    The gradient of a class token's score is zero at the last layers' other tokens; and windows of
+    attention look like images, of which there are more. That is seen in noise, of two images.
+    """
+    size = [side for axis, side in enumerate(shape, 1) if axis != channel_axis((1, *shape))]
+
+    @tf.function(autograph=False)
+    def reached(images: tf.Tensor) -> list[tf.Tensor]:
+        sum_of_scores = functools.partial(tf.reduce_sum, axis=1)
+        found = _layers_on_the_way(get_model(), images, sum_of_scores, layer, size)
+        return [
+            tf.reduce_any(recorded.on_grid(gradients) != 0)
+            & (tf.shape(recorded.output)[0] == tf.shape(images)[0])
+            for recorded, gradients in found
+        ]
+
+    with tf.init_scope():  # this graph is traced and run while another one is traced
+        noise = np.random.default_rng(0).random((2, *shape), np.float32)
+        through = np.flatnonzero(reached.get_concrete_function(noise)(noise))
+    if not len(through):
+        raise ValueError(_no_layer(get_model(), layer, computed=True))
+    return int(through[-1])
+
+
+def _layers_on_the_way(
+    model: keras.Model,
+    images: tf.Tensor,
+    objective: Callable[[tf.Tensor], tf.Tensor],
+    layer: str | None,
+    size: list[int],
+) -> list[tuple["_Recorded", tf.Tensor]]:
+    """The layers that the objective depends on, in the order of computation, and d(objective)/dA."""
+    with _recorded_outputs(layer, size) as recorded:
+        score = objective(logits(model, images))
+    within = [one for one in recorded if one.output.graph is images.graph]
+    # Not a tape, which stands still in `tf.init_scope`.
+    gradients = tf.gradients(score, [one.output for one in within])
+    found = [
+        (one, gradient)
+        for one, gradient in zip(within, gradients, strict=True)
+        if gradient is not None and (layer is not None or one.has_places())
+    ]
+    if not found:
+        raise ValueError(_no_layer(model, layer, bool(within)))
+    return found if layer else _before_the_last_attention(found, score)
+
+
+def _before_the_last_attention(
+    found: list[tuple["_Recorded", tf.Tensor]], score: tf.Tensor
+) -> list[tuple["_Recorded", tf.Tensor]]:
+    """The layers that it looks at: after it, each cell's token holds what it has taken from others."""
+    attentions = attention_scores(score.graph)
+    depends = [gradient is not None for gradient in tf.gradients(score, attentions)]
+    if not any(depends):
+        return found
+    last = [one for one, used in zip(attentions, depends, strict=True) if used][-1]
+    looked_at = tf.gradients(last, [one.output for one, _ in found])
+    return [one for one, seen in zip(found, looked_at, strict=True) if seen is not None] or found
+
+
+class _Recorded(NamedTuple):
+    """What a layer returned, and how its values lie on the image."""
+
+    output: tf.Tensor  # (N, h, w, k), (N, k, h, w) or (N, tokens, k)
+    channels_first: bool
+    grid: TokenGrid | None
+    is_image: bool  # what else there is may be windows, or have no effect on the score
+
+    def on_grid(self, values: tf.Tensor) -> tf.Tensor:
+        """The output, or its gradient, as (N, h, w, k)."""
+        if self.grid:
+            shape = (-1, self.grid.height, self.grid.width, values.shape[2])
+            return tf.reshape(values[:, self.grid.others :], shape)
+        return tf.transpose(values, (0, 2, 3, 1)) if self.channels_first else values
 
     def has_places(self) -> bool:
         """Not so of the gate of a squeeze and excitation, a convolution over one cell."""
-        return any(self.output.shape[axis] != 1 for axis in self.cells)
+        if self.grid:
+            return True
+        cells = (2, 3) if self.channels_first else (1, 2)
+        return any(self.output.shape[axis] != 1 for axis in cells)
 
 
 def _no_layer(model: keras.Model, layer: str | None, computed: bool) -> str:
     """Why Grad-CAM has no layer to look at."""
     what = "convolution" if layer is None else f"layer {layer!r} with output (N, h, w, k)"
+    what += " or (N, tokens, k)"
     advice = "name another with layer=..."
     if not computed:
         return (
             f"model {model.name!r} computes no {what}, or only inside a loop or a function of its own: "
             f"{advice}"
         )
-    if layer is None:
-        what += " of more than one cell"
+    what += ", of more than one cell" if layer is None else " at the image's cells"
     return f"the scores of model {model.name!r} depend on no {what}: {advice}"
 
 
@@ -150,11 +223,30 @@ _CONVOLUTIONS = (
     keras.layers.DepthwiseConv2D,
     keras.layers.SeparableConv2D,
 )
+# Of tokens that lie as (N, h, w, k): what transformers end in, and convolutional networks do not.
+_OF_EACH_CELL = (keras.layers.Dense, keras.layers.LayerNormalization)
+
+
+def _record(
+    layer: keras.layers.Layer, output: Any, name: str | None, size: list[int]
+) -> _Recorded | None:
+    """The record of a layer that Grad-CAM could look at, or of the layer of that name."""
+    if not tf.is_tensor(output) or (name is not None and layer.name != name):
+        return None
+    is_image = name is not None or isinstance(layer, _CONVOLUTIONS)
+    first = getattr(layer, "data_format", None) == "channels_first"
+    if output.shape.rank == 4:
+        if is_image or isinstance(layer, _OF_EACH_CELL):
+            return _Recorded(output, first, None, is_image)
+    elif output.shape.rank == 3 and output.shape[1] and output.shape[2] != 1:
+        grid = token_grid(output.shape[1], *size)
+        return _Recorded(output, False, grid, False) if grid else None
+    return None
 
 
 @contextlib.contextmanager
-def _recorded_outputs(tape: tf.GradientTape, name: str | None) -> Iterator[list[_Recorded]]:
-    """Records and watches what the convolutions (or the named layer) return to this thread meanwhile.
+def _recorded_outputs(name: str | None, size: list[int]) -> Iterator[list[_Recorded]]:
+    """Records what the layers return to this thread meanwhile that could be looked at.
 
     A Functional model could be cut at a layer instead, but not a subclassed or a nested one. The user's
     layers stay as they are: what calls any layer is wrapped, and other threads pass through.
@@ -165,12 +257,8 @@ def _recorded_outputs(tape: tf.GradientTape, name: str | None) -> Iterator[list[
     @functools.wraps(keras.layers.Layer.__call__)
     def recording(layer: keras.layers.Layer, *arguments: Any, **keywords: Any) -> Any:
         output = call(layer, *arguments, **keywords)
-        wanted = isinstance(layer, _CONVOLUTIONS) if name is None else layer.name == name
-        images = tf.is_tensor(output) and output.shape.rank == 4
-        if wanted and images and threading.get_ident() == thread:
-            tape.watch(output)
-            first = getattr(layer, "data_format", None) == "channels_first"
-            recorded.append(_Recorded(output, (2, 3) if first else (1, 2)))
+        if threading.get_ident() == thread and (one := _record(layer, output, name, size)):
+            recorded.append(one)
         return output
 
     with traced_alone():
