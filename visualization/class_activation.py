@@ -205,15 +205,16 @@ class _Recorded(NamedTuple):
 
 def _no_layer(model: keras.Model, layer: str | None, computed: bool) -> str:
     """Why Grad-CAM has no layer to look at."""
-    what = "convolution" if layer is None else f"layer {layer!r} with output (N, h, w, k)"
-    what += " or (N, tokens, k)"
+    what = "convolution or layer of tokens"
+    if layer is not None:
+        what = f"layer {layer!r} with output (N, h, w, k) or (N, tokens, k)"
     advice = "name another with layer=..."
     if not computed:
         return (
             f"model {model.name!r} computes no {what}, or only inside a loop or a function of its own: "
             f"{advice}"
         )
-    what += ", of more than one cell" if layer is None else " at the image's cells"
+    what += " of more than one cell" if layer is None else " at the image's cells"
     return f"the scores of model {model.name!r} depend on no {what}: {advice}"
 
 

@@ -102,7 +102,9 @@ def test_a_layer_without_part_in_the_scores_and_a_gate_alone_are_told():
         grad_cam(X, 0, WithAuxiliaryBranch(), layer="auxiliary")
     layers = [keras.layers.AveragePooling2D(12), keras.layers.Conv2D(4, 1), keras.layers.Flatten()]
     model = keras.Sequential([keras.Input((12, 12, 3)), *layers])
-    with pytest.raises(ValueError, match=r"depend on no convolution of more than one cell"):
+    with pytest.raises(
+        ValueError, match=r"depend on no convolution or layer of tokens of more than"
+    ):
         grad_cam(X, 0, model)
 
 
