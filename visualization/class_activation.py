@@ -164,7 +164,9 @@ def _layers_on_the_way(
     ]
     if not found:
         raise ValueError(_no_layer(model, layer, bool(within)))
-    return found if layer else _before_the_last_attention(found, score)
+    if layer is not None or found[-1][0].is_image:
+        return found
+    return _before_the_last_attention(found, score)
 
 
 def _before_the_last_attention(

@@ -113,6 +113,17 @@ def test_grad_cam_looks_at_the_cells_tokens_before_the_last_attention(pool):
             grad_cam(X, 1, model, layer="final")
 
 
+def test_a_convolution_after_attention_is_looked_at():
+    keras.utils.set_random_seed(0)
+    image = keras.Input((32, 32, 1))
+    tokens = keras.layers.Reshape((64, 8))(keras.layers.Conv2D(8, 4, strides=4)(image))
+    tokens = keras.layers.MultiHeadAttention(2, 4)(tokens, tokens)
+    features = keras.layers.Conv2D(4, 3, name="last")(keras.layers.Reshape((8, 8, 8))(tokens))
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(features))
+    X = np.random.default_rng(0).random((2, 32, 32, 1), np.float32)
+    np.testing.assert_array_equal(grad_cam(X, 1, model), grad_cam(X, 1, model, layer="last"))
+
+
 class Windows(keras.layers.Layer):
     """(N, 8, 8, C) as 4 windows each, (4 N, 16, C)."""
 
