@@ -54,6 +54,9 @@ def grad_cam(
     ReLU(sum over k of alpha_k A^k) (equation 2), resized to the image by bilinear interpolation.
     HiResCAM weights each position by its own gradient instead of the mean, and so marks only places
     that raise the score; LayerCAM by what is positive of it, and can look at early layers as well.
+    Before an average over the positions, HiResCAM and Grad-CAM are the same. Both others are better in
+    a transformer whose class token is read: its attention to some cells is at the cost of the others,
+    and the mean of their gradients says little.
 
     Args:
         X: floating point (N, H, W, C), the model's input.

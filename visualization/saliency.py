@@ -129,6 +129,8 @@ def _show_one(
         methods = {name: _method(name, arguments.seed, settings[name], show) for name in settings}
         results = {name: method(X, label, network.model) for name, method in methods.items()}
     maps = {name: (r[0] if isinstance(r, tuple) else r)[0] for name, r in results.items()}
+    if "rise" in maps:  # all of it is positive, and only its differences say something
+        maps["rise"] = maps["rise"] - maps["rise"].min()
     deltas = {name: r.convergence_delta for name, r in results.items() if hasattr(r, "maps")}
 
     name = short_name(network.names[label])
