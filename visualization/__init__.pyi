@@ -7,6 +7,7 @@ __all__ = [
     "IntegratedGradients",
     "NetworkSpecification",
     "SqueezeNet",
+    "attention_rollout",
     "auc",
     "blur_image",
     "build_ensemble",
@@ -37,10 +38,12 @@ __all__ = [
     "make_fooling_image",
     "make_fooling_images",
     "network_specification",
+    "occlusion",
     "paint_class",
     "predict_probabilities",
     "predict_scores",
     "preprocess_image",
+    "rise",
     "smoothed",
     "style_loss",
     "style_transfer",
@@ -48,13 +51,14 @@ __all__ = [
     "unit_of",
 ]
 
+from .attention_maps import attention_rollout
 from .attribution import (
     IntegratedGradients,
     compute_saliency_maps,
-    grad_cam,
     integrated_gradients,
     smoothed,
 )
+from .class_activation import grad_cam
 from .class_visualization import class_visualization_update_step, create_class_visualization
 from .compilation import forget
 from .ensemble import build_ensemble
@@ -78,6 +82,7 @@ from .networks.imagenet import class_names, find_class, load_imagenet_val
 from .networks.specification import NetworkSpecification, network_specification
 from .networks.squeezenet import SqueezeNet
 from .painting import paint_class
+from .perturbation import occlusion, rise
 from .style import (
     content_loss,
     extract_features,
