@@ -10,17 +10,15 @@ from typing import Any
 
 import numpy as np
 
+from visualization.ascent import ascend, check_classes, join_batches, seen_as
 from visualization.backend import keras, tf
 from visualization.gradients import (
     BATCH_SIZE,
-    Prediction,
-    class_score,
+    class_count,
     compiled,
     l2_norm,
     logits_and_ascent,
-    logits_and_gradients,
     predict,
-    score_and_margin,
 )
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.input_checks import (
@@ -81,7 +79,8 @@ def make_fooling_image(
     image = check_images(model, X)
     if len(image) != 1:
         raise ValueError(f"X contains {len(image)} images, expected one, (1, H, W, C)")
-    found = _of_classes(model, predict(model, image))
+    found = predict(model, image)
+    check_classes(model, found.kind, found.scores)
     target = check_labels(target_y, 1, found.scores.shape[1])
     ascend = compiled(model, _build_course_loop, found.kind)
     settings = np.float32(learning_rate), np.int32(max_iterations)
@@ -102,7 +101,7 @@ def _build_course_loop(get_model: Callable[[], keras.Model], kind: str) -> Calla
 
         def step(t: tf.Tensor, x: tf.Tensor, fooled: tf.Tensor) -> tuple[tf.Tensor, ...]:
             scores, ascent = logits_and_ascent(get_model(), x, target)
-            fooled = _seen_as(kind, scores, target)[0]
+            fooled = seen_as(kind, scores, target)[0]
             unit = tf.math.divide_no_nan(ascent, l2_norm(ascent))
             return t + 1, tf.where(fooled, x, x + learning_rate * unit), fooled
 
@@ -206,74 +205,59 @@ def make_fooling_images(
     check_model(model)
     scaling = PixelScaling(preprocess, bounds, images.shape[3])
     warn_without_preprocess(model, preprocess)
-
-    def look_at(pixels: np.ndarray) -> Prediction:
-        return predict(model, scaling.to_input(pixels), batch_size=batch_size)
-
-    before = _of_classes(model, look_at(images))
-    predicted = before.scores.argmax(axis=1)
+    classes = class_count(model, check_images(model, scaling.to_input(images[:1])))
     away = targets is None
-    targets = predicted if away else check_labels(targets, len(images), before.scores.shape[1])
+    goals = check_labels(0 if away else targets, len(images), classes)
 
-    def fools(found: Prediction) -> np.ndarray:
-        return _seen_as(found.kind, found.scores, targets.astype(np.int32)).numpy() != away
-
-    ascend = compiled(model, _build_loop, away, before.kind)
+    run = compiled(model, _build_loop, away, classes)
     step_length = np.float32(learning_rate * scaling.relative_range)
-    batches = []
-    for start in range(0, len(images), batch_size):
-        batch = slice(start, start + batch_size)
-        inputs, goals = scaling.to_input(images[batch]), targets[batch].astype(np.int32)
-        settings = step_length, np.int32(max_iterations), scaling.lower, scaling.upper
-        batches.append([tensor.numpy() for tensor in ascend(inputs, goals, *settings)])
-    changed, iterations = (np.concatenate([batch[i] for batch in batches]) for i in (0, 1))
-    longest = 1 + iterations.max()
-    traces = [
-        np.pad(trace, ((0, 0), (0, longest - trace.shape[1])), constant_values=np.nan)
-        for _, _, trace in batches
-    ]
-
-    fooling = scaling.to_pixels(changed)
+    settings = step_length, np.int32(max_iterations), scaling.lower, scaling.upper
+    starts = range(0, len(images), batch_size)
+    batches = [slice(start, start + batch_size) for start in starts]
+    found = join_batches(
+        [run(scaling.to_input(images[some]), goals[some], *settings) for some in batches]
+    )
+    fooling, goals = scaling.to_pixels(found["saved"]), found["goals"]
+    success, before, after = found["success"], found["before"], found["after"]
+    already = success & (found["iterations"] == 0)
     if minimal:
-        fooling = _bisected(images, fooling, lambda pixels: fools(look_at(pixels)))
-    after = look_at(fooling)
+
+        def look_at(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            seen = predict(model, scaling.to_input(pixels), batch_size=batch_size)
+            fools = seen_as(seen.kind, seen.scores, goals).numpy() != away
+            return fools, np.stack([seen.scores, seen.probabilities], axis=1)
+
+        fooling = _bisected(images, fooling, lambda pixels: look_at(pixels)[0])
+        success, after = look_at(fooling)
     change = fooling.astype(np.int64) - images
     return FoolingResult(
         images=fooling,
-        success=fools(after),
-        already=fools(before),
-        iterations=iterations,
-        targets=targets,
-        predicted_before=predicted,
-        predicted_after=after.scores.argmax(axis=1),
-        probabilities_before=before.probabilities,
-        probabilities_after=after.probabilities,
+        success=success,
+        already=already,
+        iterations=found["iterations"],
+        targets=goals,
+        predicted_before=before[:, 0].argmax(axis=1),
+        predicted_after=after[:, 0].argmax(axis=1),
+        probabilities_before=before[:, 1],
+        probabilities_after=after[:, 1],
         l2=np.sqrt(np.sum(change**2, axis=(1, 2, 3))),
         linf=np.abs(change).max(axis=(1, 2, 3)),
-        trace=np.concatenate(traces),
+        trace=found["trace"],
     )
 
 
 def _build_loop(
-    get_model: Callable[[], keras.Model], away: bool, kind: str
-) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """The ascent of a batch: images (N, H, W, C), iterations (N,), trace (N, T + 1).
-
-    With `away`, the score and margin of the target are lowered. Classes that are right or wrong each
-    on its own (`kind` "sigmoid") have no margin over others.
-    """
-    objective = class_score if kind == "sigmoid" else score_and_margin
-
+    get_model: Callable[[], keras.Model], away: bool, classes: int
+) -> Callable[..., dict[str, tf.Tensor]]:
     @tf.function(reduce_retracing=True, autograph=False)
-    def ascend(
+    def run(
         x: tf.Tensor,  # (N, H, W, C)
-        targets: tf.Tensor,  # (N,)
+        goals: tf.Tensor,  # (N,)
         step_length: tf.Tensor,
         max_iterations: tf.Tensor,
         lower: tf.Tensor,  # (C,), the input for black
         upper: tf.Tensor,  # (C,), and for white
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        N = tf.shape(x)[0]
+    ) -> dict[str, tf.Tensor]:
         # Broadcasting three numbers along the last axis takes longer than the rest of a step.
         lower, upper = (tf.broadcast_to(bound, tf.shape(x)[1:]) for bound in (lower, upper))
         level = (upper - lower) / 255
@@ -281,60 +265,14 @@ def _build_loop(
         def as_saved(x: tf.Tensor) -> tf.Tensor:
             return lower + level * tf.clip_by_value(tf.round((x - lower) / level), 0, 255)
 
-        def step(t, x, rows, images, iterations, trace):  # type: ignore[no-untyped-def]
-            """x (n, H, W, C) are the images still in the batch, rows (n,) their places in it."""
-            saved, goals = as_saved(x), tf.gather(targets, rows)
-            scores, gradients = logits_and_gradients(get_model(), saved, objective(goals))
-            reached = tf.cast(tf.gather(scores, goals, batch_dims=1), x.dtype)  # (n,)
-            not_a_number = tf.fill([N], float("nan"))
-            trace = trace.write(
-                t, tf.tensor_scatter_nd_update(not_a_number, rows[:, None], reached)
-            )
+        def climb(x: tf.Tensor, up: tf.Tensor) -> tf.Tensor:
+            climbed = x + step_length * tf.math.divide_no_nan(up, l2_norm(up))
+            return tf.minimum(tf.maximum(climbed, lower), upper)
 
-            leaves = (_seen_as(kind, scores, goals) != away) | (t == max_iterations)  # (n,)
-            left = rows[leaves][:, None]
-            images = tf.tensor_scatter_nd_update(images, left, saved[leaves])
-            iterations = tf.tensor_scatter_nd_update(
-                iterations, left, tf.fill([tf.shape(left)[0]], t)
-            )
+        rules: Any = {"as_saved": as_saved, "climb": climb, "away": away, "classes": classes}
+        return ascend(get_model(), x, goals, max_iterations, **rules)
 
-            unit = tf.math.divide_no_nan(-gradients if away else gradients, l2_norm(gradients))
-            x = (x + step_length * unit)[~leaves]
-            x = tf.minimum(tf.maximum(x, lower), upper)
-            return t + 1, x, rows[~leaves], images, iterations, trace
-
-        trace = tf.TensorArray(x.dtype, 1, dynamic_size=True, element_shape=[None])
-        start = (0, x, tf.range(N), tf.zeros_like(x), tf.zeros([N], tf.int32), trace)
-        shapes: tuple[Any, ...] = ([], [None, *x.shape[1:]], [None], x.shape, [None], None)
-        _, _, _, images, iterations, trace = tf.while_loop(
-            lambda t, x, rows, *_: tf.size(rows) > 0,
-            step,
-            start,
-            shape_invariants=tuple(map(tf.TensorShape, shapes)),
-        )
-        return images, iterations, tf.transpose(trace.stack())
-
-    return ascend
-
-
-def _seen_as(kind: str, scores: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-    """Whether the model sees each image's class: (N, K), (N,) -> bool (N,).
-
-    That is the class with the highest score; of classes that are right or wrong each on its own, one
-    with a probability above one half.
-    """
-    if kind == "sigmoid":
-        return tf.gather(scores, classes, batch_dims=1) > 0
-    return tf.argmax(scores, axis=1, output_type=tf.int32) == classes
-
-
-def _of_classes(model: keras.Model, found: Prediction) -> Prediction:
-    if found.kind == "values" and found.scores.shape[1] == 1:
-        raise ValueError(
-            f"model {model.name!r} gives one value for an image, as a regression does, so there is no "
-            "class to reach: give a model of classes, or end this one in a sigmoid"
-        )
-    return found
+    return run
 
 
 def _bisected(
