@@ -22,6 +22,7 @@ def ascend(
     classes: int,
     as_saved: Callable[[Any], tf.Tensor],
     climb: Callable[[Any, tf.Tensor], Any],
+    views: Callable[[tf.Tensor], list[tf.Tensor]] = lambda saved: [saved],
 ) -> dict[str, tf.Tensor]:
     """Climbs until the model sees each image's goal, or its steps are used up; in a `tf.function`.
 
@@ -38,11 +39,14 @@ def ascend(
         as_saved: state of n images -> the model's input for them as saved, (n, H, W, C).
         climb: that state, and the direction in which the score rises, (n, H, W, C) -> the state
             after a step.
+        views: `as_saved` -> the model's inputs as which the images are seen, (n, H, W, C) each; the
+            model must see the goal in every one, and the direction is that in which all rise.
 
     Returns:
         What each image leaves with: "saved" (N, H, W, C), as the model's input; "goals", "iterations"
         and "success" (N,); "before" and "after", scores and probabilities (N, 2, K) of the first look
-        and the last; and "trace", the goal's score at each look, (N, T + 1).
+        and the last, at the first view that does not fool, if any; and "trace", the goal's score among
+        them at each look, (N, T + 1).
 
     Raises:
         ValueError: the model gives one value, as a regression does.
@@ -60,32 +64,42 @@ def ascend(
     def step(t, rows, state, goals, before, found, trace):  # type: ignore[no-untyped-def]
         """state, goals and before are of the images still in the batch; rows (n,), their places."""
 
+        n = tf.size(rows)
+
         def goals_of(scores: tf.Tensor) -> tf.Tensor:
-            seen = tf.argmax(scores, axis=1, output_type=tf.int32)
-            return tf.where(t == 0, seen, goals) if away else goals
+            seen_first = tf.argmax(scores[:n], axis=1, output_type=tf.int32)
+            return tf.where(t == 0, seen_first, goals) if away else goals
 
         def objective(outputs: Outputs) -> tf.Tensor:
             # classes that are right or wrong each on its own have no margin over others
             score = class_score if outputs.kind == "sigmoid" else score_and_margin
-            return score(goals_of(outputs.scores))(outputs.scores)
+            return score(tf.tile(goals_of(outputs.scores), [V]))(outputs.scores)
 
         saved = as_saved(state)
-        (kind, scores), go_back = outputs_before_gradients(model, saved, objective)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(saved)
+            inputs = tf.concat(seen := views(saved), axis=0)  # (V n, H, W, C)
+        V = len(seen)
+        (kind, scores), go_back = outputs_before_gradients(model, inputs, objective)
         check_classes(model, kind, scores)
         goals = goals_of(scores)
-        look = tf.cast(tf.stack([scores, probabilities(kind, scores)], axis=1), saved.dtype)
-        before = tf.where(t == 0, look, before)  # (n, 2, K)
+        fools = tf.reshape(seen_as(kind, scores, tf.tile(goals, [V])) != away, (V, n))
+        looks = tf.cast(tf.stack([scores, probabilities(kind, scores)], axis=1), saved.dtype)
+        failing = tf.argmin(tf.cast(fools, tf.int32), axis=0, output_type=tf.int32)  # 0 if none is
+        look = tf.gather(looks, failing * n + tf.range(n))  # (n, 2, K)
+        before = tf.where(t == 0, look, before)
         reached = tf.gather(look[:, 0], goals, batch_dims=1)  # (n,)
         trace = trace.write(t, _put(tf.fill([N], float("nan")), rows, reached))
 
-        success = seen_as(kind, scores, goals) != away
+        success = tf.reduce_all(fools, axis=0)
         leaves = success | (t == max_iterations)
-        last = {"saved": saved, "success": success, "iterations": tf.fill([tf.size(rows)], t)}
+        last = {"saved": saved, "success": success, "iterations": tf.fill([n], t)}
         last |= {"goals": goals, "before": before, "after": look}
         found = {name: _put(found[name], rows[leaves], last[name][leaves]) for name in found}
 
         def climbed() -> Any:
-            return climb(state, -go_back() if away else go_back())
+            up = tape.gradient(inputs, saved, output_gradients=go_back())
+            return climb(state, -up if away else up)
 
         state_after = tf.cond(tf.reduce_all(leaves), lambda: state, climbed)
         batch = rows, state_after, goals, before

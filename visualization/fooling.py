@@ -4,7 +4,7 @@ Szegedy et al. (2014), "Intriguing properties of neural networks", arXiv:1312.61
 CS231n's: normalised gradient ascent on the target's score until the target has the highest one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,13 @@ from visualization.gradients import (
     logits_and_ascent,
     predict,
 )
+from visualization.images.jpeg import rounded
 from visualization.images.pixel_scaling import PixelScaling
+from visualization.images.round_trips import (
+    after_round_trip,
+    check_round_trips,
+    through_round_trip,
+)
 from visualization.input_checks import (
     check_counts,
     check_images,
@@ -159,6 +165,8 @@ def make_fooling_images(
     learning_rate: float = 1.0,
     max_iterations: int = 100,
     minimal: bool = False,
+    survives: Sequence[str] = ("png",),
+    quality: int = 85,
     preprocess: Callable[[Any], Any] | None = None,
     bounds: tuple[float, float] = (0, 255),
     batch_size: int = BATCH_SIZE,
@@ -182,6 +190,12 @@ def make_fooling_images(
         max_iterations: the largest number of steps for each image.
         minimal: then bisect the straight line to the original for the smallest change on it that
             still fools.
+        survives: what may happen to a saved image, each on its own, and it still fools: "png", nothing;
+            "jpeg", it is saved as JPEG with the colours at half the resolution, as Pillow does;
+            "resize", its sides are halved and doubled again, bilinearly. Success is what the model says
+            of what Pillow wrote and read back; probabilities and trace are those of the first way in
+            which the image does not fool, if there is one; `l2` and `linf` are of `images`.
+        quality: of JPEG, 75 to 95, on Pillow's scale.
         preprocess: pixels to the model's input; by default SqueezeNet's `preprocess_image`. It may
             only scale and shift the channels, or reorder them.
         bounds: the pixel values that `preprocess` expects for black and white.
@@ -208,8 +222,9 @@ def make_fooling_images(
     classes = class_count(model, check_images(model, scaling.to_input(images[:1])))
     away = targets is None
     goals = check_labels(0 if away else targets, len(images), classes)
+    ways = check_round_trips(survives, quality, images.shape[3])
 
-    run = compiled(model, _build_loop, away, classes)
+    run = compiled(model, _build_loop, away, classes, ways, quality, scaling.channel_order)
     step_length = np.float32(learning_rate * scaling.relative_range)
     settings = step_length, np.int32(max_iterations), scaling.lower, scaling.upper
     starts = range(0, len(images), batch_size)
@@ -223,9 +238,12 @@ def make_fooling_images(
     if minimal:
 
         def look_at(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            seen = predict(model, scaling.to_input(pixels), batch_size=batch_size)
-            fools = seen_as(seen.kind, seen.scores, goals).numpy() != away
-            return fools, np.stack([seen.scores, seen.probabilities], axis=1)
+            read = [scaling.to_input(after_round_trip(pixels, way, quality)) for way in ways]
+            seen = [predict(model, inputs, batch_size=batch_size) for inputs in read]
+            fools = np.array([seen_as(one.kind, one.scores, goals) != away for one in seen])
+            looks = np.stack([np.stack([one.scores, one.probabilities], axis=1) for one in seen])
+            failing = fools.argmin(axis=0)  # the first way, 0 if there is none
+            return np.all(fools, axis=0), looks[failing, np.arange(len(pixels))]
 
         fooling = _bisected(images, fooling, lambda pixels: look_at(pixels)[0])
         success, after = look_at(fooling)
@@ -247,7 +265,12 @@ def make_fooling_images(
 
 
 def _build_loop(
-    get_model: Callable[[], keras.Model], away: bool, classes: int
+    get_model: Callable[[], keras.Model],
+    away: bool,
+    classes: int,
+    ways: tuple[str, ...],
+    quality: int,
+    channel_order: tuple[int, ...],
 ) -> Callable[..., dict[str, tf.Tensor]]:
     @tf.function(reduce_retracing=True, autograph=False)
     def run(
@@ -269,8 +292,15 @@ def _build_loop(
             climbed = x + step_length * tf.math.divide_no_nan(up, l2_norm(up))
             return tf.minimum(tf.maximum(climbed, lower), upper)
 
-        rules: Any = {"as_saved": as_saved, "climb": climb, "away": away, "classes": classes}
-        return ascend(get_model(), x, goals, max_iterations, **rules)
+        def views(saved: tf.Tensor) -> list[tf.Tensor]:
+            if ways == ("png",):
+                return [saved]
+            pixels = tf.gather(rounded((saved - lower) / level), np.argsort(channel_order), axis=3)
+            read = [through_round_trip(pixels, way, quality) for way in ways]
+            return [lower + level * tf.gather(one, channel_order, axis=3) for one in read]
+
+        rules: Any = {"as_saved": as_saved, "climb": climb, "views": views}
+        return ascend(get_model(), x, goals, max_iterations, away=away, classes=classes, **rules)
 
     return run
 
