@@ -39,6 +39,8 @@ __all__ = [
     "predict_probabilities",
     "predict_scores",
     "preprocess_image",
+    "projected_gradient_ascent",
+    "smallest_fooling_images",
     "smoothed",
     "style_loss",
     "style_transfer",
@@ -52,6 +54,7 @@ from .attribution import (
     integrated_gradients,
     smoothed,
 )
+from .budgets import projected_gradient_ascent, smallest_fooling_images
 from .class_visualization import class_visualization_update_step, create_class_visualization
 from .ensemble import build_ensemble
 from .faithfulness import (

@@ -4,7 +4,7 @@ Szegedy et al. (2014), "Intriguing properties of neural networks", arXiv:1312.61
 CS231n's: normalised gradient ascent on the target's score until the target has the highest one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -156,6 +156,28 @@ class FoolingResult:
     linf: np.ndarray
     trace: np.ndarray
 
+    @classmethod
+    def of(
+        cls, images: np.ndarray, fooling: np.ndarray, found: Mapping[str, np.ndarray]
+    ) -> "FoolingResult":
+        """The result for images (N, H, W, C), of what `visualization.ascent` found."""
+        before, after = found["before"], found["after"]  # (N, 2, K)
+        change = fooling.astype(np.int64) - images
+        return cls(
+            images=fooling,
+            success=found["success"],
+            already=found["success"] & (found["iterations"] == 0),
+            iterations=found["iterations"],
+            targets=found["goals"],
+            predicted_before=before[:, 0].argmax(axis=1),
+            predicted_after=after[:, 0].argmax(axis=1),
+            probabilities_before=before[:, 1],
+            probabilities_after=after[:, 1],
+            l2=np.sqrt(np.sum(change**2, axis=(1, 2, 3))),
+            linf=np.abs(change).max(axis=(1, 2, 3)),
+            trace=found["trace"],
+        )
+
 
 def make_fooling_images(
     images: Any,
@@ -233,8 +255,7 @@ def make_fooling_images(
         [run(scaling.to_input(images[some]), goals[some], *settings) for some in batches]
     )
     fooling, goals = scaling.to_pixels(found["saved"]), found["goals"]
-    success, before, after = found["success"], found["before"], found["after"]
-    already = success & (found["iterations"] == 0)
+    success, after = found["success"], found["after"]
     if minimal:
 
         def look_at(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -247,21 +268,7 @@ def make_fooling_images(
 
         fooling = _bisected(images, fooling, lambda pixels: look_at(pixels)[0])
         success, after = look_at(fooling)
-    change = fooling.astype(np.int64) - images
-    return FoolingResult(
-        images=fooling,
-        success=success,
-        already=already,
-        iterations=found["iterations"],
-        targets=goals,
-        predicted_before=before[:, 0].argmax(axis=1),
-        predicted_after=after[:, 0].argmax(axis=1),
-        probabilities_before=before[:, 1],
-        probabilities_after=after[:, 1],
-        l2=np.sqrt(np.sum(change**2, axis=(1, 2, 3))),
-        linf=np.abs(change).max(axis=(1, 2, 3)),
-        trace=found["trace"],
-    )
+    return FoolingResult.of(images, fooling, found | {"success": success, "after": after})
 
 
 def _build_loop(

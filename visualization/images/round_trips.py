@@ -28,9 +28,9 @@ def after_round_trip(pixels: np.ndarray, way: str, quality: int = 85) -> np.ndar
         uint8 (N, H, W, C).
 
     Example:
-        >>> checkered = np.indices((1, 4, 4, 3), np.uint8).sum(axis=0) % 2 * np.uint8(200)
-        >>> after_round_trip(checkered, "resize")[0, 0, :, 0].tolist()
-        [100, 100, 100, 100]
+        >>> striped = np.uint8([0, 200, 0, 200])[None, None, :, None] * np.ones((1, 4, 1, 3), np.uint8)
+        >>> after_round_trip(striped, "resize")[0, 0, :, 0].tolist()
+        [86, 93, 107, 114]
     """
     if way == "png":
         return pixels
@@ -54,8 +54,8 @@ def through_round_trip(pixels: tf.Tensor, way: str, quality: int = 85) -> tf.Ten
         >>> with tf.GradientTape() as tape:
         ...     tape.watch(grey := tf.fill((1, 4, 4, 3), 7.0))
         ...     back = through_round_trip(grey, "resize")
-        >>> back[0, 0, 0].numpy().tolist(), tape.gradient(back, grey)[0, 0, 0].numpy().tolist()
-        ([7.0, 7.0, 7.0], [1.0, 1.0, 1.0])
+        >>> back[0, 0, 0].numpy().tolist(), tape.gradient(back, grey).numpy().sum().round().item()
+        ([7.0, 7.0, 7.0], 48.0)
     """
     if way == "png":
         return pixels

@@ -53,8 +53,8 @@ def resizing(old: int, new: int, method: int = Image.Resampling.BILINEAR) -> np.
     """The matrix, float32 (new, old), with which Pillow resizes a column of pixels, for `resample`.
 
     Example:
-        >>> resizing(4, 2)[0].round(2).tolist()
-        [0.43, 0.43, 0.14, 0.0]
+        >>> (resizing(4, 2) * 7).round().tolist()
+        [[3.0, 3.0, 1.0, 0.0], [0.0, 1.0, 3.0, 3.0]]
     """
     unit = Image.fromarray(np.eye(old, dtype=np.float32))
     return np.asarray(unit.resize((old, new), method))
