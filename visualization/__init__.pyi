@@ -21,6 +21,7 @@ __all__ = [
     "deprocess_image",
     "extract_features",
     "find_class",
+    "fooling_distances",
     "forget",
     "grad_cam",
     "gram_matrix",
@@ -40,6 +41,7 @@ __all__ = [
     "predict_scores",
     "preprocess_image",
     "projected_gradient_ascent",
+    "robust_accuracy",
     "smallest_fooling_images",
     "smoothed",
     "style_loss",
@@ -54,7 +56,12 @@ from .attribution import (
     integrated_gradients,
     smoothed,
 )
-from .budgets import projected_gradient_ascent, smallest_fooling_images
+from .budgets import (
+    fooling_distances,
+    projected_gradient_ascent,
+    robust_accuracy,
+    smallest_fooling_images,
+)
 from .class_visualization import class_visualization_update_step, create_class_visualization
 from .ensemble import build_ensemble
 from .faithfulness import (

@@ -24,7 +24,12 @@ from visualization.input_checks import (
     warn_without_preprocess,
 )
 
-__all__ = ["projected_gradient_ascent", "smallest_fooling_images"]
+__all__ = [
+    "fooling_distances",
+    "projected_gradient_ascent",
+    "robust_accuracy",
+    "smallest_fooling_images",
+]
 
 
 def projected_gradient_ascent(
@@ -53,8 +58,8 @@ def projected_gradient_ascent(
         norm: what is bounded, "l2", the Euclidean norm of the change, or "linf", its largest value.
         epsilon: the bound, in levels of 0..255.
         steps: the largest number of steps from each start.
-        starts: the first is the image itself, others are random in the ball, for images that are not
-            fooled yet.
+        starts: the first is the image itself, others are random changes of size epsilon, for images
+            that are not fooled yet.
         seed: of the random starts.
 
     Returns:
@@ -151,6 +156,54 @@ def smallest_fooling_images(
         _replace(found, again, rows)
 
 
+def fooling_distances(images: Any, labels: Any, model: keras.Model, **settings: Any) -> np.ndarray:
+    """How far the nearest image is that the model takes for another class than its label.
+
+    Args:
+        images, model: as for `make_fooling_images`.
+        labels: integers (N,), or one for all: the right classes.
+        settings: as for `smallest_fooling_images`, whose changes are measured.
+
+    Returns:
+        float64 (N,), in levels of 0..255: 0 where the model is wrong already, infinity where no image
+        was found.
+
+    Raises:
+        ValueError, TypeError: as `smallest_fooling_images`.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> images = np.uint8([100, 97, 97])[None, None, None] * np.ones((2, 2, 2, 1), np.uint8)
+        >>> settings = {"norm": "linf", "preprocess": lambda pixels: pixels / 255}
+        >>> fooling_distances(images, [0, 1], model, **settings).tolist()  # red, but not green
+        [2.0, 0.0]
+    """
+    found = smallest_fooling_images(images, None, model, **settings)
+    labels = check_labels(labels, len(found.images), found.probabilities_before.shape[1])
+    sizes = found.linf if settings.get("norm") == "linf" else found.l2
+    sizes = np.where(found.success, sizes, np.inf)
+    return np.where(found.targets == labels, sizes, 0.0)
+
+
+def robust_accuracy(distances: np.ndarray, epsilons: Any) -> np.ndarray:
+    """The share of images that no change of at most epsilon made wrong, for each epsilon.
+
+    It is an upper bound of what is meant: a change that was not found may exist.
+
+    Args:
+        distances: (N,), as `fooling_distances` returns them.
+        epsilons: (E,), in the same levels.
+
+    Returns:
+        float64 (E,).
+
+    Example:
+        >>> robust_accuracy(np.array([0.0, 12.5, np.inf]), [0, 10, 20]).round(2).tolist()
+        [0.67, 0.67, 0.33]
+    """
+    return np.mean(np.asarray(distances) > np.asarray(epsilons)[:, None], axis=1)
+
+
 _DOUBLINGS = 6  # of the first budget, after which an image is given up
 
 
@@ -187,8 +240,9 @@ class _Climb:
         for start in range(0, len(rows), self.batch_size):
             some = rows[start : start + self.batch_size]
             inputs = scaling.to_input(self.images[some])
-            change = generator.normal(size=inputs.shape) if generator else np.zeros_like(inputs)
-            change *= budgets.max() / 2  # inside the cube, and far outside of the ball
+            change = np.zeros_like(inputs)
+            if generator:  # anywhere in the cube; the ball inside it is reached by projection
+                change = generator.uniform(-1, 1, inputs.shape) * budgets.max()
             epsilon = np.float32(budgets[start : start + self.batch_size])
             settings = epsilon, self.steps, scaling.lower, scaling.upper
             found.append(self.run(inputs, np.float32(change), self.goals[some], *settings))
