@@ -63,8 +63,8 @@ def projected_gradient_ascent(
         seed: of the random starts.
 
     Returns:
-        As `make_fooling_images`; `l2` or `linf` is never above epsilon. `iterations` and `trace` are of
-        the start that fooled, or of the first.
+        As `make_fooling_images`; `l2` or `linf` is never above epsilon. `iterations` are of the start
+        that fooled, `trace` is of the first.
 
     Raises:
         ValueError, TypeError: as `make_fooling_images`; or there is no such norm.
@@ -108,17 +108,18 @@ def smallest_fooling_images(
 ) -> FoolingResult:
     """Changes images as little as possible, so that the model takes each for its target.
 
-    It bisects the budget of `projected_gradient_ascent` for each image, from what
-    `make_fooling_images` needs. That finds smaller changes than DeepFool does (Moosavi-Dezfooli et al.,
-    2016, arXiv:1511.04599), which follows the scores as if they were linear.
+    It doubles and bisects the budget of `projected_gradient_ascent` for each image. DeepFool
+    (Moosavi-Dezfooli et al., 2016, arXiv:1511.04599) finds shorter changes of real numbers, mostly by
+    fractions of a level, which are gone once the picture is saved.
 
     Args:
         images, targets, model, preprocess, bounds, batch_size: as for `make_fooling_images`.
-        norm, steps: as for `projected_gradient_ascent`; "l2" is found to one part in a hundred of what
-            `make_fooling_images` needs, "linf" to the level.
+        norm, steps: as for `projected_gradient_ascent`; "l2" is found to one part in 64, "linf" to
+            the level.
 
     Returns:
-        As `make_fooling_images`; `iterations` and `trace` are of the climb within the smallest budget.
+        As `make_fooling_images`; `iterations` are of the climb within the smallest budget, `trace` is
+        of the first one.
 
     Raises:
         ValueError, TypeError: as `projected_gradient_ascent`.
