@@ -99,7 +99,7 @@ def cases() -> Iterator[Case]:
             saliency[name], smooth[name] = methods
         cam |= grad_cam_in_captum(X)
     if peers["foolbox"]:
-        fooling["Foolbox L2PGD"] = in_foolbox(images)
+        fooling["Foolbox L2PGD"] = in_foolbox(images, "L2PGD", STEPS, 2550)
 
     yield case(
         f"saliency, one of a batch of {BATCH}",
@@ -323,7 +323,8 @@ def forward_in_pytorch(X: np.ndarray) -> dict[str, Contender]:
     return {name: functools.partial(scores, *peer) for name, peer in peers.items()}
 
 
-def in_foolbox(images: np.ndarray) -> Contender:
+def in_foolbox(images: np.ndarray, attack: str, steps: int, epsilon: float) -> Contender:
+    """One of Foolbox's attacks, towards the target; epsilon in levels of 0 to 255."""
     # Foolbox 3.3 still asks NumPy for what NumPy 2 has taken out.
     np.find_common_type = lambda arrays, scalars: np.result_type(*arrays, *scalars)  # type: ignore[attr-defined]
     import foolbox
@@ -337,8 +338,8 @@ def in_foolbox(images: np.ndarray) -> Contender:
     )
     x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float() / 255
     goal = foolbox.criteria.TargetedMisclassification(torch.full((len(images),), TARGET))
-    attack = foolbox.attacks.L2PGD(steps=STEPS)
-    return lambda: attack(network, x, goal, epsilons=10.0)[1].numpy()
+    run = getattr(foolbox.attacks, attack)(steps=steps)
+    return lambda: run(network, x, goal, epsilons=epsilon / 255)[1].numpy()
 
 
 def main() -> None:

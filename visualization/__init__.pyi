@@ -23,6 +23,7 @@ __all__ = [
     "deprocess_image",
     "extract_features",
     "find_class",
+    "fooling_distances",
     "forget",
     "grad_cam",
     "gram_matrix",
@@ -43,7 +44,10 @@ __all__ = [
     "predict_probabilities",
     "predict_scores",
     "preprocess_image",
+    "projected_gradient_ascent",
     "rise",
+    "robust_accuracy",
+    "smallest_fooling_images",
     "smoothed",
     "style_loss",
     "style_transfer",
@@ -57,6 +61,12 @@ from .attribution import (
     compute_saliency_maps,
     integrated_gradients,
     smoothed,
+)
+from .budgets import (
+    fooling_distances,
+    projected_gradient_ascent,
+    robust_accuracy,
+    smallest_fooling_images,
 )
 from .class_activation import grad_cam
 from .class_visualization import class_visualization_update_step, create_class_visualization
