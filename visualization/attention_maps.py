@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from visualization.backend import keras, tf
-from visualization.gradients import BATCH_SIZE, compiled, in_batches, logits
+from visualization.compilation import BATCH_SIZE, compiled, in_batches
+from visualization.gradients import logits
 from visualization.input_checks import channel_axis, check_images
 from visualization.tokens import attention_scores, token_grid
 

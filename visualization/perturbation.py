@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from visualization.backend import keras
-from visualization.gradients import BATCH_SIZE, check_target, predict_probabilities
+from visualization.compilation import BATCH_SIZE
+from visualization.gradients import check_target, predict_probabilities
 from visualization.input_checks import (
     channel_axis,
     check_baseline,
