@@ -20,10 +20,11 @@ def test_it_is_written_in_half_precision_and_noted_in_the_manifest(tmp_path, mon
     model.decoding["length_penalty"] = 0.0  # as in folders of before there was a better default
     model.save_pretrained(tmp_path / "trained")
     monkeypatch.setattr(captioner, "BUNDLE", bundle)
-    monkeypatch.setattr(sys, "argv", ["captioner", str(tmp_path / "trained"), "--beam", "5"])
+    options = "--beam", "5", "--length-penalty", "1.5"
+    monkeypatch.setattr(sys, "argv", ["captioner", str(tmp_path / "trained"), *options])
     captioner.main()
     found = load(bundle / "captioner_flickr8k")
-    assert found.decoding == {**DEFAULTS, "beam_size": 5}
+    assert found.decoding == DEFAULTS | {"beam_size": 5, "length_penalty": 1.5}
     for name, array in found.arrays.items():
         np.testing.assert_array_equal(array, np.asarray(model.parameters[name], np.float16))
     files = json.loads((bundle / "manifest.json").read_text())["files"]

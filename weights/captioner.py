@@ -21,9 +21,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m weights.captioner", description=__doc__)
     parser.add_argument("captioner", metavar="FOLDER", help="what python -m tfcap.train wrote")
     parser.add_argument("--beam", type=int, default=3, help="what the search follows by default")
+    penalty = DEFAULTS["length_penalty"]
+    parser.add_argument(
+        "--length-penalty", type=float, default=penalty, help="how much it favours longer sentences"
+    )
     arguments = parser.parse_args()
     model = CaptioningRNN.from_pretrained(arguments.captioner)
-    model.decoding = {**DEFAULTS, "beam_size": arguments.beam}
+    chosen = {"beam_size": arguments.beam, "length_penalty": arguments.length_penalty}
+    model.decoding = DEFAULTS | chosen
     folder = BUNDLE / CAPTIONER
     model.save_pretrained(folder, half=True)
     size = (folder / WEIGHTS).stat().st_size
