@@ -8,8 +8,9 @@ import numpy as np
 from PIL import Image
 
 from visualization.backend import keras
+from visualization.budgets import smallest_fooling_images
 from visualization.faithfulness import Faithfulness, compare_with_random
-from visualization.fooling import FoolingResult, make_fooling_images
+from visualization.fooling import FoolingResult
 from visualization.gradients import predict
 from visualization.networks.imagenet import short_name
 from visualization.networks.specification import NetworkSpecification
@@ -19,9 +20,7 @@ from visualization.plotting import colored_map, magnified_difference
 __all__ = ["FOOLING", "View", "view_photograph", "view_section"]
 
 FIRST = 5  # classes that are listed
-FOOLING: dict[str, Any] = {"max_iterations": 100, "minimal": True}
-# Short steps end nearer to the photograph, as they follow the class's border; long ones come further.
-_STEPS = 0.1, 1.0
+FOOLING: dict[str, Any] = {"norm": "l2", "steps": 10}
 _LARGEST_MAP = 260  # pixels a side
 
 
@@ -153,18 +152,14 @@ def view_photograph(
     if found.kind == "values":
         return view
     say("looking for the nearest fooling image")
-    for learning_rate in _STEPS:
-        fooling = make_fooling_images(
-            image,
-            None,
-            model,
-            learning_rate=learning_rate,
-            preprocess=specification.preprocess,
-            bounds=specification.bounds,
-            **FOOLING,
-        )
-        if fooling.success[0]:
-            break
+    fooling = smallest_fooling_images(
+        image,
+        None,
+        model,
+        preprocess=specification.preprocess,
+        bounds=specification.bounds,
+        **FOOLING,
+    )
     return View(**vars(view) | {"fooling": fooling})
 
 
@@ -244,7 +239,7 @@ def _fooled(view: View, found: FoolingResult) -> str:
     if found.already[0]:
         return "<p>It is not sure of any class, so that there is none to lead it away from.</p>"
     if not found.success[0]:
-        return f"<p>None was found within {FOOLING['max_iterations']} steps.</p>"
+        return "<p>None was found.</p>"
     magnified, factor = magnified_difference(view.image, fooling)
     mean = found.l2[0] / fooling.size**0.5
     distance = (
