@@ -26,6 +26,9 @@ _JOBS: dict[str, dict[str, Any]] = {
     "texture": {"content_weight": 0.0, "tv_weight": 1.0, "learning_rate": 0.1, "init_random": True},
 }
 
+# Pixels on each side that are painted and then cut off, as the network hardly sees an edge.
+_MARGIN = 16
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns 1 if photographs were skipped."""
@@ -188,27 +191,31 @@ def _paint_one(
     network = seers[0]
     scaling, steps = network.specification.scaling(), settings["num_iterations"]
     frames: list[np.ndarray] = []
+
+    def inside(X: np.ndarray) -> np.ndarray:
+        return scaling.to_pixels(X)[0, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+
     with progress(f"painting {stem} ...", arguments.quiet) as show:
 
         def on_frame(done: int, X: np.ndarray) -> None:
             show(f"painting {stem}: {done} of {steps} iterations")
             if arguments.gif:
-                frames.append(scaling.to_pixels(X)[0])
+                frames.append(inside(X))
 
         X = style_transfer(
-            photo[0],
+            _with_margin(photo[0], arguments.size),
             painting[0],
             model=network.model,
             preprocess=network.specification.preprocess,
             bounds=network.specification.bounds,
             show_every=max(1, steps // 25),
             on_frame=on_frame,
-            **settings,
+            **settings | {"image_size": arguments.size + 2 * _MARGIN},
         )
     named = Path(painting[1].get("source", "strokes").partition("?")[0]).stem
     what = (["inverted"] if arguments.invert else []) + (["texture"] if arguments.texture else [])
     name = file_stem(stem, *what, *([] if arguments.invert else [named]))
-    picture = out.write_image(f"{name}.png", scaling.to_pixels(X)[0])
+    picture = out.write_image(f"{name}.png", inside(X))
     saved = load_image(picture)
     seen = [_seen(seer, photo[0], saved) for seer in seers]
     written = [picture]
@@ -235,6 +242,14 @@ def _paint_one(
             )
             print(f"seen     {who}: {before} before, {after} after")
         print("written  " + "\n         ".join(map(str, written)), flush=True)
+
+
+def _with_margin(photo: np.ndarray, size: int) -> np.ndarray:
+    """The photograph, mirrored at its edges by as much as becomes `_MARGIN` when it has that size."""
+    import numpy as np
+
+    width = round(_MARGIN * min(photo.shape[:2]) / size)
+    return np.pad(photo, ((width, width), (width, width), (0, 0)), mode="symmetric")
 
 
 def _seen(network: Network, photo: np.ndarray, saved: np.ndarray) -> dict[str, Any]:
