@@ -99,7 +99,11 @@ def ascend(
 
         def climbed() -> Any:
             up = tape.gradient(inputs, saved, output_gradients=go_back())
-            return climb(state, -up if away else up)
+            after = climb(state, -up if away else up)
+            # which bounds of an unknown number of channels would make unknown
+            return tf.nest.map_structure(
+                lambda new, old: tf.ensure_shape(new, (None, *old.shape[1:])), after, state
+            )
 
         state_after = tf.cond(tf.reduce_all(leaves), lambda: state, climbed)
         batch = rows, state_after, goals, before

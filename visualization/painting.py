@@ -4,6 +4,7 @@ After Olah, Mordvintsev, Schubert (2017), "Feature visualization", Distill,
 https://distill.pub/2017/feature-visualization.
 """
 
+import io
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from visualization.backend import keras, tf
 from visualization.channels_first import also_channels_first
 from visualization.class_visualization import check_jitter, check_targets, draw_in_batches
 from visualization.compilation import compiled
+from visualization.files.bundle import SPECTRUM, read_bundled
 from visualization.gradients import logits_and_ascent
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.transforms import jitter, resample
@@ -21,11 +23,16 @@ from visualization.input_checks import check_counts, check_positive, warn_withou
 
 __all__ = ["paint_class"]
 
-_CONTRAST = 10  # of the first steps; chosen by eye, from 1 to 10
+_CONTRAST = 4  # so that the sigmoid's slope is 1 in the middle
+_FIRST = 0.1  # of the contrast of photographs, in the noise from which a drawing starts
 
-# The square root of the covariance of red, green and blue in photographs (CS231n's 25 images of
-# ImageNet), scaled to 1: brightness varies most, then blue against red, then green.
-_COLOURS = ((0.57, -0.12, 0.08), (0.57, -0.05, -0.10), (0.59, 0.16, 0.03))
+# By column grey, red against blue, and green against magenta, which are uncorrelated in photographs
+# (Ruderman, Cronin, Chiao 1998, "Statistics of cone responses to natural images").
+OPPONENT_COLOURS = (
+    (3**-0.5, 2**-0.5, -(6**-0.5)),  # red
+    (3**-0.5, 0.0, 2 * 6**-0.5),  # green
+    (3**-0.5, -(2**-0.5), -(6**-0.5)),  # blue
+)
 
 
 @also_channels_first
@@ -33,7 +40,7 @@ def paint_class(
     target_y: Any,
     model: keras.Model,
     *,
-    num_iterations: int = 200,
+    num_iterations: int = 128,
     learning_rate: float = 0.05,
     max_jitter: int | None = None,
     max_zoom: float = 2,
@@ -46,11 +53,12 @@ def paint_class(
 ) -> np.ndarray:
     """Draws what the model takes for a class, by Adam on an image's Fourier coefficients.
 
-    The image is a sigmoid of an inverse Fourier transform whose coefficients have the magnitudes of
-    photographs, 1/f, with colours that vary as in photographs. Adam climbs the class's score, and each
-    step sees a part of the image, shifted by up to `max_jitter` - 1 pixels and enlarged. Pixels are
-    valid at every step, so what is saved is what was optimised. While the class's score has no
-    gradient, the highest other score is lowered instead.
+    The image is a sigmoid of an inverse Fourier transform, in grey and two opponent colours. The unit
+    of each coefficient is what photographs have of that frequency in that colour, so that steps of Adam
+    make forms and colours as strong as theirs. Adam climbs the class's score, and each step sees a part
+    of the image, shifted by up to `max_jitter` - 1 pixels and enlarged. Pixels are valid at every step,
+    so what is saved is what was optimised. While the class's score has no gradient, the highest other
+    score is lowered instead.
 
     Args:
         num_iterations: how many steps of Adam.
@@ -67,6 +75,7 @@ def paint_class(
     Raises:
         ValueError: a class that does not exist, or a number out of its range.
         TypeError: target_y is not of integers.
+        OSError: the spectrum of photographs, which is bundled, is missing.
 
     Example:
         >>> model = keras.Sequential([keras.Input((4, 4, 3)), keras.layers.GlobalAveragePooling2D()])
@@ -85,14 +94,14 @@ def paint_class(
     height, width, channels = shape
     generator = np.random.default_rng(seed)
     real_and_imaginary = (1, 2, channels, height, width // 2 + 1)
-    noise = 0.01 * generator.standard_normal(real_and_imaginary, dtype=np.float32)
+    noise = _FIRST * generator.standard_normal(real_and_imaginary, dtype=np.float32)
     shifts = generator.integers(0, max_jitter, (num_iterations, 2), dtype=np.int32)
     sides = 1 - generator.random((num_iterations, 1)) * (1 - 1 / max_zoom)  # of the part seen
     corners = generator.random((num_iterations, 2)) * (1 - sides)
     parts = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)  # (T, 4)
     colours = np.eye(channels, dtype=np.float32)
     if channels == 3:
-        colours = np.array(_COLOURS, np.float32)[list(scaling.channel_order)]
+        colours = np.array(OPPONENT_COLOURS, np.float32)[list(scaling.channel_order)]
     steps = compiled(asked, _build_steps, shape, max_zoom > 1)
     settings = np.float32(learning_rate), colours, scaling.lower, scaling.upper
 
@@ -109,21 +118,34 @@ def paint_class(
     return draw_in_batches(targets, start, advance, num_iterations, show_every, on_frame)
 
 
+def _magnitudes(height: int, width: int, channels: int) -> np.ndarray:
+    """What photographs have of each frequency, as `np.fft.rfft2` has it: (C, H, W // 2 + 1)."""
+    known = np.load(io.BytesIO(read_bundled(SPECTRUM)), allow_pickle=False)  # (3, F)
+    if channels != 3:
+        known = np.repeat(known[:1] / 3**0.5, channels, axis=0)  # of grey, in each channel
+    side, measured = max(height, width), np.arange(known.shape[1])
+    rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)
+    cycles = np.maximum(side * np.hypot(rows, columns), 1)  # in a picture, (H, W // 2 + 1)
+    # They fall about as 1/f^2, which is what is taken for frequencies that are not measured.
+    level = np.stack([np.interp(cycles, measured, measured**2 * plane) for plane in known])
+    magnitudes = side * np.sqrt(height * width) * level / cycles**2
+    magnitudes[:, 0, 0] = 0  # the mean of a drawing, which stays grey
+    return magnitudes.astype(np.float32)
+
+
 def _build_steps(
     get_model: Callable[[], keras.Model], shape: tuple[int, int, int], zooms: bool
 ) -> Callable[..., tuple[tf.Tensor, ...]]:
     """Steps of Adam (Kingma, Ba 2015, algorithm 1) on the spectrum, as one graph."""
-    height, width, _ = shape
-    rows, columns = np.fft.fftfreq(height)[:, None], np.fft.rfftfreq(width)[None, :]
-    frequency = np.maximum(np.hypot(rows, columns), 1 / max(height, width))
-    weight = _CONTRAST * np.sqrt(height * width) / frequency / max(height, width)  # (H, W // 2 + 1)
+    height, width, channels = shape
+    magnitudes = _magnitudes(height, width, channels)
 
     def image(spectrum: tf.Tensor, colours: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor) -> Any:
-        weighted = spectrum * tf.constant(weight, tf.float32)  # (N, 2, C, H, W // 2 + 1)
+        weighted = spectrum * magnitudes  # (N, 2, C, H, W // 2 + 1)
         planes = tf.signal.irfft2d(
             tf.complex(weighted[:, 0], weighted[:, 1]), fft_length=[height, width]
         )  # (N, C, H, W)
-        pixels = tf.sigmoid(tf.einsum("nchw,dc->nhwd", planes, colours))
+        pixels = tf.sigmoid(_CONTRAST * tf.einsum("nchw,dc->nhwd", planes, colours))
         return lower + (upper - lower) * pixels
 
     @tf.function(reduce_retracing=True, autograph=False)

@@ -23,11 +23,11 @@ import h5py
 import numpy as np
 
 from visualization.backend import keras
-from visualization.files.bundle import BUNDLE, CAPTIONER, CLASSES, IMAGENET
+from visualization.files.bundle import BUNDLE, CAPTIONER, CLASSES, IMAGENET, SPECTRUM
 from visualization.files.bundle import EFFICIENTNET_LITE2 as LITE2
 from visualization.networks.efficientnet_lite2 import EfficientNetLite2
 from visualization.networks.squeezenet import SqueezeNet
-from weights import captioner, efficientnet_lite2, squeezenet
+from weights import captioner, efficientnet_lite2, spectrum, squeezenet
 from weights.hashes import add_hashes
 
 NAMES = (
@@ -149,6 +149,8 @@ def _write_manifest(folder: Path) -> None:
     }
     if (folder / CAPTIONER).is_dir():
         files |= captioner.entries()
+    if (folder / SPECTRUM).is_file():
+        files |= spectrum.entries()
     add_hashes(folder, files)
     built = {"command": "python -m weights.build", "python": platform.python_version(), **versions}
     text = json.dumps({"built": built, "files": files}, indent=1) + "\n"

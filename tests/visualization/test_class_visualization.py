@@ -17,6 +17,7 @@ from visualization import (
     preprocess_image,
 )
 from visualization.backend import keras, tf
+from visualization.files.bundle import BUNDLE, SPECTRUM
 from visualization.gradients import softmax
 
 from .models import shared
@@ -113,6 +114,32 @@ def test_painting_is_repeatable_valid_and_follows_its_seed(squeezenet):
     assert not np.array_equal(first, draw(seed=1))
     assert (first >= -SQUEEZENET_MEAN / SQUEEZENET_STD - 1e-5).all()
     assert (first <= (1 - SQUEEZENET_MEAN) / SQUEEZENET_STD + 1e-5).all()
+
+
+@pytest.mark.parametrize("size", [64, 28])
+def test_painting_starts_with_the_spectrum_and_the_colours_of_photographs(size):
+    model = keras.Sequential([keras.Input((size, size, 3)), keras.layers.GlobalAveragePooling2D()])
+    settings = {
+        "num_iterations": 1,
+        "learning_rate": 1e-9,
+        "preprocess": lambda pixels: pixels / 255,
+    }
+    photographs = np.load(BUNDLE / SPECTRUM)
+    power = np.zeros((3, size, size))
+    for seed in range(4):
+        (drawn,) = paint_class(0, model, seed=seed, **settings).astype(np.float64)
+        before_sigmoid = np.log(drawn / (1 - drawn)) / 4
+        red, green, blue = np.moveaxis(before_sigmoid, 2, 0)
+        grey, red_blue = (red + green + blue) / 3**0.5, (red - blue) / 2**0.5
+        planes = np.stack([grey, red_blue, (2 * green - red - blue) / 6**0.5])
+        power += np.abs(np.fft.fft2(planes, norm="forward")) ** 2 / 4
+    steps = size * np.fft.fftfreq(size)
+    frequency = np.rint(np.hypot(steps[:, None], steps)).astype(int)
+    for low, high in ((2, 4), (4, 8), (8, 13)):
+        band = (frequency >= low) & (frequency < high)
+        found = power[:, band].mean(axis=1)
+        expected = (photographs[:, frequency[band]] ** 2).mean(axis=1)
+        np.testing.assert_allclose(found / expected, 2 * 0.1**2, rtol=0.35)
 
 
 def test_each_step_of_painting_sees_a_part_of_the_image_unless_zoom_is_1(squeezenet):

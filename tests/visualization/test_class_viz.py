@@ -28,6 +28,8 @@ def test_the_command_writes_pictures_gif_and_record(tmp_path, capsys, squeezenet
         scores = predict_scores(squeezenet, preprocess_image(saved)[None])
         assert scores[0].argmax() == target
         assert softmax(scores)[0, target] == pytest.approx(entry["probability"], rel=1e-3)
+        colours = saved / 255 - saved.mean(axis=2, keepdims=True) / 255
+        assert 0.029 < colours.std() < 0.148  # as in nine of ten photographs of Flickr8k
     film = Image.open(io.BytesIO((tmp_path / "run.gif").read_bytes()))
     assert film.n_frames > 20
     assert film.size == (448, 224)

@@ -12,6 +12,7 @@ __all__ = [
     "CLASSES",
     "EFFICIENTNET_LITE2",
     "IMAGENET",
+    "SPECTRUM",
     "manifest",
     "read_bundled",
 ]
@@ -20,6 +21,7 @@ IMAGENET = "squeezenet_v1_1.weights.h5"
 EFFICIENTNET_LITE2 = "efficientnet_lite2.weights.h5"
 CLASSES = "imagenet_classes.txt"
 CAPTIONER = "captioner_flickr8k"  # a folder
+SPECTRUM = "photograph_spectrum.npy"
 
 _PACKAGE = Path(__file__).resolve().parent.parent
 _INSTALLED = (_PACKAGE / "weights").is_dir()
@@ -30,8 +32,8 @@ def read_bundled(name: str) -> bytes:
     """Returns a file of `BUNDLE`, after comparing its size and sha256 with the manifest.
 
     Args:
-        name: as in the manifest: `IMAGENET`, `EFFICIENTNET_LITE2`, `CLASSES`, or a file in the folder
-            `CAPTIONER`.
+        name: as in the manifest: `IMAGENET`, `EFFICIENTNET_LITE2`, `CLASSES`, `SPECTRUM`,
+            or a file in the folder `CAPTIONER`.
 
     Raises:
         OSError: the file or the manifest is missing.
@@ -66,7 +68,7 @@ def manifest() -> dict[str, Any]:
     name = "manifest.json"
     try:
         files = parse_json(_read(name), name)["files"]
-        for bundled in (IMAGENET, EFFICIENTNET_LITE2, CLASSES):
+        for bundled in (IMAGENET, EFFICIENTNET_LITE2, CLASSES, SPECTRUM):
             [files[bundled][key] for key in ("sha256", "size", "source", "licence")]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
