@@ -1,5 +1,6 @@
 import functools
 import json
+import os
 import subprocess
 import sys
 import types
@@ -11,8 +12,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import attention, growth, recurrent, style, timing, visualization
+from benchmarks import attention, captioning, growth, recurrent, style, timing, visualization
 from benchmarks.figure import MISSED, draw_ratios
+from benchmarks.own_process import as_users_have_it
 from benchmarks.timing import Case, Row, measure
 from visualization import (
     EfficientNetLite2,
@@ -158,10 +160,10 @@ def test_of_a_case_that_should_be_flat_every_contender_has_a_bar():
 
 
 def test_every_recurrent_case_that_is_timed_prints_its_share_of_the_products(monkeypatch):
-    for name in ("ours", "theirs", "in_numpy", "in_torch", "products"):
+    for name in ("ours", "theirs", "in_numpy", "in_torch", "products", "as_users_have_it"):
         monkeypatch.setattr(recurrent, name, lambda *sizes, **options: lambda: None)
     timed = [case for case in recurrent.cases() if case.unit == "ms"]
-    assert len(timed) == 6
+    assert len(timed) == 7
     assert all(recurrent.FLOOR in case.contenders for case in timed)
 
 
@@ -214,6 +216,26 @@ def test_the_captioners_with_attention_begin_with_the_loss_of_a_guess_a_word(mon
     peers = [attention.in_keras()()]
     peers += [attention.in_torch()()] if attention.torch else []
     assert [ours, *map(float, peers)] == pytest.approx([np.log(40)] * (1 + len(peers)), rel=0.1)
+
+
+def test_every_captioner_says_the_same_words_of_the_same_images(monkeypatch):
+    for name, size in {"IMAGES": 4, "D": 8, "W": 8, "H": 16, "T": 5}.items():
+        monkeypatch.setattr(captioning, name, size)
+    for case in captioning.sentences():
+        words, *others = [contender() for contender in case.contenders.values()]
+        for other in others:
+            np.testing.assert_array_equal(other, words)
+
+
+def test_a_peer_in_its_own_process_imports_tensorflow_before_our_setting_of_onednn():
+    assert os.environ["TF_ENABLE_ONEDNN_OPTS"] == "1"
+    as_users_have_it(f"{__name__}:as_in_its_own_process")()
+
+
+def as_in_its_own_process():
+    assert b"ONEDNN" not in Path("/proc/self/environ").read_bytes()  # as the process began
+    assert list(sys.modules).index("tensorflow") < list(sys.modules).index("visualization")
+    return lambda: None
 
 
 def test_every_loop_of_style_transfer_paints_the_same_picture(monkeypatch):

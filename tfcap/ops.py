@@ -11,7 +11,9 @@ A sequence of more than `PART` steps is worked on in parts, with one product for
 whole.
 
 A float32 sequence of at least `COMPILED_FROM` hidden numbers is compiled by XLA: its first call
-with new sizes takes about a second. Smaller ones, single steps and other dtypes are not compiled.
+with new sizes takes about a second. One of at least `COMPILED_IN_A_GRAPH_FROM` is compiled in a
+``tf.function`` that knows N and T, which is made to run often. Smaller ones, single steps and other
+dtypes are not compiled.
 """
 
 import functools
@@ -41,6 +43,7 @@ Tensor = Any
 
 PART = 32  # steps of a sequence that are worked on at once
 COMPILED_FROM = 128
+COMPILED_IN_A_GRAPH_FROM = 64
 
 
 def affine(x: Tensor, w: Tensor, b: Tensor) -> Tensor:
@@ -383,7 +386,11 @@ def _compiled(function: Callable, widths: tuple[int, ...]) -> Callable:
 
 def _worth_compiling(x: Tensor, Wh: Tensor) -> bool:
     """XLA makes large float32 layers faster; its bfloat16 products are slower than TensorFlow's."""
-    return x.dtype == tf.float32 and x.shape[1] != 1 and Wh.shape[0] >= COMPILED_FROM
+    if x.dtype != tf.float32 or x.shape[1] == 1:
+        return False
+    often = tf.inside_function() and x.shape[:2].is_fully_defined()
+    H = Wh.shape[0]
+    return H >= COMPILED_FROM or (often and H >= COMPILED_IN_A_GRAPH_FROM)
 
 
 def _tensors(function: Callable, **arguments: Tensor) -> list[Tensor]:

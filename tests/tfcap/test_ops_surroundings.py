@@ -127,6 +127,23 @@ def test_widths_that_only_the_weights_tell_are_taken_from_them(name):
     assert_agree(tf.nest.flatten(in_graph(*arguments)), tf.nest.flatten(run(*arguments)), 1e-12)
 
 
+@pytest.mark.parametrize(("n", "t"), [(2, 3), (None, 3), (2, None)])
+def test_a_small_layer_is_compiled_in_a_graph_that_knows_its_sizes(n, t):
+    small = ops.COMPILED_IN_A_GRAPH_FROM
+    Wx, Wh, b = (0.1 * w for w in draw((D, small), (small, small), (small,), dtype="float32"))
+
+    @compiled
+    def run(x):
+        return ops.rnn(x, tf.zeros((tf.shape(x)[0], small)), Wx, Wh, b)[0]
+
+    run = run.get_concrete_function(tf.TensorSpec([n, t, D], "float32"))
+    compiles = "_XlaMustCompile" in str(run.graph.as_graph_def().library)
+    assert compiles == (None not in (n, t))
+    (x,) = draw((2, 3, D), dtype="float32")
+    expected, _ = functional.rnn_forward(x, tf.zeros((2, small)), Wx, Wh, b)
+    np.testing.assert_allclose(run(x), expected, atol=1e-5)
+
+
 def test_a_large_layer_with_unknown_batch_and_time_is_compiled_as_it_runs():
     large = ops.COMPILED_FROM
     spec = tf.TensorSpec([None, None, D], "float32")

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import gc
 import os
 import sys
 import tempfile
@@ -90,19 +91,23 @@ def loading_tensorflow(quiet: bool) -> Iterator[None]:
     """Surrounds the first import of TensorFlow: says so on a terminal, and holds back its messages.
 
     TensorFlow's libraries write to the standard error before any setting of theirs can stop them.
-    What they wrote is shown after all if the import fails.
+    What they wrote is shown after all if the import fails. Python's collector of garbage does not
+    look at the modules again, which live as long as the command.
 
     Example:
         >>> with loading_tensorflow(quiet=True):
         ...     from visualization.backend import tf
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    first = "tensorflow" not in sys.modules
     sys.stderr.flush()
     with progress("loading TensorFlow ...", quiet), tempfile.TemporaryFile() as held_back:
         terminal = os.dup(2)
         os.dup2(held_back.fileno(), 2)
         try:
             yield
+            if first:
+                gc.freeze()
         except (ValueError, OSError):  # about a file that was read in the block
             raise
         except BaseException:

@@ -134,6 +134,10 @@ class InvertedResidual(keras.layers.Layer):
         x = self.project(self.depthwise(x))
         return x + inputs if self.strides == 1 and inputs.shape[-1] == self.channels else x
 
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        """As `call` returns it. Without this Keras would trace `call` for every block of a model."""
+        return self.project.compute_output_shape(self.depthwise.compute_output_shape(input_shape))
+
     def get_config(self) -> dict[str, Any]:
         sizes = {
             "channels": self.channels,

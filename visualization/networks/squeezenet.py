@@ -111,6 +111,10 @@ class Fire(keras.layers.Layer):
         squeezed = self.squeeze(inputs)  # (N, H, W, S)
         return _concatenate(self.expand1x1(squeezed), self.expand3x3(squeezed))
 
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        """As `call` returns it. Without this Keras would trace `call` for every module of a model."""
+        return *input_shape[:-1], 2 * self.expand1x1.filters
+
     def get_config(self) -> dict[str, Any]:
         sizes = {"squeeze": self.squeeze.filters, "expand": self.expand1x1.filters}
         return super().get_config() | sizes

@@ -341,3 +341,13 @@ def test_pixels_that_are_not_preprocessed_are_refused(lite2, grace_hopper):
     pixels[:, :224, :224] = grace_hopper
     with pytest.raises(ValueError, match=r"like pixels of 0 to 255, but EfficientNetLite2 takes"):
         predict_scores(lite2, pixels)
+
+
+def test_building_needs_no_trace_of_the_blocks_and_knows_their_shapes(monkeypatch):
+    for strides, size in (1, (1, 7, 5, 4)), (2, (1, 4, 3, 4)):
+        block = InvertedResidual(channels=4, kernel=3, strides=strides, expansion=6)
+        assert tuple(block(np.zeros((1, 7, 5, 2), np.float32)).shape) == size
+        assert block.compute_output_shape((1, 7, 5, 2)) == size
+    monkeypatch.setattr(InvertedResidual, "call", lambda self, inputs: pytest.fail("traced"))
+    model = EfficientNetLite2(weights=None, include_top=False)
+    assert model.output_shape == (None, None, None, 1280)

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from visualization import SqueezeNet, class_names, preprocess_image
 from visualization.backend import keras
@@ -74,3 +75,11 @@ def test_it_computes_under_a_mixed_precision_policy(grace_hopper, squeezenet):
     scores = model.predict(preprocess_image(grace_hopper)[None], verbose=0)
     assert scores.dtype == np.float32
     assert scores.argmax() == 457
+
+
+def test_building_needs_no_trace_of_the_modules_and_knows_their_shapes(monkeypatch):
+    built = SqueezeNet(weights=None, include_top=False)
+    shape = built(np.zeros((1, 64, 50, 3), np.float32)).shape
+    assert built.compute_output_shape((1, 64, 50, 3)) == tuple(shape)
+    monkeypatch.setattr(Fire, "call", lambda self, inputs: pytest.fail("traced"))
+    assert SqueezeNet(weights=None).get_layer("fire9").output.shape == (None, 13, 13, 512)
