@@ -1,4 +1,4 @@
-"""One iteration of the fooling loop at one image: compiled here, eager TensorFlow, PyTorch."""
+"""Fooling one image: compiled here, eager TensorFlow, PyTorch. And a batch within a budget: Foolbox."""
 
 import functools
 import importlib.util
@@ -8,14 +8,23 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from visualization import SqueezeNet, load_image, make_fooling_image, preprocess_image
+from visualization import (
+    SqueezeNet,
+    load_image,
+    make_fooling_image,
+    preprocess_image,
+    projected_gradient_ascent,
+)
 from visualization.backend import keras, tf
 
+from . import visualization
 from .timing import INSTALL, Case
 
 TARGET = 6
 ITERATIONS = 20
 RATE = 1e-3  # too small to fool, so that every contender takes all its steps
+BUDGETS = {"l2": 10.0, "linf": 0.5}  # levels, too small to fool as well
+STEPS = 40
 PYTORCH = ("PyTorch, NCHW", "PyTorch, channels last")
 
 
@@ -40,6 +49,32 @@ def cases() -> Iterator[Case]:
         contenders,
         at_least={"eager TensorFlow": 5, **dict.fromkeys(PYTORCH, 1)},
         per_call=ITERATIONS,
+        missing=missing,
+    )
+    images = visualization.shifted(visualization.photograph())
+    for norm, epsilon in BUDGETS.items():
+        yield within_a_budget(images, model, norm, epsilon)
+
+
+def within_a_budget(images: np.ndarray, model: keras.Model, norm: str, epsilon: float) -> Case:
+    """Projected gradient ascent of a batch."""
+    contenders: dict[str, Callable[[], object]] = {
+        "projected_gradient_ascent": lambda: projected_gradient_ascent(
+            images, TARGET, model, norm=norm, epsilon=epsilon, steps=STEPS
+        )
+    }
+    attack = f"{norm.capitalize()}PGD"
+    missing = {}
+    if importlib.util.find_spec("foolbox"):
+        peer = visualization.in_foolbox(images, attack, STEPS, epsilon)
+        contenders[f"Foolbox {attack}"] = peer
+    else:
+        missing["foolbox"] = INSTALL
+    return Case(
+        f"PGD, {norm}: a step of one of a batch of {len(images)}",
+        contenders,
+        {name: 1.6 for name in contenders if name.startswith("Foolbox")},
+        per_call=STEPS * len(images),
         missing=missing,
     )
 

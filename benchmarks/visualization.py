@@ -1,4 +1,4 @@
-"""Classification, saliency, SmoothGrad, class visualisation and fooling beside what else does them."""
+"""Classification, where a network looks, class visualisation and fooling, beside what else does it."""
 
 import functools
 import importlib.util
@@ -15,10 +15,13 @@ from visualization import (
     SqueezeNet,
     compute_saliency_maps,
     create_class_visualization,
+    grad_cam,
     load_image,
     make_fooling_images,
     network_specification,
+    predict_probabilities,
     preprocess_image,
+    rise,
     smoothed,
 )
 from visualization.backend import keras, tf
@@ -29,12 +32,15 @@ from .timing import INSTALL, Case
 
 BATCH = 25
 SAMPLES = 20
+MASKS = 500
 ITERATIONS = 100
 STEPS = 8  # of fooling; Foolbox and PyTorch take half a second each
 LABEL = 457  # bow tie
 TARGET = 6
 RATE = 1e-3  # too small to fool, so that every contender takes all its steps
 FLOOR = "forward and backward alone"
+FORWARD = "forward alone"
+LOOP = "a loop over the masks"
 PYTORCH = ("PyTorch, NCHW", "PyTorch, channels last")
 CAPTUM = ("Captum, NCHW", "Captum, channels last")
 
@@ -63,6 +69,12 @@ def cases() -> Iterator[Case]:
         "tfcap": lambda: smoothed(compute_saliency_maps, samples=SAMPLES)(X[:1], LABEL, model),
         FLOOR: floor(model, X[:SAMPLES], 1),
     }
+    cam = {"tfcap": lambda: grad_cam(X, y, model), FLOOR: floor(model, X, 1)}
+    masked: dict[str, Contender] = {
+        "tfcap": lambda: rise(X[:1], LABEL, model, masks=MASKS, batch_size=BATCH),
+        FORWARD: lambda: [predict_probabilities(model, X) for _ in range(MASKS // BATCH)],
+        LOOP: functools.partial(rise_in_a_loop, model, X[:1]),
+    }
     drawing = {
         "tfcap": lambda: create_class_visualization(LABEL, model, num_iterations=ITERATIONS),
         FLOOR: floor(model, X[:1], ITERATIONS),
@@ -75,15 +87,19 @@ def cases() -> Iterator[Case]:
     }
     if peers["tf_keras_vis"]:
         keras_vis = in_tf_keras_vis(model, X)
-        saliency["tf-keras-vis"], smooth["tf-keras-vis"], drawing["tf-keras-vis"] = keras_vis
+        for case_of_peer, contender in zip(
+            (saliency, smooth, drawing, cam), keras_vis, strict=True
+        ):
+            case_of_peer["tf-keras-vis"] = contender
     if peers["torch"]:
         for name, loops in in_pytorch(X).items():
             drawing[name], fooling[name] = loops
     if peers["captum"]:
         for name, methods in in_captum(X, "squeezenet").items():
             saliency[name], smooth[name] = methods
+        cam |= grad_cam_in_captum(X)
     if peers["foolbox"]:
-        fooling["Foolbox L2PGD"] = in_foolbox(images)
+        fooling["Foolbox L2PGD"] = in_foolbox(images, "L2PGD", STEPS, 2550)
 
     yield case(
         f"saliency, one of a batch of {BATCH}",
@@ -97,6 +113,13 @@ def cases() -> Iterator[Case]:
         {"tf-keras-vis": 10, **dict.fromkeys(CAPTUM, 2)},
         1,
     )
+    yield case(
+        f"Grad-CAM, one of a batch of {BATCH}",
+        cam,
+        {"tf-keras-vis": 2.5, **dict.fromkeys(CAPTUM, 1.1)},
+        BATCH,
+    )
+    yield case(f"RISE of {MASKS} masks, one image", masked, {LOOP: 2}, 1)
     yield case(
         f"class visualisation, {ITERATIONS} iterations",
         drawing,
@@ -158,16 +181,19 @@ def floor(model: keras.Model, X: np.ndarray, times: int) -> Contender:
 
 def in_tf_keras_vis(model: keras.Model, X: np.ndarray) -> tuple[Contender, ...]:
     from tf_keras_vis.activation_maximization import ActivationMaximization
+    from tf_keras_vis.gradcam import Gradcam
     from tf_keras_vis.saliency import Saliency
     from tf_keras_vis.utils.scores import CategoricalScore
 
     saliency = Saliency(model, clone=False)
     drawing = ActivationMaximization(model, clone=False)
+    cam = Gradcam(model, clone=False)
     many, one = CategoricalScore([LABEL] * len(X)), CategoricalScore([LABEL])
     return (
         lambda: saliency(many, X, normalize_map=False),
         lambda: saliency(one, X[:1], smooth_samples=SAMPLES, smooth_noise=0.15),
         lambda: np.asarray(drawing(one, steps=ITERATIONS)),
+        lambda: cam(many, X, penultimate_layer="conv10", normalize_cam=False),
     )
 
 
@@ -196,6 +222,40 @@ def in_captum(X: np.ndarray, network: str) -> dict[str, tuple[Contender, Contend
 
         made[name] = one_by_one, smooth
     return made
+
+
+def grad_cam_in_captum(X: np.ndarray) -> dict[str, Contender]:
+    import torch
+    from captum.attr import LayerAttribution, LayerGradCam
+
+    from .pytorch import layouts
+
+    def cam(network: Any, layout: Any) -> np.ndarray:
+        x = torch.from_numpy(X).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+        conv10 = LayerGradCam(network, network[13])
+        maps = conv10.attribute(x.requires_grad_(), target=LABEL, relu_attributions=True)
+        return LayerAttribution.interpolate(maps, X.shape[1:3], "bilinear").detach().numpy()
+
+    peers = layouts("squeezenet").values()
+    return {name: functools.partial(cam, *peer) for name, peer in zip(CAPTUM, peers, strict=True)}
+
+
+def rise_in_a_loop(model: keras.Model, X: np.ndarray) -> np.ndarray:
+    """RISE as one writes it: a mask is enlarged and cut out, and the model asked, one after another.
+
+    xplique 2.0 has RISE too, but cannot be installed beside TensorFlow 2.21.
+    """
+    random = np.random.default_rng(0)
+    _, height, width, _ = X.shape
+    total = np.zeros((height, width))
+    for _ in range(MASKS):
+        grid = (random.random((7, 7, 1)) < 0.5).astype(np.float32)
+        enlarged = tf.image.resize(grid, (height * 8 // 7, width * 8 // 7)).numpy()
+        top, left = random.integers(0, height // 7), random.integers(0, width // 7)
+        mask = enlarged[top : top + height, left : left + width]
+        scores = tf.nn.softmax(model(X * mask, training=False))
+        total += scores[0, LABEL].numpy() * mask[..., 0]
+    return total / MASKS / 0.5
 
 
 def in_pytorch(X: np.ndarray) -> dict[str, tuple[Contender, Contender]]:
@@ -263,7 +323,8 @@ def forward_in_pytorch(X: np.ndarray) -> dict[str, Contender]:
     return {name: functools.partial(scores, *peer) for name, peer in peers.items()}
 
 
-def in_foolbox(images: np.ndarray) -> Contender:
+def in_foolbox(images: np.ndarray, attack: str, steps: int, epsilon: float) -> Contender:
+    """One of Foolbox's attacks, towards the target; epsilon in levels of 0 to 255."""
     # Foolbox 3.3 still asks NumPy for what NumPy 2 has taken out.
     np.find_common_type = lambda arrays, scalars: np.result_type(*arrays, *scalars)  # type: ignore[attr-defined]
     import foolbox
@@ -277,8 +338,8 @@ def in_foolbox(images: np.ndarray) -> Contender:
     )
     x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float() / 255
     goal = foolbox.criteria.TargetedMisclassification(torch.full((len(images),), TARGET))
-    attack = foolbox.attacks.L2PGD(steps=STEPS)
-    return lambda: attack(network, x, goal, epsilons=10.0)[1].numpy()
+    run = getattr(foolbox.attacks, attack)(steps=steps)
+    return lambda: run(network, x, goal, epsilons=epsilon / 255)[1].numpy()
 
 
 def main() -> None:

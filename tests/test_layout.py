@@ -10,7 +10,15 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("visualization", "tfcap")
 COMMANDS = {
-    "visualization": {"saliency", "fool", "class_viz", "stylize", "report", "checkpoints"},
+    "visualization": {
+        "saliency",
+        "fool",
+        "robustness",
+        "class_viz",
+        "stylize",
+        "report",
+        "checkpoints",
+    },
     "tfcap": {"datasets", "train", "evaluate", "caption"},
 }
 MODULES = [

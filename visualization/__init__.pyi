@@ -7,6 +7,7 @@ __all__ = [
     "IntegratedGradients",
     "NetworkSpecification",
     "SqueezeNet",
+    "attention_rollout",
     "auc",
     "blur_image",
     "build_ensemble",
@@ -22,6 +23,7 @@ __all__ = [
     "deprocess_image",
     "extract_features",
     "find_class",
+    "fooling_distances",
     "forget",
     "grad_cam",
     "gram_matrix",
@@ -37,10 +39,15 @@ __all__ = [
     "make_fooling_image",
     "make_fooling_images",
     "network_specification",
+    "occlusion",
     "paint_class",
     "predict_probabilities",
     "predict_scores",
     "preprocess_image",
+    "projected_gradient_ascent",
+    "rise",
+    "robust_accuracy",
+    "smallest_fooling_images",
     "smoothed",
     "style_loss",
     "style_transfer",
@@ -48,13 +55,20 @@ __all__ = [
     "unit_of",
 ]
 
+from .attention_maps import attention_rollout
 from .attribution import (
     IntegratedGradients,
     compute_saliency_maps,
-    grad_cam,
     integrated_gradients,
     smoothed,
 )
+from .budgets import (
+    fooling_distances,
+    projected_gradient_ascent,
+    robust_accuracy,
+    smallest_fooling_images,
+)
+from .class_activation import grad_cam
 from .class_visualization import class_visualization_update_step, create_class_visualization
 from .compilation import forget
 from .ensemble import build_ensemble
@@ -78,6 +92,7 @@ from .networks.imagenet import class_names, find_class, load_imagenet_val
 from .networks.specification import NetworkSpecification, network_specification
 from .networks.squeezenet import SqueezeNet
 from .painting import paint_class
+from .perturbation import occlusion, rise
 from .style import (
     content_loss,
     extract_features,

@@ -1,4 +1,4 @@
-"""Where a network looks: saliency maps, integrated gradients, Grad-CAM, and SmoothGrad of any of them.
+"""Where a network looks: saliency maps, integrated gradients, and SmoothGrad of any method.
 
 All have the course's signature, (X, y, model), and return maps (N, H, W), also of images (N, C, H, W).
 A model is compiled when it is first seen: after exchanging a layer or an activation of it, call
@@ -6,7 +6,6 @@ A model is compiled when it is first seen: after exchanging a layer or an activa
 
 - `compute_saliency_maps`: Simonyan, Vedaldi, Zisserman (2014), arXiv:1312.6034, section 3.
 - `integrated_gradients`: Sundararajan, Taly, Yan (2017), arXiv:1703.01365.
-- `grad_cam`: Selvaraju et al. (2017), arXiv:1610.02391.
 - `smoothed`: Smilkov et al. (2017), "SmoothGrad", arXiv:1706.03825.
 """
 
@@ -22,17 +21,14 @@ from visualization.gradients import (
     check_target,
     class_score,
     image_gradients,
-    logits,
     logits_and_gradients,
     predict_scores,
 )
-from visualization.input_checks import channel_axis, check_counts, map_shape
-from visualization.layer_outputs import LayerOutput, is_layer, recorded_outputs
+from visualization.input_checks import channel_axis, check_baseline, check_counts, map_shape
 
 __all__ = [
     "IntegratedGradients",
     "compute_saliency_maps",
-    "grad_cam",
     "integrated_gradients",
     "smoothed",
 ]
@@ -141,12 +137,7 @@ def integrated_gradients(
     """
     X, y, model = check_target(X, y, model)
     check_counts(steps=steps, batch_size=batch_size)
-    try:
-        baseline = np.broadcast_to(np.asarray(baseline, X.dtype), X.shape)
-    except ValueError:
-        raise ValueError(
-            f"the baseline has shape {np.shape(baseline)}, which does not fit images {X.shape}"
-        ) from None
+    baseline = check_baseline(baseline, X)
     fractions = ((np.arange(steps) + 0.5) / steps).astype(X.dtype)  # (S,)
     path_sum = compiled(model, _build_path_sum)
     total = np.zeros_like(X)
@@ -175,117 +166,6 @@ def _build_path_sum(get_model: Callable[[], keras.Model]) -> Callable[..., tf.Te
         return tf.reduce_sum(gradients, axis=0)  # (H, W, C)
 
     return path_sum
-
-
-def grad_cam(
-    X: Any,
-    y: Any,
-    model: keras.Model,
-    *,
-    layer: keras.layers.Layer | str | None = None,
-    batch_size: int = BATCH_SIZE,
-) -> np.ndarray:
-    """Grad-CAM: a convolution's channels, weighted by their effect on the class's score.
-
-    alpha_k = the mean over positions of d(logit of y)/dA^k (equation 1); the map is
-    ReLU(sum over k of alpha_k A^k) (equation 2), resized to the image by bilinear interpolation.
-
-    Args:
-        X: floating point (N, H, W, C), the model's input.
-        y: integers (N,), or one for all: the classes; also as one-hot rows (N, K), or as names where
-            the model has `class_names` or is a bundled one; or a function from the model's output, or
-            outputs, to one number for each image, (N,), such as `unit_of` and `class_over` make.
-        model: any Keras model with one output of shape (N, K); transfer learning
-            models with a model inside work as they are (no "Graph disconnected").
-        layer: the layer whose output is A, (N, h, w, k), or its name; by default, of the convolutions
-            that the score depends on and that have more than one cell, h w > 1, the one that the
-            model computes last, also inside nested models and layers.
-        batch_size: how many images are processed at a time; it bounds the memory.
-
-    Returns:
-        The maps, (N, H, W), never negative.
-
-    Raises:
-        ValueError: as `integrated_gradients`; or the model has no such layer.
-        TypeError: y is not of integers.
-
-    Example:
-        >>> layers = [keras.layers.Conv2D(4, 3), keras.layers.GlobalAveragePooling2D()]
-        >>> model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
-        >>> grad_cam(np.ones((1, 8, 8, 3)), 2, model).shape
-        (1, 8, 8)
-    """
-    X, y, model = check_target(X, y, model)
-    (maps,) = in_batches(
-        compiled(model, _build_grad_cam, layer, channel_axis(X.shape)), batch_size, X, y
-    )
-    return maps
-
-
-def _build_grad_cam(
-    get_model: Callable[[], keras.Model], layer: keras.layers.Layer | str | None, channels: int
-) -> Callable[..., tuple[tf.Tensor]]:
-    @tf.function(reduce_retracing=True, autograph=False)
-    def cam(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
-        model = get_model()
-        with (
-            tf.GradientTape(watch_accessed_variables=False) as tape,
-            recorded_outputs(
-                _is_convolution if layer is None else is_layer(layer), tape
-            ) as recorded,
-        ):
-            score = class_score(labels)(logits(model, images))
-        within = [
-            one for one in recorded if one.output.graph is images.graph and len(one.cells) == 2
-        ]
-        # None where the score does not depend on it.
-        gradients = tape.gradient(score, [one.output for one in within])
-        usable = [
-            (one, gradient)
-            for one, gradient in zip(within, gradients, strict=True)
-            if gradient is not None and (layer is not None or _has_places(one))
-        ]
-        if not usable:
-            raise ValueError(_no_layer(model, layer, bool(within)))
-        chosen, gradients = usable[-1]  # (N, h, w, k), or (N, k, h, w)
-        weights = tf.reduce_mean(gradients, axis=chosen.cells, keepdims=True)  # (N, 1, 1, k)
-        maps = tf.nn.relu(tf.reduce_sum(weights * chosen.output, axis=chosen.channels))  # (N, h, w)
-        size = tf.shape(images)[1:3] if channels == 3 else tf.shape(images)[2:4]
-        return (tf.image.resize(maps[..., tf.newaxis], size)[..., 0],)  # (N, H, W)
-
-    return cam
-
-
-def _no_layer(model: keras.Model, layer: keras.layers.Layer | str | None, computed: bool) -> str:
-    """Why Grad-CAM has no layer to look at."""
-    name = getattr(layer, "name", layer)
-    what = "convolution" if layer is None else f"layer {name!r} with output (N, h, w, k)"
-    advice = "name another with layer=..."
-    if not computed:
-        return (
-            f"model {model.name!r} computes no {what}, or only inside a loop or a function of its own: "
-            f"{advice}"
-        )
-    if layer is None:
-        what += " of more than one cell"
-    return f"the scores of model {model.name!r} depend on no {what}: {advice}"
-
-
-def _has_places(one: LayerOutput) -> bool:
-    """Not so of the gate of a squeeze and excitation, a convolution over one cell."""
-    return any(one.output.shape[axis] != 1 for axis in one.cells)
-
-
-_CONVOLUTIONS = (
-    keras.layers.Conv2D,
-    keras.layers.Conv2DTranspose,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv2D,
-)
-
-
-def _is_convolution(layer: keras.layers.Layer) -> bool:
-    return isinstance(layer, _CONVOLUTIONS)
 
 
 def smoothed(

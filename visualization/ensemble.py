@@ -7,13 +7,12 @@ arXiv:1611.02770, section 5, fool an ensemble so that the pictures fool networks
 import math
 from collections.abc import Sequence
 
-import numpy as np
 from PIL import Image
 
 from visualization.backend import keras, tf
 from visualization.gradients import logits
 from visualization.images.channel_statistics import SQUEEZENET_MEAN, SQUEEZENET_STD, standardize
-from visualization.images.transforms import resample
+from visualization.images.transforms import resample, resizing
 from visualization.networks.specification import NetworkSpecification
 
 __all__ = ["build_ensemble"]
@@ -44,6 +43,7 @@ def build_ensemble(
             images.
 
     Example:
+        >>> import numpy as np
         >>> average = lambda size: keras.Sequential(
         ...     [keras.Input((size, size, 3)), keras.layers.GlobalAveragePooling2D()]
         ... )
@@ -110,7 +110,10 @@ class _View:
 
     def __init__(self, specification: NetworkSpecification, size: tuple[int, int]) -> None:
         self.scaling = specification.scaling()
-        self.rows, self.columns = map(_resizing, size, specification.size)
+        sides = zip(size, specification.size, strict=True)
+        self.rows, self.columns = (
+            resizing(old, new, Image.Resampling.BICUBIC) for old, new in sides
+        )
 
     def of(self, pixels: tf.Tensor) -> tf.Tensor:
         black, white = self.scaling.lower, self.scaling.upper
@@ -119,9 +122,3 @@ class _View:
             pixels = tf.clip_by_value(pixels, 0, 255)  # bicubic resizing can leave the range
         ordered = tf.gather(pixels, self.scaling.channel_order, axis=3)
         return black + ordered / 255 * (white - black)
-
-
-def _resizing(old: int, new: int) -> np.ndarray:
-    """The matrix, float32 (new, old), with which Pillow resizes a column of pixels."""
-    unit = Image.fromarray(np.eye(old, dtype=np.float32))
-    return np.asarray(unit.resize((old, new), Image.Resampling.BICUBIC))

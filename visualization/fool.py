@@ -51,6 +51,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--minimal", action="store_true", help="then look for the smallest change that still fools"
     )
+    parser.add_argument(
+        "--survives",
+        choices=("png", "jpeg", "resize"),
+        default="png",
+        help="what the picture still fools after: being saved as png, or as jpeg (it is a .jpg then), "
+        "or resized to half its sides and back (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--quality",
+        type=number(int, 75, 95),
+        default=85,
+        metavar="Q",
+        help="of --survives jpeg, 75 to 95 (default: %(default)s)",
+    )
     parser.add_network_arguments(several=True)
     parser.add_common_arguments()
     return run(parser, argv, _fool)
@@ -95,8 +109,11 @@ def _fool_one(
     """Changes one photograph and writes the results; returns whether the saved picture fools."""
     from visualization import plotting
     from visualization.fooling import make_fooling_images
+    from visualization.images.jpeg import encode_jpeg
     from visualization.images.reading import load_image
+    from visualization.images.round_trips import after_round_trip
 
+    way, quality = arguments.survives, arguments.quality
     result = make_fooling_images(
         image[None],
         target,
@@ -104,14 +121,21 @@ def _fool_one(
         learning_rate=arguments.learning_rate,
         max_iterations=arguments.max_iter,
         minimal=arguments.minimal,
+        survives=("png", "resize") if way == "resize" else (way,),
+        quality=quality,
         preprocess=network.specification.preprocess,
         bounds=network.specification.bounds,
     )
-    picture = out.write_image(f"{name}.png", result.images[0])
-    saved = load_image(picture)
-    seen = [_seen_by(member, image, saved, target) for member in network.members]
-    elsewhere = [_seen_by(other, image, saved, target) for other in others]
-    success = all(one["after"]["is_target"] for one in seen)
+    if way == "jpeg":
+        picture = out.write(f"{name}.jpg", encode_jpeg(result.images[0], quality))
+    else:
+        picture = out.write_image(f"{name}.png", result.images[0])
+    looks = {"before": image, "after": (saved := load_image(picture))}
+    if way == "resize":
+        looks["after_resizing"] = after_round_trip(saved[None], "resize")[0]
+    seen = [_seen_by(member, looks, target) for member in network.members]
+    elsewhere = [_seen_by(other, looks, target) for other in others]
+    success = all(one[when]["is_target"] for one in seen for when in looks if when != "before")
     drawn = plotting.fooling_figure(image, saved, _title(seen, "before"), _title(seen, "after"))
     figure = out.write(f"{name}-figure.png", plotting.png(drawn))
     steps, l2, linf = int(result.iterations[0]), float(result.l2[0]), int(result.linf[0])
@@ -122,6 +146,8 @@ def _fool_one(
             "learning_rate": arguments.learning_rate,
             "max_iter": arguments.max_iter,
             "minimal": arguments.minimal,
+            "survives": way,
+            **({"quality": quality} if way == "jpeg" else {}),
             "seed": arguments.seed,
             "image": source,
             **(seen[0] if len(seen) == 1 else {"networks": seen}),
@@ -143,25 +169,29 @@ def _fool_one(
             who = f"{one['network']['network']}: " if len(seen) > 1 else ""
             print(f"before   {who}{_sentence(one['before'])}")
             print(f"after    {who}{_sentence(one['after'])}")
+            if way == "resize":
+                print(f"resized  {who}{_sentence(one['after_resizing'])}")
         for other in elsewhere:
             print(f"other    {other['network']['network']}: {_sentence(other['after'])}")
         print(
             f"steps    {steps}"
             + (" (it was already taken for the target)" * bool(result.already[0]))
         )
-        print(f"change   L2 {l2:.1f}, largest pixel change {linf} (levels of 0 to 255)")
+        print(
+            f"change   L2 {l2:.1f}, largest pixel change {linf} (levels of 0 to 255)"
+            + ", before JPEG" * (way == "jpeg")
+        )
         print(f"written  {picture}\n         {figure}\n         {record}", flush=True)
     return success
 
 
-def _seen_by(network: Network, image: np.ndarray, saved: np.ndarray, target: int) -> dict[str, Any]:
-    """What a network sees in the photograph and in the picture that was saved."""
-    before, after = (network.probabilities(one[None])[0] for one in (image, saved))
-    return {
-        "network": network.record,
-        "before": _seen(network, before, target),
-        "after": _seen(network, after, target),
+def _seen_by(network: Network, looks: dict[str, np.ndarray], target: int) -> dict[str, Any]:
+    """What a network sees in the photograph, and in the picture that was saved."""
+    seen = {
+        when: _seen(network, network.probabilities(pixels[None])[0], target)
+        for when, pixels in looks.items()
     }
+    return {"network": network.record, **seen}
 
 
 def _seen(network: Network, probabilities: np.ndarray, target: int) -> dict[str, Any]:

@@ -4,25 +4,29 @@ Szegedy et al. (2014), "Intriguing properties of neural networks", arXiv:1312.61
 CS231n's: normalised gradient ascent on the target's score until the target has the highest one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from visualization.ascent import ascend, check_classes, join_batches, seen_as
 from visualization.backend import keras, tf
 from visualization.channels_first import also_channels_first
 from visualization.compilation import BATCH_SIZE, compiled
 from visualization.gradients import (
-    Prediction,
-    class_score,
+    class_count,
     l2_norm,
     logits_and_ascent,
-    logits_and_gradients,
     predict,
-    score_and_margin,
 )
+from visualization.images.jpeg import rounded
 from visualization.images.pixel_scaling import PixelScaling
+from visualization.images.round_trips import (
+    after_round_trip,
+    check_round_trips,
+    through_round_trip,
+)
 from visualization.input_checks import (
     check_counts,
     check_images,
@@ -85,7 +89,8 @@ def make_fooling_image(
     check_is_class(target_y)
     if len(image) != 1:
         raise ValueError(f"X contains {len(image)} images, expected one, (1, H, W, C)")
-    found = _of_classes(model, predict(model, image))
+    found = predict(model, image)
+    check_classes(model, found.kind, found.scores)
     target = check_labels(target_y, 1, found.scores.shape[1], names_of(model))
     ascend = compiled(model, _build_course_loop, found.kind)
     settings = np.float32(learning_rate), np.int32(max_iterations)
@@ -106,7 +111,7 @@ def _build_course_loop(get_model: Callable[[], keras.Model], kind: str) -> Calla
 
         def step(t: tf.Tensor, x: tf.Tensor, fooled: tf.Tensor) -> tuple[tf.Tensor, ...]:
             scores, ascent = logits_and_ascent(get_model(), x, target)
-            fooled = _seen_as(kind, scores, target)[0]
+            fooled = seen_as(kind, scores, target)[0]
             unit = tf.math.divide_no_nan(ascent, l2_norm(ascent))
             return t + 1, tf.where(fooled, x, x + learning_rate * unit), fooled
 
@@ -155,6 +160,28 @@ class FoolingResult:
     linf: np.ndarray
     trace: np.ndarray
 
+    @classmethod
+    def of(
+        cls, images: np.ndarray, fooling: np.ndarray, found: Mapping[str, np.ndarray]
+    ) -> "FoolingResult":
+        """The result for images (N, H, W, C), of what `visualization.ascent` found."""
+        before, after = found["before"], found["after"]  # (N, 2, K)
+        change = fooling.astype(np.int64) - images
+        return cls(
+            images=fooling,
+            success=found["success"],
+            already=found["success"] & (found["iterations"] == 0),
+            iterations=found["iterations"],
+            targets=found["goals"],
+            predicted_before=before[:, 0].argmax(axis=1),
+            predicted_after=after[:, 0].argmax(axis=1),
+            probabilities_before=before[:, 1],
+            probabilities_after=after[:, 1],
+            l2=np.sqrt(np.sum(change**2, axis=(1, 2, 3))),
+            linf=np.abs(change).max(axis=(1, 2, 3)),
+            trace=found["trace"],
+        )
+
 
 @also_channels_first
 def make_fooling_images(
@@ -165,6 +192,8 @@ def make_fooling_images(
     learning_rate: float = 1.0,
     max_iterations: int = 100,
     minimal: bool = False,
+    survives: Sequence[str] = ("png",),
+    quality: int = 85,
     preprocess: Callable[[Any], Any] | None = None,
     bounds: tuple[float, float] = (0, 255),
     batch_size: int = BATCH_SIZE,
@@ -188,6 +217,12 @@ def make_fooling_images(
         max_iterations: the largest number of steps for each image.
         minimal: then bisect the straight line to the original for the smallest change on it that
             still fools.
+        survives: what may happen to a saved image, each on its own, and it still fools: "png", nothing;
+            "jpeg", it is saved as JPEG with the colours at half the resolution, as Pillow does;
+            "resize", its sides are halved and doubled again, bilinearly. Success is what the model says
+            of what Pillow wrote and read back; probabilities and trace are those of the first way in
+            which the image does not fool, if there is one; `l2` and `linf` are of `images`.
+        quality: of JPEG, 75 to 95, on Pillow's scale.
         preprocess: pixels to the model's input; by default SqueezeNet's `preprocess_image`. It may
             only scale and shift the channels, or reorder them.
         bounds: the pixel values that `preprocess` expects for black and white.
@@ -212,77 +247,53 @@ def make_fooling_images(
     check_is_class(targets)
     scaling = PixelScaling(preprocess, bounds, images.shape[3])
     warn_without_preprocess(model, preprocess)
-
-    def look_at(pixels: np.ndarray) -> Prediction:
-        return predict(model, scaling.to_input(pixels), batch_size=batch_size)
-
-    before = _of_classes(model, look_at(images))
-    predicted = before.scores.argmax(axis=1)
+    classes = class_count(model, check_images(model, scaling.to_input(images[:1])))
     away = targets is None
-    if away:
-        targets = predicted
-    else:
-        targets = check_labels(targets, len(images), before.scores.shape[1], names_of(model))
+    goals = check_labels(0 if away else targets, len(images), classes, names_of(model))
+    ways = check_round_trips(survives, quality, images.shape[3])
 
-    def fools(found: Prediction) -> np.ndarray:
-        return _seen_as(found.kind, found.scores, targets.astype(np.int32)).numpy() != away
-
-    ascend = compiled(model, _build_loop, away, before.kind)
+    run = compiled(model, _build_loop, away, classes, ways, quality, scaling.channel_order)
     step_length = np.float32(learning_rate * scaling.relative_range)
-    batches = []
-    for start in range(0, len(images), batch_size):
-        batch = slice(start, start + batch_size)
-        inputs, goals = scaling.to_input(images[batch]), targets[batch].astype(np.int32)
-        settings = step_length, np.int32(max_iterations), scaling.lower, scaling.upper
-        batches.append([tensor.numpy() for tensor in ascend(inputs, goals, *settings)])
-    changed, iterations = (np.concatenate([batch[i] for batch in batches]) for i in (0, 1))
-    longest = 1 + iterations.max()
-    traces = [
-        np.pad(trace, ((0, 0), (0, longest - trace.shape[1])), constant_values=np.nan)
-        for _, _, trace in batches
-    ]
-
-    fooling = scaling.to_pixels(changed)
-    if minimal:
-        fooling = _bisected(images, fooling, lambda pixels: fools(look_at(pixels)))
-    after = look_at(fooling)
-    change = fooling.astype(np.int64) - images
-    return FoolingResult(
-        images=fooling,
-        success=fools(after),
-        already=fools(before),
-        iterations=iterations,
-        targets=targets,
-        predicted_before=predicted,
-        predicted_after=after.scores.argmax(axis=1),
-        probabilities_before=before.probabilities,
-        probabilities_after=after.probabilities,
-        l2=np.sqrt(np.sum(change**2, axis=(1, 2, 3))),
-        linf=np.abs(change).max(axis=(1, 2, 3)),
-        trace=np.concatenate(traces),
+    settings = step_length, np.int32(max_iterations), scaling.lower, scaling.upper
+    starts = range(0, len(images), batch_size)
+    batches = [slice(start, start + batch_size) for start in starts]
+    found = join_batches(
+        [run(scaling.to_input(images[some]), goals[some], *settings) for some in batches]
     )
+    fooling, goals = scaling.to_pixels(found["saved"]), found["goals"]
+    success, after = found["success"], found["after"]
+    if minimal:
+
+        def look_at(pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            read = [scaling.to_input(after_round_trip(pixels, way, quality)) for way in ways]
+            seen = [predict(model, inputs, batch_size=batch_size) for inputs in read]
+            fools = np.array([seen_as(one.kind, one.scores, goals) != away for one in seen])
+            looks = np.stack([np.stack([one.scores, one.probabilities], axis=1) for one in seen])
+            failing = fools.argmin(axis=0)  # the first way, 0 if there is none
+            return np.all(fools, axis=0), looks[failing, np.arange(len(pixels))]
+
+        fooling = _bisected(images, fooling, lambda pixels: look_at(pixels)[0])
+        success, after = look_at(fooling)
+    return FoolingResult.of(images, fooling, found | {"success": success, "after": after})
 
 
 def _build_loop(
-    get_model: Callable[[], keras.Model], away: bool, kind: str
-) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """The ascent of a batch: images (N, H, W, C), iterations (N,), trace (N, T + 1).
-
-    With `away`, the score and margin of the target are lowered. Classes that are right or wrong each
-    on its own (`kind` "sigmoid") have no margin over others.
-    """
-    objective = class_score if kind == "sigmoid" else score_and_margin
-
+    get_model: Callable[[], keras.Model],
+    away: bool,
+    classes: int,
+    ways: tuple[str, ...],
+    quality: int,
+    channel_order: tuple[int, ...],
+) -> Callable[..., dict[str, tf.Tensor]]:
     @tf.function(reduce_retracing=True, autograph=False)
-    def ascend(
+    def run(
         x: tf.Tensor,  # (N, H, W, C)
-        targets: tf.Tensor,  # (N,)
+        goals: tf.Tensor,  # (N,)
         step_length: tf.Tensor,
         max_iterations: tf.Tensor,
         lower: tf.Tensor,  # (C,), the input for black
         upper: tf.Tensor,  # (C,), and for white
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        N = tf.shape(x)[0]
+    ) -> dict[str, tf.Tensor]:
         # Broadcasting three numbers along the last axis takes longer than the rest of a step.
         lower, upper = (tf.broadcast_to(bound, tf.shape(x)[1:]) for bound in (lower, upper))
         level = (upper - lower) / 255
@@ -290,60 +301,21 @@ def _build_loop(
         def as_saved(x: tf.Tensor) -> tf.Tensor:
             return lower + level * tf.clip_by_value(tf.round((x - lower) / level), 0, 255)
 
-        def step(t, x, rows, images, iterations, trace):  # type: ignore[no-untyped-def]
-            """x (n, H, W, C) are the images still in the batch, rows (n,) their places in it."""
-            saved, goals = as_saved(x), tf.gather(targets, rows)
-            scores, gradients = logits_and_gradients(get_model(), saved, objective(goals))
-            reached = tf.cast(tf.gather(scores, goals, batch_dims=1), x.dtype)  # (n,)
-            not_a_number = tf.fill([N], float("nan"))
-            trace = trace.write(
-                t, tf.tensor_scatter_nd_update(not_a_number, rows[:, None], reached)
-            )
+        def climb(x: tf.Tensor, up: tf.Tensor) -> tf.Tensor:
+            climbed = x + step_length * tf.math.divide_no_nan(up, l2_norm(up))
+            return tf.minimum(tf.maximum(climbed, lower), upper)
 
-            leaves = (_seen_as(kind, scores, goals) != away) | (t == max_iterations)  # (n,)
-            left = rows[leaves][:, None]
-            images = tf.tensor_scatter_nd_update(images, left, saved[leaves])
-            iterations = tf.tensor_scatter_nd_update(
-                iterations, left, tf.fill([tf.shape(left)[0]], t)
-            )
+        def views(saved: tf.Tensor) -> list[tf.Tensor]:
+            if ways == ("png",):
+                return [saved]
+            pixels = tf.gather(rounded((saved - lower) / level), np.argsort(channel_order), axis=3)
+            read = [through_round_trip(pixels, way, quality) for way in ways]
+            return [lower + level * tf.gather(one, channel_order, axis=3) for one in read]
 
-            unit = tf.math.divide_no_nan(-gradients if away else gradients, l2_norm(gradients))
-            x = (x + step_length * unit)[~leaves]
-            x = tf.minimum(tf.maximum(x, lower), upper)
-            return t + 1, x, rows[~leaves], images, iterations, trace
+        rules: Any = {"as_saved": as_saved, "climb": climb, "views": views}
+        return ascend(get_model(), x, goals, max_iterations, away=away, classes=classes, **rules)
 
-        trace = tf.TensorArray(x.dtype, 1, dynamic_size=True, element_shape=[None])
-        start = (0, x, tf.range(N), tf.zeros_like(x), tf.zeros([N], tf.int32), trace)
-        shapes: tuple[Any, ...] = ([], [None, *x.shape[1:]], [None], x.shape, [None], None)
-        _, _, _, images, iterations, trace = tf.while_loop(
-            lambda t, x, rows, *_: tf.size(rows) > 0,
-            step,
-            start,
-            shape_invariants=tuple(map(tf.TensorShape, shapes)),
-        )
-        return images, iterations, tf.transpose(trace.stack())
-
-    return ascend
-
-
-def _seen_as(kind: str, scores: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
-    """Whether the model sees each image's class: (N, K), (N,) -> bool (N,).
-
-    That is the class with the highest score; of classes that are right or wrong each on its own, one
-    with a probability above one half.
-    """
-    if kind == "sigmoid":
-        return tf.gather(scores, classes, batch_dims=1) > 0
-    return tf.argmax(scores, axis=1, output_type=tf.int32) == classes
-
-
-def _of_classes(model: keras.Model, found: Prediction) -> Prediction:
-    if found.kind == "values" and found.scores.shape[1] == 1:
-        raise ValueError(
-            f"model {model.name!r} gives one value for an image, as a regression does, so there is no "
-            "class to reach: give a model of classes, or end this one in a sigmoid"
-        )
-    return found
+    return run
 
 
 def _bisected(

@@ -25,6 +25,7 @@ __all__ = [
     "logits_and_ascent",
     "logits_and_gradients",
     "model_outputs",
+    "outputs_before_gradients",
     "predict",
     "predict_probabilities",
     "predict_scores",
@@ -278,17 +279,51 @@ def logits_and_gradients(
         >>> run(tf.zeros((1, 2, 2, 3)))[1][0, 0, 0].numpy().tolist()
         [0.25, 0.0, 0.0]
     """
+    outputs, gradients = outputs_before_gradients(
+        model, images, lambda outputs: objective(outputs.scores)
+    )
+    return outputs.scores, gradients()
+
+
+def outputs_before_gradients(
+    model: keras.Model, images: tf.Tensor, objective: Callable[[Outputs], tf.Tensor]
+) -> tuple[Outputs, Callable[[], tf.Tensor]]:
+    """What `model_outputs` returns, and a function that goes back; inside a `tf.function`.
+
+    So the pass back can be left out when the scores say that it is not needed: call the function in a
+    branch of `tf.cond`, at most once.
+
+    Args:
+        images: (N, H, W, C), the model's input.
+        objective: outputs -> (N,), one number for each image.
+
+    Returns:
+        The outputs, and a function () -> d(objective)/d(images), (N, H, W, C).
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> @tf.function
+        ... def run(X):
+        ...     outputs, gradients = outputs_before_gradients(model, X, lambda o: o.scores[:, 0])
+        ...     return tf.cond(outputs.scores[0, 0] > 1, lambda: X, gradients)
+        >>> run(tf.zeros((1, 2, 2, 3)))[0, 0, 0].numpy().tolist()
+        [0.25, 0.0, 0.0]
+    """
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(images)
-        scores = logits(model, images)
-        value = objective(scores)
-    gradients = tape.gradient(value, images)
-    if gradients is None:
-        raise ValueError(
-            f"no gradient of model {model.name!r} reaches the image: one of its steps, such as "
-            "rounding, a NumPy function or a cast to integers, has none"
-        )
-    return scores, gradients
+        outputs = model_outputs(model, images)
+        value = objective(outputs)
+
+    def gradients() -> tf.Tensor:
+        found = tape.gradient(value, images)
+        if found is None:
+            raise ValueError(
+                f"no gradient of model {model.name!r} reaches the image: one of its steps, such as "
+                "rounding, a NumPy function or a cast to integers, has none"
+            )
+        return found
+
+    return outputs, gradients
 
 
 def class_score(labels: tf.Tensor) -> Objective:

@@ -13,6 +13,7 @@ from visualization.networks.squeezenet import Fire
 
 __all__ = [
     "channel_axis",
+    "check_baseline",
     "check_counts",
     "check_images",
     "check_is_class",
@@ -112,6 +113,24 @@ def map_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     """
     axis = channel_axis(shape)
     return shape[:axis] + shape[axis + 1 :]
+
+
+def check_baseline(baseline: Any, images: np.ndarray) -> np.ndarray:
+    """Returns what images (N, H, W, C) are compared with or hidden by, in their shape and dtype.
+
+    Raises:
+        ValueError: it does not broadcast to the images.
+
+    Example:
+        >>> check_baseline(0.5, np.ones((1, 1, 2, 1))).ravel().tolist()
+        [0.5, 0.5]
+    """
+    try:
+        return np.broadcast_to(np.asarray(baseline, images.dtype), images.shape)
+    except ValueError:
+        raise ValueError(
+            f"the baseline has shape {np.shape(baseline)}, which does not fit images {images.shape}"
+        ) from None
 
 
 def check_pixels(images: Any) -> np.ndarray:

@@ -16,14 +16,16 @@ class LayerOutput(NamedTuple):
     """What a layer returned.
 
     Attributes:
+        layer: the layer.
         output: a tensor (N, ..., k), or (N, k, ...).
         channels: the axis of k.
 
     Example:
-        >>> LayerOutput(tf.zeros((1, 8, 9, 6)), channels=3).cells
+        >>> LayerOutput(keras.layers.Conv2D(6, 3), tf.zeros((1, 8, 9, 6)), channels=3).cells
         [1, 2]
     """
 
+    layer: keras.layers.Layer
     output: tf.Tensor
     channels: int
 
@@ -66,7 +68,7 @@ def recorded_outputs(
             if tape is not None:
                 tape.watch(output)
             first = rank > 2 and formats.get(rank) == "channels_first"
-            recorded.append(LayerOutput(output, 1 if first else rank - 1))
+            recorded.append(LayerOutput(layer, output, 1 if first else rank - 1))
         return output
 
     with traced_alone():

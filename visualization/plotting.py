@@ -22,6 +22,7 @@ __all__ = [
     "magnified_difference",
     "overlay",
     "png",
+    "robustness_figure",
 ]
 
 TITLE = 15  # points, readable on a slide
@@ -244,6 +245,41 @@ def class_figure(images: np.ndarray, titles: Sequence[str]) -> Figure:
     for axis, image, title in zip(axes, images, titles, strict=False):
         axis.imshow(image)
         axis.set_title(title, fontsize=TITLE)
+    return figure
+
+
+def robustness_figure(distances: Mapping[str, np.ndarray], norm: str) -> Figure:
+    """Accuracy against the size of a change, a line for each network.
+
+    Args:
+        distances: the network's name -> (N,), as `fooling_distances` returns them.
+        norm: "l2" or "linf".
+
+    Example:
+        >>> figure = robustness_figure({"mine": np.array([0.0, 12.5, 80.0])}, "l2")
+        >>> figure.axes[0].get_xlabel()
+        'epsilon: L2 length of the change, in levels of 0 to 255'
+    """
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    axes = figure.subplots()
+    farthest = max(
+        (found[np.isfinite(found)].max(initial=1) for found in distances.values()), default=1
+    )
+    for name, found in distances.items():
+        steps = np.append(np.sort(found[found < np.inf]), 1.05 * farthest)
+        steps = np.insert(steps, 0, 0)
+        accuracy = np.mean(found > steps[:, None], axis=1)
+        axes.step(steps, accuracy, where="post", label=name, linewidth=2)
+    size = "L2 length" if norm == "l2" else "largest value"
+    axes.set(
+        xlabel=f"epsilon: {size} of the change, in levels of 0 to 255",
+        ylabel="accuracy",
+        xlim=(0, 1.05 * farthest),
+        ylim=(0, 1.03),
+    )
+    axes.set_title("how far the nearest error is", fontsize=TITLE)
+    axes.grid(alpha=0.3)
+    axes.legend()
     return figure
 
 

@@ -8,11 +8,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from visualization.cli.arguments import Parser
-from visualization.cli.methods import METHODS, attribution_method
+from visualization.cli.methods import (
+    METHODS,
+    OF_A_LAYER,
+    WITHOUT_GRADIENT,
+    attribution_method,
+)
 from visualization.cli.network import Network, shown
 from visualization.cli.output import OutputFolder
 from visualization.cli.photographs import Photographs, image_sources
-from visualization.cli.running import run, start_tensorflow
+from visualization.cli.running import progress, run, start_tensorflow
 from visualization.networks.imagenet import short_name
 
 if TYPE_CHECKING:
@@ -43,12 +48,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--layer",
         metavar="NAME",
-        help="the layer that grad-cam looks at (default: the last convolution with several cells)",
+        help=f"the layer that {', '.join(OF_A_LAYER)} look at (default: the last convolution with "
+        "several cells)",
     )
     parser.add_argument(
         "--evaluate",
         action="store_true",
-        help="also test the maps: deletion, insertion, and weights replaced by noise",
+        help="also test the maps: deletion, insertion, and weights replaced by noise (the last not for "
+        f"{', '.join(WITHOUT_GRADIENT)}, as it would take hours)",
     )
     parser.add_network_arguments()
     parser.add_common_arguments()
@@ -56,9 +63,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _show(arguments: argparse.Namespace) -> int:
-    if arguments.layer and "grad-cam" not in arguments.method:
+    if arguments.layer and not set(OF_A_LAYER) & set(arguments.method):
         raise ValueError(
-            f"--layer {arguments.layer} is for --method grad-cam, which is not asked for"
+            f"--layer {arguments.layer} is for --method {', '.join(OF_A_LAYER)}, none of which is "
+            "asked for"
         )
     network = Network(arguments)
     if network.names and arguments.label is not None:
@@ -99,10 +107,17 @@ def _show_one(
     label = seen if label is None else label
     settings = {name: METHODS[name].copy() for name in arguments.method}
     if arguments.layer:
-        settings["grad-cam"]["layer"] = arguments.layer
-    methods = {name: attribution_method(name, arguments.seed, settings[name]) for name in settings}
-    results = {name: method(X, label, network.model) for name, method in methods.items()}
+        for name in set(OF_A_LAYER) & set(settings):
+            settings[name]["layer"] = arguments.layer
+    with progress(f"looking at {stem} ...", arguments.quiet) as show:
+        methods = {
+            name: attribution_method(name, arguments.seed, settings[name], show)
+            for name in settings
+        }
+        results = {name: method(X, label, network.model) for name, method in methods.items()}
     maps = {name: (r[0] if isinstance(r, tuple) else r)[0] for name, r in results.items()}
+    if "rise" in maps:  # all of it is positive, and only its differences say something
+        maps["rise"] = maps["rise"] - maps["rise"].min()
     deltas = {name: r.convergence_delta for name, r in results.items() if hasattr(r, "maps")}
 
     name = short_name(network.names[label])
@@ -161,6 +176,8 @@ class _Evaluation:
         self.count += 1
         if self.count <= self.RANDOMIZED_IMAGES:
             for name, method in methods.items():
+                if name in WITHOUT_GRADIENT:  # thousands of passes for each map
+                    continue
                 found = cascading_randomization(X, label, model, method, seed=self.seed)
                 self.correlations.setdefault(name, []).append(found)
 

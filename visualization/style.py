@@ -82,7 +82,9 @@ def style_transfer(
             strokes.
         content_layer: the layer whose feature maps are kept, by name or by its place in what
             `extract_features` returns.
-        content_weight: of `content_loss`; 0 makes a texture.
+        content_weight: of `content_loss`; 0 makes a texture. The course's weights are for its own
+            checkpoint: for the bundled SqueezeNet, whose feature maps are about ten times as large,
+            divide this by 100 and `style_weights` by 10,000.
         style_layers: the layers whose Gram matrices are matched, by name or place.
         style_weights: of `style_loss`, one for each of them; zeros invert the content's features.
         tv_weight: of `tv_loss`.

@@ -162,7 +162,7 @@ class _Unit:
         name = getattr(self.layer, "name", self.layer)
         if not within:
             raise ValueError(_no_layer(model, name))
-        output, channels = within[-1]
+        _, output, channels = within[-1]
         _check_channel(f"layer {name!r}", self.channel, output.shape[channels])
         channel = tf.gather(output, self.channel, axis=channels)  # (N, ...)
         return tf.reduce_mean(tf.reshape(channel, (tf.shape(images)[0], -1)), axis=1, keepdims=True)

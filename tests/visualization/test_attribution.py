@@ -13,7 +13,7 @@ from visualization import (
     preprocess_image,
     smoothed,
 )
-from visualization.backend import keras, tf
+from visualization.backend import keras
 
 from .models import STYLES, make, shared
 
@@ -65,93 +65,6 @@ def test_every_method_works_on_every_style_and_in_chunks(method, style):
     np.testing.assert_allclose(many, few, atol=1e-3 * np.abs(many).max())  # of sums that cancel
 
 
-def cam_by_hand(model, layer, X, label):
-    """Equations 1 and 2 on a model cut at a layer."""
-    cut = keras.Model(model.inputs, [model.get_layer(layer).output, model.outputs[0]])
-    with tf.GradientTape() as tape:
-        activations, scores = cut(X)
-        score = scores[:, label]
-    weights = tf.reduce_mean(tape.gradient(score, activations), axis=(1, 2), keepdims=True)
-    cam = tf.nn.relu(tf.reduce_sum(weights * activations, axis=-1, keepdims=True))
-    return tf.image.resize(cam, X.shape[1:3])[..., 0].numpy()
-
-
-@pytest.mark.parametrize("layer", ["conv10", "fire9", "fire5"])
-def test_grad_cam_is_the_papers(layer, squeezenet, grace_hopper):
-    X = preprocess_image(grace_hopper)[None]
-    expected = cam_by_hand(squeezenet, layer, X, 457)
-    np.testing.assert_allclose(
-        grad_cam(X, 457, squeezenet, layer=layer), expected, atol=1e-4 * expected.max()
-    )
-    if layer == "conv10":
-        np.testing.assert_array_equal(
-            grad_cam(X, 457, squeezenet), grad_cam(X, 457, squeezenet, layer=layer)
-        )
-
-
-def test_grad_cam_is_never_negative_and_leaves_the_model_as_it_was(squeezenet, grace_hopper):
-    model, X, y = shared("nested in another")
-    calls = [layer.call.__func__ for layer in model._flatten_layers()]
-    assert grad_cam(X, y, model).min() >= 0
-    assert [layer.call.__func__ for layer in model._flatten_layers()] == calls
-
-
-def gated():
-    """Squeeze and excitation, whose gate is the convolution that is computed last."""
-    image = keras.Input((12, 12, 3))
-    features = keras.layers.Conv2D(6, 3, name="features")(image)
-    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True)(features)
-    gate = keras.layers.Conv2D(6, 1, activation="sigmoid", name="gate")(pooled)
-    scaled = keras.layers.Multiply()([features, gate])
-    scores = keras.layers.Dense(3)(keras.layers.GlobalAveragePooling2D()(scaled))
-    return keras.Model(image, scores)
-
-
-class WithAuxiliaryBranch(keras.Model):
-    """Its last convolution has no part in the scores."""
-
-    def __init__(self):
-        super().__init__(name="branching")
-        self.features = keras.layers.Conv2D(4, 3, name="features")
-        self.auxiliary = keras.layers.Conv2D(2, 3, name="auxiliary")
-        self.pool, self.head = keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)
-
-    def call(self, images):
-        features = self.features(images)
-        self.auxiliary(features)
-        return self.head(self.pool(features))
-
-
-@pytest.mark.parametrize("build", [gated, WithAuxiliaryBranch])
-def test_grad_cam_takes_the_last_convolution_with_places_that_the_score_depends_on(build):
-    model, X = build(), np.random.default_rng(0).random((2, 12, 12, 3), np.float32)
-    maps = grad_cam(X, [0, 1], model)
-    assert np.ptp(maps) > 0
-    np.testing.assert_array_equal(maps, grad_cam(X, [0, 1], model, layer="features"))
-
-
-def test_a_layer_without_part_in_the_scores_and_a_gate_alone_are_told():
-    X = np.ones((1, 12, 12, 3), np.float32)
-    with pytest.raises(ValueError, match=r"of model 'branching' depend on no layer 'auxiliary'"):
-        grad_cam(X, 0, WithAuxiliaryBranch(), layer="auxiliary")
-    layers = [keras.layers.AveragePooling2D(12), keras.layers.Conv2D(4, 1), keras.layers.Flatten()]
-    model = keras.Sequential([keras.Input((12, 12, 3)), *layers])
-    with pytest.raises(ValueError, match=r"depend on no convolution of more than one cell"):
-        grad_cam(X, 0, model)
-
-
-def test_grad_cam_leaves_a_layers_own_call_in_place():
-    model, X, y = make("nested in another")
-    layer, before = model.layers[1].layers[1], grad_cam(X, y, model)
-    calls, call = [], layer.call
-    layer.call = lambda *given, **named: calls.append(1) or call(*given, **named)
-    own = layer.call
-    maps = grad_cam(X, y, model, layer=layer.name)
-    assert calls
-    assert layer.call is own
-    assert maps.shape == before.shape
-
-
 def test_threads_get_the_maps_of_one_thread():
     model, X, y = make("nested in another")
     jobs = [
@@ -168,23 +81,6 @@ def test_threads_get_the_maps_of_one_thread():
             together = [pool.submit(job, twin) for job in jobs]
         for found, right in zip(together, expected, strict=True):
             np.testing.assert_allclose(found.result(), right, atol=1e-4 * right.max())
-
-
-def test_grad_cam_finds_the_tie(squeezenet, grace_hopper):
-    cam = grad_cam(preprocess_image(grace_hopper)[None], 457, squeezenet)[0]
-    row, column = np.unravel_index(cam.argmax(), cam.shape)
-    assert 130 <= row <= 180
-    assert 70 <= column <= 140
-
-
-def test_a_model_without_convolution_and_a_layer_that_is_not_there_are_told():
-    model = linear_model(np.ones((4, 4, 3)))
-    X = np.ones((1, 4, 4, 3), np.float32)
-    with pytest.raises(ValueError, match=r"^model '.*' computes no convolution"):
-        grad_cam(X, 0, model)
-    nested, X, y = shared("nested in another")
-    with pytest.raises(ValueError, match=r"^model 'nested' computes no layer 'nowhere'"):
-        grad_cam(X, y, nested, layer="nowhere")
 
 
 def test_smoothing_without_noise_changes_nothing():
@@ -294,25 +190,3 @@ def test_images_with_channels_first_get_maps_of_their_height_and_width():
         expected = method(X, 1, last)
         np.testing.assert_allclose(method(moved, 1, first), expected, rtol=1e-3, atol=1e-5)
     assert saliency.shape == (2, 10, 7)
-
-
-def test_grad_cam_reads_the_cells_of_a_convolution_with_channels_first():
-    settings = {"padding": "same", "name": "features"}
-    last = keras.Sequential(
-        [
-            keras.Input((10, 7, 3)),
-            keras.layers.Conv2D(4, 3, **settings),
-            keras.layers.GlobalAveragePooling2D(),
-        ]
-    )
-    first = keras.Sequential(
-        [
-            keras.Input((3, 10, 7)),
-            keras.layers.Conv2D(4, 3, data_format="channels_first", **settings),
-            keras.layers.GlobalAveragePooling2D(data_format="channels_first"),
-        ]
-    )
-    first.set_weights(last.get_weights())
-    X = np.random.default_rng(0).random((2, 10, 7, 3), np.float32)
-    expected = grad_cam(X, 1, last)
-    np.testing.assert_allclose(grad_cam(np.moveaxis(X, 3, 1), 1, first), expected, atol=1e-5)

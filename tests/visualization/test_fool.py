@@ -5,7 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from visualization import (
     load_image,
@@ -42,6 +44,24 @@ def test_the_command_writes_a_picture_that_fools_when_it_is_read_back(tmp_path, 
     assert len(record["image"]["sha256"]) == len(record["network"]["sha256"]) == 64
     assert load_image(out / record["figure"]).shape[1] > 1000
     assert len(list(out.iterdir())) == 3
+
+
+@pytest.mark.parametrize("way", ["jpeg", "resize"])
+def test_the_picture_that_it_writes_survives_what_was_asked_for(way, tmp_path, squeezenet, capsys):
+    arguments = ["--target", "stingray", "--survives", way, "--quality", "80"]
+    assert main([*arguments, "--learning-rate", "4", "--out", str(tmp_path)]) == 0
+    record = json.loads((tmp_path / "grace_hopper-stingray.json").read_text())
+    assert record["fooling_image"] == f"grace_hopper-stingray.{'jpg' if way == 'jpeg' else 'png'}"
+    with Image.open(tmp_path / record["fooling_image"]) as picture:
+        pictures = [picture.copy()]
+    if way == "resize":
+        pictures.append(pictures[0].resize((112, 112), Image.Resampling.BILINEAR))
+        pictures[1] = pictures[1].resize((224, 224), Image.Resampling.BILINEAR)
+        assert "resized  stingray (6) at " in capsys.readouterr().out
+    for picture in pictures:
+        X = preprocess_image(np.asarray(picture)[None])
+        assert squeezenet(X).numpy().argmax() == STINGRAY
+    assert record.get("quality") == (80 if way == "jpeg" else None)
 
 
 def test_it_records_what_the_other_network_sees(tmp_path, squeezenet, lite2, capsys):
@@ -140,6 +160,8 @@ def test_a_photograph_that_is_the_target_is_said_to_be(tmp_path, capsys):
         (["--target", "6", "--learning-rate", "-1"], "'-1' is not a number above 0"),
         (["--target", "6", "--learning-rate", "nan"], "'nan' is not a number above 0"),
         (["--target", "6", "--max-iter", "0"], "'0' is not a whole number of at least 1"),
+        (["--target", "6", "--survives", "fax"], "invalid choice: 'fax'"),
+        (["--target", "6", "--quality", "50"], "'50' is not a whole number from 75 to 95"),
         ([], "--target"),
         (["--target", "6", "--network", "vgg16"], "invalid choice: 'vgg16'"),
         (["--target", "6", "--network", "squeezenet", "squeezenet"], "name each network once"),

@@ -1,4 +1,5 @@
 import gc
+import io
 import os
 import subprocess
 import sys
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from visualization import (
     make_fooling_image,
     make_fooling_images,
+    predict_probabilities,
     predict_scores,
     preprocess_image,
 )
@@ -260,6 +263,67 @@ def test_the_smallest_change_still_fools_and_is_smaller(squeezenet, imagenet):
     )
 
 
+@pytest.mark.parametrize(("way", "quality"), [("jpeg", 75), ("resize", 85)])
+def test_images_fool_after_what_pillow_does_to_them(way, quality, squeezenet, imagenet):
+    images = imagenet[0][:3]
+    settings = {"survives": (way,), "quality": quality, "learning_rate": 6}
+    result = make_fooling_images(images, STINGRAY, squeezenet, **settings)
+    assert result.success.all()
+    for image, probabilities in zip(result.images, result.probabilities_after, strict=True):
+        picture = Image.fromarray(image)
+        if way == "jpeg":
+            picture.save(buffer := io.BytesIO(), "JPEG", quality=quality)
+            picture = Image.open(buffer)
+        else:
+            picture = picture.resize((112, 112), Image.Resampling.BILINEAR)
+            picture = picture.resize((224, 224), Image.Resampling.BILINEAR)
+        seen = predict_probabilities(squeezenet, preprocess_image(np.asarray(picture)[None]))
+        assert seen.argmax() == STINGRAY
+        np.testing.assert_allclose(probabilities, seen[0], atol=1e-4)
+
+
+def test_what_only_survives_as_png_is_no_success_as_jpeg(squeezenet, imagenet):
+    images = imagenet[0][:2]
+    usual = make_fooling_images(images, STINGRAY, squeezenet).images
+    again = make_fooling_images(
+        usual, STINGRAY, squeezenet, survives=("png", "jpeg"), max_iterations=1
+    )
+    assert not again.already.any()
+    assert (again.probabilities_before.argmax(axis=1) != STINGRAY).all()  # of the way that fails
+
+
+def test_models_that_read_blue_first_are_fooled_through_jpeg():
+    model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.GlobalAveragePooling2D()])
+    images = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
+    result = make_fooling_images(
+        images,
+        0,  # blue
+        model,
+        preprocess=lambda pixels: pixels[..., ::-1] / 255,
+        survives=("png", "jpeg", "resize"),
+        minimal=True,
+    )
+    assert result.success.all()
+    assert (result.images.mean(axis=(1, 2)).argmax(axis=1) == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"survives": ("gif",)}, r"survives is \('gif',\), expected one or more of 'png', 'jpeg'"),
+        ({"survives": ()}, r"survives is \(\)"),
+        ({"survives": ("jpeg",), "quality": 60}, "quality is 60, expected a whole number from 75"),
+        ({"survives": ("jpeg",), "images": np.zeros((1, 8, 8, 1), np.uint8)}, "1 channels"),
+    ],
+)
+def test_ways_to_survive_are_checked(settings, sentence):
+    channels = settings.get("images", np.zeros((1, 8, 8, 3))).shape[3]
+    model = keras.Sequential([keras.Input((8, 8, channels)), keras.layers.Flatten()])
+    images = settings.pop("images", np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match=sentence):
+        make_fooling_images(images, 1, model, preprocess=lambda pixels: pixels / 255, **settings)
+
+
 def network_of_brightness():
     """Class 1 is what is brighter than the middle; takes pixels of 0 to 1."""
     model = keras.Sequential(
@@ -301,10 +365,36 @@ def test_images_leave_the_batch_as_they_fool():
     steps = result.iterations
     assert len(set(steps)) > 2
     left = [int((steps >= t).sum()) for t in range(steps.max() + 1)]
-    assert batches[-len(left) - 1 : -1] == left  # the first and the last time all are looked at
+    assert batches == [1, *left]  # the first image says how many classes there are
     for trace, taken in zip(result.trace, steps, strict=True):
         assert np.isfinite(trace[: taken + 1]).all()
         assert np.isnan(trace[taken + 1 :]).all()
+
+
+def test_no_gradient_is_asked_for_when_no_image_goes_on():
+    passes = []
+
+    @tf.custom_gradient
+    def noting(X):
+        def back(gradient):
+            tf.py_function(lambda: passes.append(1), [], [])
+            return gradient
+
+        return X, back
+
+    image = keras.Input((8, 8, 3))
+    noted = keras.layers.Lambda(noting)(image)
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(noted))
+    images = np.full((1, 8, 8, 3), 100, np.uint8)
+    images[..., 0] = 101
+    settings = {"preprocess": lambda pixels: pixels / 255, "learning_rate": 1e-3}
+    for steps in (3, 1):
+        passes.clear()
+        make_fooling_images(images, 1, model, max_iterations=steps, **settings)
+        assert len(passes) == steps
+    passes.clear()
+    assert make_fooling_images(images, 0, model, **settings).already.all()
+    assert not passes
 
 
 def test_models_with_other_preprocessing_are_fooled_as_they_are_saved():

@@ -125,10 +125,11 @@ def test_maps_of_the_other_network_are_drawn_at_its_size_and_for_what_it_sees(tm
 
 
 def test_a_class_and_a_layer_can_be_asked_for(tmp_path):
-    arguments = ["--class", "suit", "--method", "grad-cam", "--layer", "fire5", "--quiet"]
+    methods = ["grad-cam", "layercam", "hirescam"]
+    arguments = ["--class", "suit", "--method", *methods, "--layer", "fire5", "--quiet"]
     assert saliency([*arguments, "--out", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "grace_hopper-saliency.json").read_text())
-    assert record["settings"] == {"grad-cam": {"layer": "fire5"}}
+    assert record["settings"] == {name: {"layer": "fire5"} for name in methods}
     assert record["class"]["class"] == 834
     assert record["seen_as"]["class"] == 457
 
@@ -175,8 +176,11 @@ def test_a_users_own_model_is_looked_at_and_fooled(tmp_path):
     dark = np.full((40, 60, 3), 100, np.uint8)
     Image.fromarray(dark).save(tmp_path / "dark.png")
     own = ["--model", f"{tmp_path / 'own.py'}:bright", "--quiet", "--out", str(tmp_path)]
-    assert saliency([str(tmp_path / "dark.png"), *own]) == 0
+    methods = ["grad-cam", "integrated-gradients", "occlusion", "rise"]
+    assert saliency([str(tmp_path / "dark.png"), "--method", *methods, *own]) == 0
     record = json.loads((tmp_path / "dark-saliency.json").read_text())
+    assert record["methods"] == methods
+    assert record["settings"]["rise"] == {"masks": 4000}
     assert record["class"]["name"] == "dark"
     assert len(record["network"]["sha256"]) == 64
     assert fool(["--target", "bright", "--image", str(tmp_path / "dark.png"), *own]) == 0

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, NoReturn
 
-from visualization.cli.methods import METHODS
+from visualization.cli.methods import BY_DEFAULT, METHODS
 from visualization.files.printable import escaped
 from visualization.networks import NETWORKS
 
@@ -79,8 +79,8 @@ class Parser(argparse.ArgumentParser):
             "--method",
             nargs="+",
             choices=tuple(METHODS),
-            default=list(METHODS),
-            help=f"default: all of them, {' '.join(METHODS)}",
+            default=list(BY_DEFAULT),
+            help=f"some of {' '.join(METHODS)} (default: {' '.join(BY_DEFAULT)})",
         )
 
     def add_gif_argument(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visualization.cli.methods import METHODS, attribution_method
+from visualization.cli.methods import BY_DEFAULT, METHODS, attribution_method
 from visualization.cli.network import Network
 from visualization.cli.output import OutputFolder
 from visualization.cli.running import progress
@@ -47,7 +47,7 @@ class Reports:
         out: OutputFolder,
         networks: Iterable[tuple[Network, int]],
         *,
-        methods: Sequence[str] = tuple(METHODS),
+        methods: Sequence[str] = BY_DEFAULT,
         page: str | None = None,
         several: bool = False,
     ) -> None:
