@@ -422,9 +422,9 @@ def steps_of_two(optimizer, batches, **options):
         ({}, "float32"),
         ({"global_clipnorm": 0.5}, "mixed_float16"),
         ({"clipnorm": 0.1}, "float32"),
-        ({"clipvalue": 0.01}, "float32"),
+        ({"clipvalue": 0.01}, "mixed_float16"),
     ],
-    ids=["whole", "clipped and scaled", "clipped each", "clipped in value"],
+    ids=["whole", "clipped and scaled", "clipped each", "clipped in value and scaled"],
 )
 def test_two_replicas_do_together_what_one_does(clip, policy):
     batches = [batch(7, seed) for seed in range(3)]  # of which one takes four captions
