@@ -22,6 +22,12 @@ def _examples_write_into_a_folder_of_their_own(request: pytest.FixtureRequest) -
         request.getfixturevalue("monkeypatch").chdir(request.getfixturevalue("tmp_path"))
 
 
+def pytest_collection_finish() -> None:
+    """What imports have made stays: Python need not look through TensorFlow for garbage again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
     """After a file's last test, what was kept for its models gives its memory back."""

@@ -101,10 +101,10 @@ def test_an_installed_command_works_in_an_empty_folder(installed, tmp_path):
         check=True,
     )
     assert len(list(tmp_path.iterdir())) >= 3
-    code = "from tfcap import CaptioningRNN; print(CaptioningRNN({'<NULL>': 0}).count_params())"
-    page = "import numpy; from visualization.pages.page import report_page as page\n"
-    page += "assert page('a.jpg', numpy.zeros((2, 3, 3), 'uint8'), [], {})"
-    for command in (["-m", "tfcap"], ["-c", code], ["-c", page]):
+    code = "from tfcap import CaptioningRNN; print(CaptioningRNN({'<NULL>': 0}).count_params())\n"
+    code += "import numpy; from visualization.pages.page import report_page as page\n"
+    code += "assert page('a.jpg', numpy.zeros((2, 3, 3), 'uint8'), [], {})"
+    for command in (["-m", "tfcap"], ["-c", code]):
         subprocess.run([python, *command], cwd=tmp_path, env=environment, check=True)
 
     (site / "visualization/weights/imagenet_classes.txt").write_text("damaged")

@@ -1,5 +1,6 @@
 """What README.md, CONTRIBUTING.md and docs/ say of files and commands is so."""
 
+import functools
 import re
 import subprocess
 import sys
@@ -34,12 +35,16 @@ def commands():
     return sorted(found)
 
 
+@functools.cache
+def help_of(module, sub):
+    call = [sys.executable, "-m", module, *filter(None, [sub]), "--help"]
+    return subprocess.run(call, cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+
 @pytest.mark.parametrize(("module", "sub", "options"), commands())
 def test_every_command_takes_the_options_it_is_shown_with(module, sub, options):
     assert (ROOT / f"{module.replace('.', '/')}.py").is_file() or (
         ROOT / module / "__main__.py"
     ).is_file()
     if options or sub:
-        call = [sys.executable, "-m", module, *filter(None, [sub]), "--help"]
-        said = subprocess.run(call, cwd=ROOT, check=True, capture_output=True, text=True).stdout
-        assert set(options) <= set(re.findall(r"--[a-z-]+", said))
+        assert set(options) <= set(re.findall(r"--[a-z-]+", help_of(module, sub)))

@@ -46,7 +46,7 @@ def test_the_committed_notebooks_are_their_sources_executed():
     assert [line for source in sources for line in notebooks.differences(source)] == []
     made = {path.stem for path in notebooks.FOLDER.glob("*.ipynb")}
     assert made == {source.stem for source in sources}
-    assert [name[0] for name in sorted(made)] == ["1", "2", "3", "4"]
+    assert [name[0] for name in sorted(made)] == ["1", "2", "3", "4", "5"]
 
 
 @pytest.mark.slow
@@ -69,7 +69,6 @@ def test_a_source_becomes_the_same_notebook_every_time_and_a_check_sees_changes(
     assert notebooks.build(source) == []
     again = json.loads(path.read_text())["cells"]
     assert [was == now for was, now in zip(made["cells"], again, strict=True)] == [1, 1, 0, 1]
-    assert notebooks.check(source) == []
 
     path.write_text(text.replace("loss 0.333", "loss 0.443").replace("image/png", "image/jpeg"))
     wrong = [line for line in notebooks.check(source) if not line.startswith("@@")]
@@ -77,6 +76,7 @@ def test_a_source_becomes_the_same_notebook_every_time_and_a_check_sees_changes(
     assert wrong[1].startswith("-in lessons, data: None, loss 0.443")
     assert wrong[2].startswith("+in lessons, data: None, loss 0.333")
     assert wrong[3] == "a cell changed its output: import matplotlib.pyplot as plt"
+    assert not any("import time" in line for line in wrong)  # what varies, may
 
 
 @pytest.mark.slow

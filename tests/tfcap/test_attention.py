@@ -21,6 +21,7 @@ from .op_cases import (
     assert_agree,
     compiled,
     inside,
+    of_two_steps,
     outputs_and_gradients,
     second_derivatives,
 )
@@ -83,7 +84,7 @@ def test_every_gradient_agrees_with_central_differences(name):
 
 
 @each_function
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_derivative_in_any_direction_agrees_with_central_differences(name, seed):
     shapes, run, gradients = pair(name)
     arrays, directions = draw(*shapes, seed=seed), draw(*shapes, seed=seed + 10)
@@ -175,18 +176,14 @@ def test_a_sequence_is_its_steps_one_after_the_other():
             np.testing.assert_allclose(whole[:, t], step, atol=1e-12)
 
 
-@pytest.mark.parametrize("surroundings", ["eager", "jit"])
-def test_rows_lie_with_their_image_or_are_told_it_with_the_same_result(surroundings):
-    arguments = draw((ROWS, T, D), *STATES, CELLS, CELLS, *ATTENTION_WEIGHTS)
+def test_rows_lie_with_their_image_or_are_told_it_with_the_same_result():
+    arguments = draw((ROWS, 2, D), *STATES, CELLS, CELLS, *ATTENTION_WEIGHTS)
     arguments = [tf.constant(a) for a in arguments]
 
     def run(**options):
-        return inside(
-            surroundings,
-            lambda: outputs_and_gradients(
-                lambda *a: ops.attention_lstm(*a, HEADS, **options)[:-1], arguments
-            ),
-        )()
+        return outputs_and_gradients(
+            lambda *a: ops.attention_lstm(*a, HEADS, **options)[:-1], arguments
+        )
 
     assert_agree(run(), run(image_of_row=np.array([0, 0, 1, 1])), 1e-12)
 
@@ -231,12 +228,10 @@ def test_no_gradient_passes_through_the_weights_that_are_shown():
 # ------------------------------------------------------------------------------- how it is run
 
 
-@pytest.mark.parametrize("name", ["attention_lstm", "masked attention_lstm"])
-def test_xla_gives_what_tensorflow_gives(name):
-    ours, plain, shapes = CASES[name]
-    arguments = [tf.constant(a) for a in draw(*shapes)]
+def test_xla_gives_what_tensorflow_gives():
+    ours, plain, shapes = CASES["masked attention_lstm"]
+    arguments = [tf.constant(a) for a in draw(*of_two_steps(shapes))]
     expected = outputs_and_gradients(plain, arguments)
-    assert_agree(outputs_and_gradients(ours, arguments), expected, 1e-12)
     jit = inside("jit", lambda: outputs_and_gradients(ours, arguments))
     assert_agree(jit(), expected, 1e-12)
 
@@ -280,13 +275,12 @@ def test_rows_that_have_ended_may_be_left_out(sorted_rows):
         assert_agree(found, expected, 1e-12)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("surroundings", "name"), [("graph", "masked attention_lstm"), ("jit", "attention_lstm")]
+    ("surroundings", "name"), [("graph", "attention_lstm_step"), ("jit", "attention")]
 )
 def test_second_derivatives_are_right_in_a_graph(surroundings, name):
     ours, plain, shapes = CASES[name]
-    arguments = [tf.constant(a) for a in draw(*shapes)]
+    arguments = [tf.constant(a) for a in draw(*of_two_steps(shapes))]
     run = inside(surroundings, lambda: second_derivatives(ours, arguments))
     assert_agree(run(), second_derivatives(plain, arguments), 1e-10)
 
@@ -303,7 +297,7 @@ def test_rows_images_steps_and_cells_may_be_unknown(jit):
             list(arguments),
         )
 
-    arguments = draw((ROWS, T, D), *STATES, CELLS, CELLS, *ATTENTION_WEIGHTS)
+    arguments = draw((ROWS, 2, D), *STATES, CELLS, CELLS, *ATTENTION_WEIGHTS)
     arguments = [*map(tf.constant, arguments), tf.constant(IMAGE_OF_ROW)]
     in_graph = compiled(run, input_signature=specs, jit_compile=jit)
     assert_agree(in_graph(*arguments), run(*arguments), 1e-12)

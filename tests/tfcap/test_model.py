@@ -420,15 +420,14 @@ def steps_of_two(optimizer, batches, **options):
     ("clip", "policy"),
     [
         ({}, "float32"),
-        ({"global_clipnorm": 0.5}, "float32"),
         ({"global_clipnorm": 0.5}, "mixed_float16"),
         ({"clipnorm": 0.1}, "float32"),
         ({"clipvalue": 0.01}, "mixed_float16"),
     ],
-    ids=["whole", "clipped", "clipped and scaled", "clipped each", "clipped in value and scaled"],
+    ids=["whole", "clipped and scaled", "clipped each", "clipped in value and scaled"],
 )
 def test_two_replicas_do_together_what_one_does(clip, policy):
-    batches = [batch(count, seed) for seed, count in enumerate((8, 7, 5))]
+    batches = [batch(7, seed) for seed in range(3)]  # of which one takes four captions
 
     def optimizer():
         return keras.optimizers.SGD(0.5, momentum=0.9, **clip)
@@ -594,14 +593,14 @@ def test_exported_captioners_say_their_sentences_in_a_process_that_has_tensorflo
     expected = []
     features, _ = batch()
     np.save(tmp_path / "features.npy", features)
-    for cell, beams in (("lstm", 1), ("lstm", 3), ("rnn", 2)):
+    for cell, beams in (("lstm", 1), ("rnn", 3)):
         model = captioner(cell)
         model.export_sentences(tmp_path / f"{cell}{beams}", beam_size=beams, max_length=6)
         ids = model.beam_search(features, beams, 1, 6)[0][:, 0]
         expected.append(decode_captions(ids, model.idx_to_word))
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", SERVE, "lstm1", "lstm3", "rnn2"],
+        [sys.executable, "-c", SERVE, "lstm1", "rnn3"],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

@@ -447,14 +447,14 @@ def test_a_layer_follows_its_dtype_policy(kind, dtype):
 @pytest.mark.parametrize(("kind", "jit"), [("rnn", False), ("lstm", True)])
 def test_a_model_learns_to_say_its_captions(kind, jit):
     keras.utils.set_random_seed(1)
-    captions = np.array([[1, 3, 4, 5, 2, 0, 0], [6, 5, 3, 2, 0, 0, 0]])
+    captions = np.array([[1, 3, 4, 2, 0], [6, 5, 2, 0, 0]])
     model = captioner(PAIRS[kind][0])
     model.compile(keras.optimizers.Adam(0.1), TemporalSoftmaxLoss(), jit_compile=jit)
     history = model.fit(captions[:, :-1], captions[:, 1:], epochs=60, verbose=0)
-    assert history.history["loss"][0] > 5
+    assert history.history["loss"][0] > 4
     assert history.history["loss"][-1] < 0.1
-    said = model.predict(captions[:, :-1], verbose=0).argmax(-1)
-    np.testing.assert_array_equal(said[0, :4], captions[0, 1:5])
+    said = model(captions[:, :-1]).numpy().argmax(-1)
+    np.testing.assert_array_equal(said[0, :3], captions[0, 1:4])
 
 
 @each_kind
@@ -477,7 +477,7 @@ def test_a_model_that_skips_padding_trains_as_keras_own_does_with_a_last_batch_o
     scores.set_weights(ours.layers[2].get_weights())
     losses = []
     for model in (ours, theirs):
-        model.compile(keras.optimizers.SGD(0.5), TemporalSoftmaxLoss())
+        model.compile(keras.optimizers.SGD(0.5), TemporalSoftmaxLoss(), jit_compile=False)
         fit = model.fit(ids[:, :-1], ids[:, 1:], batch_size=8, epochs=4, shuffle=False, verbose=0)
         losses.append(fit.history["loss"])
     assert losses[0][-1] < losses[0][0]

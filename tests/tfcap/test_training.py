@@ -256,9 +256,15 @@ def test_the_caller_s_random_generators_are_left_as_they_are(data, tmp_path):
 # ---- the state
 
 
+@pytest.fixture(scope="module")
+def going_on(data, tmp_path_factory):
+    """Its step is traced once; a state takes the place of all that steps change."""
+    return make(data, tmp_path_factory.mktemp("going_on"))
+
+
 @pytest.mark.parametrize("place", ["3-0-3", "7-0-7", "7-1-0", "9-1-2"])
-def test_a_stopped_run_goes_on_as_if_nothing_had_been(data, undisturbed, tmp_path, place):
-    trainer = make(data, tmp_path)
+def test_a_stopped_run_goes_on_as_if_nothing_had_been(undisturbed, going_on, place):
+    trainer = going_on
     saved = SavedState.read(undisturbed.folder / place)
     trainer.load(saved)
     assert "-".join(map(str, (trainer.state.step, trainer.state.epoch, trainer.state.batch))) == (
@@ -333,8 +339,9 @@ def test_a_folder_without_a_run_is_told(tmp_path):
 # ---- what stops it
 
 
-@pytest.mark.parametrize("size", [200, 31], ids=["an epoch's last step", "another step"])
-@pytest.mark.parametrize("rate", [1e39, 1e30])
+@pytest.mark.parametrize(
+    ("rate", "size"), [(1e39, 200), (1e30, 31)], ids=["an epoch's last step", "another step"]
+)
 def test_a_divergence_names_its_step_and_cause_and_nothing_is_kept(
     whole_data, tmp_path, rate, size
 ):

@@ -99,12 +99,10 @@ def test_classes_in_a_batch_are_drawn_as_alone_and_frames_change_nothing(squeeze
 
 
 @pytest.mark.slow
-def test_the_normalised_course_loop_draws_classes_that_are_recognised(squeezenet):
-    classes = [TARANTULA, GORILLA]
-    X = create_class_visualization(classes, squeezenet, normalize=True)
+def test_the_normalised_course_loop_draws_a_class_that_is_recognised(squeezenet):
+    X = create_class_visualization(TARANTULA, squeezenet, normalize=True)
     saved = preprocess_image(deprocess_image(X))
-    probabilities = softmax(predict_scores(squeezenet, saved))[[0, 1], classes]
-    assert probabilities.min() > 0.9
+    assert softmax(predict_scores(squeezenet, saved))[0, TARANTULA] > 0.9
 
 
 def test_painting_is_repeatable_valid_and_follows_its_seed(squeezenet):
@@ -189,7 +187,7 @@ def test_any_model_can_be_drawn_for_with_its_own_preprocessing(draw, settings):
 
 @pytest.mark.parametrize(
     ("draw", "target", "iterations"),
-    [(paint_class, 550, 100), (create_class_visualization, 547, 30)],
+    [(paint_class, 550, 50), (create_class_visualization, 547, 30)],
 )
 def test_a_class_whose_score_is_cut_off_at_the_start_is_drawn_all_the_same(
     draw, target, iterations, squeezenet

@@ -415,9 +415,6 @@ def test_models_with_other_preprocessing_are_fooled_as_they_are_saved():
 
 
 @pytest.mark.slow
-def test_three_random_targets_for_each_validation_image(squeezenet, imagenet):
-    images, generator, fooled = imagenet[0], np.random.default_rng(0), 0
-    for _ in range(3):
-        targets = generator.integers(0, 1000, len(images))
-        fooled += make_fooling_images(images, targets, squeezenet).success.sum()
-    assert fooled >= 74
+def test_a_random_target_for_each_validation_image(squeezenet, imagenet):
+    targets = np.random.default_rng(0).integers(0, 1000, 25)
+    assert make_fooling_images(imagenet[0], targets, squeezenet).success.sum() >= 24

@@ -125,14 +125,25 @@ IN_CHUNKS = {
 }
 
 
+def no_other_holds(holders):
+    """Whether the model in the list, taken out of it, is freed with what was compiled for it."""
+    kept = weakref.ref(compiled(holders[0], lambda get_model: lambda: get_model()))
+    gone = weakref.ref(holders.pop())
+    gc.collect()
+    return gone() is None and kept() is None
+
+
 @pytest.mark.parametrize("method", IN_CHUNKS)
-def test_the_model_never_sees_more_images_than_batch_size(method):
+def test_the_model_never_sees_more_images_than_batch_size_and_is_freed_when_deleted(method):
     model, batches, _ = recording()
     IN_CHUNKS[method](model, 2)
     assert max(batches) == 2
     batches.clear()
     IN_CHUNKS[method](model, 25)
     assert max(batches) > 2
+    holders = [model]
+    del model
+    assert no_other_holds(holders)
 
 
 @pytest.mark.parametrize("draw", [create_class_visualization, paint_class])
@@ -171,7 +182,7 @@ NUMBERS = {
 
 
 @pytest.mark.parametrize("method", NUMBERS)
-def test_other_numbers_and_batches_do_not_trace_again(method):
+def test_other_numbers_and_batches_do_not_trace_again_and_the_model_is_freed(method):
     model, _, traces = recording()
     for i in (0, 1, 2):  # the shapes are generalised
         NUMBERS[method](model, i)
@@ -179,6 +190,9 @@ def test_other_numbers_and_batches_do_not_trace_again(method):
     for i in (3, 4):
         NUMBERS[method](model, i)
     assert len(traces) == seen
+    holders = [model]
+    del model
+    assert no_other_holds(holders)
 
 
 def test_changed_weights_are_seen():
@@ -186,18 +200,6 @@ def test_changed_weights_are_seen():
     before, _ = image_gradients(X, y, model)
     model.layers[-1].kernel.assign(2 * model.layers[-1].kernel)
     np.testing.assert_allclose(image_gradients(X, y, model)[0], 2 * before, rtol=1e-3, atol=1e-7)
-
-
-@pytest.mark.parametrize("method", {**IN_CHUNKS, **NUMBERS})
-def test_a_deleted_model_is_freed_with_what_was_compiled_for_it(method):
-    model, _, _ = recording()
-    (IN_CHUNKS.get(method) or NUMBERS[method])(model, 2)
-    kept = weakref.ref(compiled(model, lambda get_model: lambda: get_model()))
-    gone = weakref.ref(model)
-    del model
-    gc.collect()
-    assert gone() is None
-    assert kept() is None
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -255,15 +255,7 @@ def test_float32_gradients_are_those_of_float64(lite2, in_float64, X):
 @pytest.mark.slow
 def test_a_batch_gives_what_its_images_give_one_by_one(in_float64, X):
     both = np.concatenate([X, X[:, :, ::-1]]).astype(np.float64)
-    for method in (
-        *(compute_saliency_maps, grad_cam),
-        lambda *arguments: integrated_gradients(*arguments, steps=2).maps,
-        lambda X, y, model: (
-            make_fooling_images(
-                LITE2.scaling().to_pixels(X), y, model, max_iterations=1, **PIXELS
-            ).images
-        ),
-    ):
+    for method in (compute_saliency_maps, grad_cam):
         maps = method(both, [457, 6], in_float64)
         singly = [method(both[i : i + 1], y, in_float64)[0] for i, y in enumerate((457, 6))]
         np.testing.assert_allclose(maps, singly, rtol=1e-9, atol=1e-12)
@@ -305,11 +297,10 @@ def test_its_layers_become_noise_one_by_one(lite2, X):
 @pytest.mark.slow
 def test_classes_in_a_batch_are_drawn_as_alone(lite2):
     settings = {"num_iterations": 1, "image_shape": (260, 260, 3), **PIXELS}
-    for draw in (paint_class, create_class_visualization):
-        together = draw([76, 366], lite2, **settings)
-        alone = draw(366, lite2, **settings)
-        assert np.abs(alone[0] - together[1]).mean() < 1e-3
-        assert np.abs(together[0] - together[1]).mean() > 1e-3
+    together = paint_class([76, 366], lite2, **settings)
+    alone = paint_class(366, lite2, **settings)
+    assert np.abs(alone[0] - together[1]).mean() < 1e-3
+    assert np.abs(together[0] - together[1]).mean() > 1e-3
 
 
 def test_it_is_fooled(lite2, grace_hopper):
@@ -330,7 +321,7 @@ def test_the_courses_loop_fools_it(lite2, X):
 @pytest.mark.slow
 def test_it_draws_a_class(lite2):
     shape = {"image_shape": (260, 260, 3), **PIXELS}
-    drawn = paint_class(76, lite2, num_iterations=60, **shape)
+    drawn = paint_class(76, lite2, num_iterations=40, **shape)
     assert predict_scores(lite2, drawn)[0].argmax() == 76
     drawn = create_class_visualization(76, lite2, num_iterations=3, **shape)
     assert drawn.shape == (1, 260, 260, 3)
