@@ -114,14 +114,14 @@ def ascend(
     looks = tf.zeros([N, 2, classes], saved.dtype)
     found = {"saved": saved, "goals": goals, "iterations": goals, "success": goals < 0}
     found |= {"before": looks, "after": looks}
-    batch = tf.range(N), state, goals, looks, found
+    batch = tf.nest.map_structure(_of_any_number, (tf.range(N), state, goals, looks, found))
     trace = tf.TensorArray(saved.dtype, 1, dynamic_size=True, element_shape=[None])
-    of_any_number = tf.nest.map_structure(lambda one: tf.TensorShape([None, *one.shape[1:]]), batch)
+    shapes = tf.nest.map_structure(lambda one: one.shape, batch)
     *_, found, trace = tf.while_loop(
         lambda t, rows, *_: tf.size(rows) > 0,
         step,
         (0, *batch, trace),
-        shape_invariants=(tf.TensorShape([]), *of_any_number, tf.TensorShape(None)),
+        shape_invariants=(tf.TensorShape([]), *shapes, tf.TensorShape(None)),
     )
     return found | {"trace": tf.transpose(trace.stack())}
 
@@ -169,6 +169,15 @@ def check_classes(model: keras.Model, kind: str, scores: Any) -> None:
             f"model {model.name!r} gives one value for an image, as a regression does, so there is no "
             "class to reach: give a model of classes, or end this one in a sigmoid"
         )
+
+
+def _of_any_number(tensor: tf.Tensor) -> tf.Tensor:
+    """The tensor, whose first axis is of no known length.
+
+    TensorFlow's optimizer (2.21) would otherwise take the length at the first step for that of all, and
+    write it into a model's reshapes.
+    """
+    return tf.compat.v1.placeholder_with_default(tensor, (None, *tensor.shape[1:]))
 
 
 def _put(tensor: tf.Tensor, rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:

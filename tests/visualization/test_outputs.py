@@ -202,7 +202,7 @@ def test_a_function_that_needs_autograph_and_one_that_was_loaded(tmp_path):
 
     model = Branches()
     np.testing.assert_allclose(predict_probabilities(model, X), model(X), rtol=1e-4)
-    with pytest.raises(ValueError, match=r"convolution, or only inside a loop or a function"):
+    with pytest.raises(ValueError, match=r"layer of tokens, or only inside a loop or a function"):
         grad_cam(X, 0, model)
 
     signature = tf.TensorSpec((None, 4, 4, 3), tf.float32)
