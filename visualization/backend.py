@@ -53,12 +53,11 @@ _NOTE = re.compile(rb"[IWE]\d{4} |WARNING: All log messages before absl")
 def _without_notes() -> Iterator[None]:
     """Keeps notes of TensorFlow's libraries off the terminal, such as that there is no GPU.
 
-    They come before any setting can stop them. Whoever sets TF_CPP_MIN_LOG_LEVEL sees them.
+    They come before any setting can stop them. Whoever sets TF_CPP_MIN_LOG_LEVEL to 0 or 1 sees them.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") < "2":
         yield
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     with tempfile.TemporaryFile() as held_back:
         try:
             terminal = os.dup(2)

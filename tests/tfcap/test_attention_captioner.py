@@ -175,8 +175,9 @@ def test_a_captioner_without_attention_says_so():
         model.attention(np.zeros((1, D)), np.zeros((1, T), int))
 
 
-def test_it_trains_under_mixed_precision():
-    model = captioner(dtype="mixed_float16")
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_it_trains_under_mixed_precision(policy):
+    model = captioner(dtype=policy)
     model.compile(keras.optimizers.Adam(0.05))
     features, words = batch(16)
     before = float(model.loss_and_gradients(features, words)[0])

@@ -227,7 +227,9 @@ def test_a_gradient_passes_through_a_loop_over_the_step_op():
 @with_ways(
     *((name, "plain") for name in ("affine", "lstm_step", "attention_lstm_step", "masked rnn")),
     *((name, "plain") for name in ("word_embedding", "temporal_affine", "temporal_softmax_loss")),
+    ("attention", "plain"),
     ("rnn", "compiled"),
+    ("lstm", "compiled"),
 )
 def test_an_op_maps_over_a_further_axis(name, way):
     dtype, to = way
