@@ -1,15 +1,74 @@
 """The ascent that makes fooling images: a batch climbs, and each image leaves it once it fools."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from visualization.backend import keras, tf
-from visualization.gradients import class_score, outputs_before_gradients, score_and_margin
+from visualization.gradients import (
+    class_count,
+    class_score,
+    outputs_before_gradients,
+    score_and_margin,
+)
+from visualization.images.pixel_scaling import PixelScaling
+from visualization.input_checks import (
+    check_images,
+    check_is_class,
+    check_labels,
+    check_model,
+    check_pixels,
+    names_of,
+)
 from visualization.outputs import Outputs, probabilities
 
-__all__ = ["ascend", "check_classes", "join_batches", "seen_as"]
+__all__ = ["Task", "ascend", "check_classes", "join_batches", "seen_as"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be fooled, checked.
+
+    Attributes:
+        images: uint8 (N, H, W, C).
+        goals: int32 (N,), the classes to reach; where `away`, to be found by the first look.
+        away: reach any class but the one that is seen.
+        classes: K.
+        scaling: pixels to the model's input and back.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> task = Task.of(np.zeros((1, 2, 2, 3), np.uint8), None, model, lambda x: x / 255, (0, 255))
+        >>> task.away, task.classes
+        (True, 3)
+    """
+
+    images: np.ndarray
+    goals: np.ndarray
+    away: bool
+    classes: int
+    scaling: PixelScaling
+
+    @classmethod
+    def of(
+        cls,
+        images: Any,
+        targets: Any,
+        model: keras.Model,
+        preprocess: Callable[[Any], Any] | None,
+        bounds: tuple[float, float],
+    ) -> "Task":
+        """Checks the arguments of `make_fooling_images`, which raises as it says."""
+        images = check_pixels(images)
+        check_model(model)
+        check_is_class(targets)
+        scaling = PixelScaling(preprocess, bounds, images.shape[3])
+        classes = class_count(model, check_images(model, scaling.to_input(images[:1])))
+        away = targets is None
+        goals = check_labels(0 if away else targets, len(images), classes, names_of(model))
+        return cls(images, goals, away, classes, scaling)
 
 
 def ascend(

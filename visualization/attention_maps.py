@@ -11,7 +11,7 @@ import numpy as np
 from visualization.backend import keras, tf
 from visualization.compilation import BATCH_SIZE, compiled, in_batches
 from visualization.gradients import logits
-from visualization.input_checks import channel_axis, check_images
+from visualization.input_checks import check_images, map_shape
 from visualization.tokens import attention_scores, token_grid
 
 __all__ = ["attention_rollout"]
@@ -57,7 +57,7 @@ def attention_rollout(X: Any, model: keras.Model, *, batch_size: int = BATCH_SIZ
 def _build_rollout(
     get_model: Callable[[], keras.Model], shape: tuple[int, int, int]
 ) -> Callable[..., tuple[tf.Tensor]]:
-    size = [side for axis, side in enumerate(shape, 1) if axis != channel_axis((1, *shape))]
+    size = map_shape((1, *shape))[1:]
 
     @tf.function(reduce_retracing=True, autograph=False)
     def rollout(images: tf.Tensor) -> tuple[tf.Tensor]:

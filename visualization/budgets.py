@@ -9,20 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from visualization.ascent import ascend, join_batches
+from visualization.ascent import Task, ascend, join_batches
 from visualization.backend import keras, tf
 from visualization.channels_first import also_channels_first
 from visualization.compilation import BATCH_SIZE, compiled
 from visualization.fooling import FoolingResult
-from visualization.gradients import class_count, l2_norm
-from visualization.images.pixel_scaling import PixelScaling
+from visualization.gradients import l2_norm
 from visualization.input_checks import (
     check_counts,
-    check_images,
-    check_is_class,
     check_labels,
-    check_model,
-    check_pixels,
     check_positive,
     names_of,
     warn_without_preprocess,
@@ -224,17 +219,10 @@ class _Climb:
         check_counts(steps=steps, batch_size=batch_size)
         if norm not in _NORMS:
             raise ValueError(f"norm is {norm!r}, expected one of {', '.join(map(repr, _NORMS))}")
-        self.images = check_pixels(images)
-        check_model(model)
-        check_is_class(targets)
-        self.scaling = scaling = PixelScaling(preprocess, bounds, self.images.shape[3])
-        classes = class_count(model, check_images(model, scaling.to_input(self.images[:1])))
-        away = targets is None
-        self.goals = check_labels(
-            0 if away else targets, len(self.images), classes, names_of(model)
-        )
+        task = Task.of(images, targets, model, preprocess, bounds)
+        self.images, self.goals, self.scaling = task.images, task.goals, task.scaling
         self.norm, self.steps, self.batch_size = norm, np.int32(steps), batch_size
-        self.run = compiled(model, _build_loop, norm, away, classes)
+        self.run = compiled(model, _build_loop, norm, task.away, task.classes)
 
     def within(
         self,

@@ -17,12 +17,11 @@ import numpy as np
 from visualization.backend import keras, tf
 from visualization.compilation import BATCH_SIZE, compiled, in_batches
 from visualization.gradients import check_target, class_score, logits
-from visualization.input_checks import channel_axis
+from visualization.input_checks import map_shape
 from visualization.layer_outputs import LayerOutput, is_layer, recorded_outputs
 from visualization.tokens import TokenGrid, attention_scores, token_grid
 
 __all__ = ["grad_cam"]
-
 
 # d(score)/dA (N, h, w, k) -> the weights of A, of a shape that broadcasts to A's.
 _WEIGHTINGS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
@@ -97,8 +96,7 @@ def _build_cam(
     weighting: str,
     shape: tuple[int, int, int],
 ) -> Callable[..., tuple[tf.Tensor]]:
-    channels = channel_axis((1, *shape))
-    size = [side for axis, side in enumerate(shape, 1) if axis != channels]
+    size = map_shape((1, *shape))[1:]
 
     @tf.function(reduce_retracing=True, autograph=False)
     def cam(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor]:
@@ -124,7 +122,7 @@ def _last_reached(
     The gradient of a class token's score is zero at the last layers' other tokens; and windows of
     attention look like images, of which there are more. That is seen in noise, of two images.
     """
-    size = [side for axis, side in enumerate(shape, 1) if axis != channel_axis((1, *shape))]
+    size = map_shape((1, *shape))[1:]
 
     @tf.function(autograph=False)
     def reached(images: tf.Tensor) -> list[tf.Tensor]:
@@ -149,7 +147,7 @@ def _layers_on_the_way(
     images: tf.Tensor,
     objective: Callable[[tf.Tensor], tf.Tensor],
     layer: keras.layers.Layer | str | None,
-    size: list[int],
+    size: tuple[int, ...],
 ) -> list[tuple["_Recorded", tf.Tensor]]:
     """The layers that the objective depends on, in the order of computation, and d(objective)/dA."""
     wanted = (lambda _: True) if layer is None else is_layer(layer)
@@ -232,7 +230,7 @@ _CONVOLUTIONS = (
 _OF_EACH_CELL = (keras.layers.Dense, keras.layers.LayerNormalization)
 
 
-def _on_the_image(one: LayerOutput, named: bool, size: list[int]) -> _Recorded | None:
+def _on_the_image(one: LayerOutput, named: bool, size: tuple[int, ...]) -> _Recorded | None:
     """How what a layer returned lies on the image, if it does; a layer that was named may be any."""
     is_image = named or isinstance(one.layer, _CONVOLUTIONS)
     shape = one.output.shape

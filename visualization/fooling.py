@@ -10,18 +10,16 @@ from typing import Any
 
 import numpy as np
 
-from visualization.ascent import ascend, check_classes, join_batches, seen_as
+from visualization.ascent import Task, ascend, check_classes, join_batches, seen_as
 from visualization.backend import keras, tf
 from visualization.channels_first import also_channels_first
 from visualization.compilation import BATCH_SIZE, compiled
 from visualization.gradients import (
-    class_count,
     l2_norm,
     logits_and_ascent,
     predict,
 )
 from visualization.images.jpeg import rounded
-from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.round_trips import (
     after_round_trip,
     check_round_trips,
@@ -32,8 +30,6 @@ from visualization.input_checks import (
     check_images,
     check_is_class,
     check_labels,
-    check_model,
-    check_pixels,
     check_positive,
     names_of,
     warn_without_preprocess,
@@ -242,17 +238,12 @@ def make_fooling_images(
     """
     check_positive(learning_rate=learning_rate)
     check_counts(max_iterations=max_iterations, batch_size=batch_size)
-    images = check_pixels(images)
-    check_model(model)
-    check_is_class(targets)
-    scaling = PixelScaling(preprocess, bounds, images.shape[3])
+    task = Task.of(images, targets, model, preprocess, bounds)
     warn_without_preprocess(model, preprocess)
-    classes = class_count(model, check_images(model, scaling.to_input(images[:1])))
-    away = targets is None
-    goals = check_labels(0 if away else targets, len(images), classes, names_of(model))
+    images, goals, away, scaling = task.images, task.goals, task.away, task.scaling
     ways = check_round_trips(survives, quality, images.shape[3])
 
-    run = compiled(model, _build_loop, away, classes, ways, quality, scaling.channel_order)
+    run = compiled(model, _build_loop, away, task.classes, ways, quality, scaling.channel_order)
     step_length = np.float32(learning_rate * scaling.relative_range)
     settings = step_length, np.int32(max_iterations), scaling.lower, scaling.upper
     starts = range(0, len(images), batch_size)
