@@ -88,7 +88,6 @@ def _caption(arguments: argparse.Namespace) -> int:
         from tfcap.captioner import load_captioner
         from tfcap.data.features import image_features
         from tfcap.metrics.results import write_coco_results
-        from tfcap.pages import caption_section
         from tfcap.plotting import caption_figure
         from tfcap.pretrained import read_config
         from visualization.files.bundle import BUNDLE, CAPTIONER
@@ -135,6 +134,8 @@ def _caption(arguments: argparse.Namespace) -> int:
             record["explanation"] = _explain(captioner, pixels, ids, stem, out, seed, tested)
         out.write_json(f"{stem}-caption.json", record)
         if reports:
+            from tfcap.pages import caption_section
+
             section = caption_section(captioner, pixels, found)
             reports.add(stem, pixels, source, [section], {"sentences": record["sentences"]})
         if not arguments.quiet:

@@ -4,14 +4,13 @@ The captioner is trained, not built: ``captioner_flickr8k/README.md`` says with 
 """
 
 import argparse
-import json
 from typing import Any
 
 from tfcap.decoding import DEFAULTS
 from tfcap.model import CaptioningRNN
 from tfcap.pretrained import CONFIG, WEIGHTS
 from visualization.files.bundle import BUNDLE, CAPTIONER
-from weights.hashes import add_hashes
+from weights.hashes import add_to_manifest
 
 MAX_BYTES = 16 * 2**20
 
@@ -34,12 +33,7 @@ def main() -> None:
     size = (folder / WEIGHTS).stat().st_size
     if size > MAX_BYTES:
         parser.error(f"{folder / WEIGHTS} has {size:,} bytes, more than {MAX_BYTES:,}")
-    path = BUNDLE / "manifest.json"
-    manifest = json.loads(path.read_text())
-    files = entries()
-    add_hashes(BUNDLE, files)
-    manifest["files"] |= files
-    path.write_text(json.dumps(manifest, indent=1) + "\n")
+    add_to_manifest(BUNDLE, entries())
 
 
 def entries() -> dict[str, dict[str, Any]]:

@@ -1,11 +1,10 @@
 """Measures the spectrum of photographs: ``python -m weights.spectrum FLICKR8K``.
 
-How much of each spatial frequency photographs have, in brightness and in two opponent colours: what
-`paint_class` holds its drawings to. It comes from Flickr8k's 6,000 training photographs.
+How much of each spatial frequency photographs have, in brightness and in two opponent colours: the
+units in which `paint_class` draws. It comes from Flickr8k's 6,000 training photographs.
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 from visualization.files.bundle import BUNDLE, SPECTRUM
 from visualization.images.reading import load_image
 from visualization.painting import OPPONENT_COLOURS
-from weights.hashes import add_hashes
+from weights.hashes import add_to_manifest
 
 SIZE = 224
 
@@ -29,12 +28,7 @@ def main() -> None:
     names = (folder / "Flickr8k_text" / "Flickr_8k.trainImages.txt").read_text().split()
     paths = [folder / "Flicker8k_Dataset" / name for name in names]
     np.save(BUNDLE / SPECTRUM, measure(paths), allow_pickle=False)
-    path = BUNDLE / "manifest.json"
-    manifest = json.loads(path.read_text())
-    files = entries()
-    add_hashes(BUNDLE, files)
-    manifest["files"] |= files
-    path.write_text(json.dumps(manifest, indent=1) + "\n")
+    add_to_manifest(BUNDLE, entries())
 
 
 def measure(paths: list[Path]) -> np.ndarray:
