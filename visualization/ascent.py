@@ -1,6 +1,6 @@
 """The ascent that makes fooling images: a batch climbs, and each image leaves it once it fools."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from visualization.backend import keras, tf
 from visualization.gradients import (
     class_count,
     class_score,
+    computed_if,
     outputs_before_gradients,
     score_and_margin,
 )
@@ -24,7 +25,15 @@ from visualization.input_checks import (
 )
 from visualization.outputs import Outputs, probabilities
 
-__all__ = ["Task", "ascend", "check_classes", "join_batches", "seen_as"]
+__all__ = [
+    "Task",
+    "ascend",
+    "check_classes",
+    "join_batches",
+    "look_and_climb",
+    "of_a_batch",
+    "seen_as",
+]
 
 
 @dataclass(frozen=True)
@@ -33,22 +42,20 @@ class Task:
 
     Attributes:
         images: uint8 (N, H, W, C).
-        goals: int32 (N,), the classes to reach; where `away`, to be found by the first look.
+        goals: int32 (N,), the classes to reach; where `away`, -1: what the first look finds.
         away: reach any class but the one that is seen.
-        classes: K.
         scaling: pixels to the model's input and back.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
         >>> task = Task.of(np.zeros((1, 2, 2, 3), np.uint8), None, model, lambda x: x / 255, (0, 255))
-        >>> task.away, task.classes
-        (True, 3)
+        >>> task.away, task.goals.tolist()
+        (True, [-1])
     """
 
     images: np.ndarray
     goals: np.ndarray
     away: bool
-    classes: int
     scaling: PixelScaling
 
     @classmethod
@@ -68,135 +75,163 @@ class Task:
         classes = class_count(model, check_images(model, scaling.to_input(images[:1])))
         away = targets is None
         goals = check_labels(0 if away else targets, len(images), classes, names_of(model))
-        return cls(images, goals, away, classes, scaling)
+        return cls(images, goals - away, away, scaling)
 
 
 def ascend(
-    model: keras.Model,
+    step: Callable[..., dict[str, Any]],
     state: Any,
-    goals: tf.Tensor,
-    max_iterations: tf.Tensor,
-    *,
-    away: bool,
-    classes: int,
-    as_saved: Callable[[Any], tf.Tensor],
-    climb: Callable[[Any, tf.Tensor], Any],
-    views: Callable[[tf.Tensor], list[tf.Tensor]] = lambda saved: [saved],
-) -> dict[str, tf.Tensor]:
-    """Climbs until the model sees each image's goal, or its steps are used up; in a `tf.function`.
-
-    Each step looks at the images as they will be saved, so its scores are also what to tell of them;
-    the pass back is made only if an image goes on.
+    goals: np.ndarray,
+    max_iterations: int,
+    *settings: Any,
+) -> dict[str, np.ndarray]:
+    """Climbs until the model sees each image's goal, or its steps are used up.
 
     Args:
-        model: any Keras model with one output of shape (N, K).
-        state: what a step changes: a tensor or a structure of them, (N, ...) each.
-        goals: int32 (N,), the classes to reach.
+        step: (state, goals, may_climb, *settings) -> what `look_and_climb` returns.
+        state: what a step changes: an array or a structure of them, (N, ...) each.
+        goals: int32 (N,), the classes to reach; or -1, to leave the one that is seen first.
         max_iterations: the largest number of steps.
-        away: the goals are instead the classes that are seen first, and to be left.
-        classes: K.
-        as_saved: state of n images -> the model's input for them as saved, (n, H, W, C).
-        climb: that state, and the direction in which the score rises, (n, H, W, C) -> the state
-            after a step.
-        views: `as_saved` -> the model's inputs as which the images are seen, (n, H, W, C) each; the
-            model must see the goal in every one, and the direction is that in which all rise.
+        settings: what else a step is given.
 
     Returns:
         What each image leaves with: "saved" (N, H, W, C), as the model's input; "goals", "iterations"
         and "success" (N,); "before" and "after", scores and probabilities (N, 2, K) of the first look
-        and the last, at the first view that does not fool, if any; and "trace", the goal's score among
-        them at each look, (N, T + 1).
+        and the last; and "trace", the goal's score at each look, (N, T + 1).
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> @tf.function
+        ... def step(X, goals, may_climb):
+        ...     rules = {"as_saved": lambda X: X, "climb": lambda X, up: X + up}
+        ...     return look_and_climb(model, X, goals, may_climb, away=False, **rules)
+        >>> found = ascend(step, np.full((1, 2, 2, 3), 0.5, np.float32), np.int32([2]), 9)
+        >>> found["iterations"].tolist(), found["saved"][0, 0, 0].tolist()
+        ([1], [0.375, 0.375, 1.0])
+    """
+    rows = np.arange(len(goals))  # the places of the images that are still in the batch
+    found: dict[str, np.ndarray] = {}
+    trace = []
+    for t in range(max_iterations + 1):
+        look = step(state, goals, t < max_iterations, *settings)
+        state, goals = look.pop("state"), look["goals"].numpy()
+        seen = {name: value.numpy() for name, value in look.items()}
+        seen["iterations"] = np.full(len(rows), t)
+        if t == 0:
+            found = {name: np.empty_like(value) for name, value in seen.items()}
+            found["before"] = seen["after"]
+        trace.append(np.full(len(found["goals"]), np.nan, np.float32))
+        trace[t][rows] = np.take_along_axis(seen["after"][:, 0], goals[:, None], axis=1)[:, 0]
+
+        leaves = seen["success"] | (t == max_iterations)
+        for name, value in seen.items():
+            found[name][rows[leaves]] = value[leaves]
+        if leaves.all():
+            break
+        if leaves.any():
+            rows, goals = rows[~leaves], goals[~leaves]
+            state = tf.nest.map_structure(lambda one, stays=~leaves: one[stays], state)
+    return found | {"trace": np.stack(trace, axis=1)}
+
+
+def look_and_climb(
+    model: keras.Model,
+    state: Any,
+    goals: tf.Tensor,
+    may_climb: tf.Tensor,
+    *,
+    away: bool,
+    as_saved: Callable[[Any], tf.Tensor],
+    climb: Callable[[Any, tf.Tensor], Any],
+    views: Callable[[tf.Tensor], list[tf.Tensor]] = lambda saved: [saved],
+) -> dict[str, Any]:
+    """A step of `ascend`: looks at images as they will be saved, and moves them; in a `tf.function`.
+
+    The pass back is made only if one of the images does not fool yet.
+
+    Args:
+        model: any Keras model with one output of shape (N, K).
+        state, goals: as for `ascend`, of the n images that are still in the batch.
+        may_climb: whether a step is left.
+        away: an image fools if the model does not see its goal.
+        as_saved: state -> the model's input for the images as saved, (n, H, W, C).
+        climb: the state, and the direction in which the score rises, (n, H, W, C) -> the state after
+            a step.
+        views: `as_saved` -> the model's inputs as which the images are seen, (n, H, W, C) each; the
+            model must see the goal in every one, and the direction is that in which all rise.
+
+    Returns:
+        "state", after the step if one was made; "saved" (n, H, W, C); "goals" and "success" (n,); and
+        "after", scores and probabilities (n, 2, K), at the first view that does not fool, if any.
 
     Raises:
         ValueError: the model gives one value, as a regression does.
 
-    Example:
-        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
-        >>> X, blue = tf.fill((1, 2, 2, 3), 0.5), tf.constant([2])
-        >>> settings = {"away": False, "classes": 3, "as_saved": lambda X: X}
-        >>> run = tf.function(lambda: ascend(model, X, blue, 9, climb=lambda X, up: X + up, **settings))
-        >>> found = run()
-        >>> found["iterations"].numpy().tolist(), found["saved"][0, 0, 0].numpy().tolist()
-        ([1], [0.375, 0.375, 1.0])
+    Example: see `ascend`.
     """
+    n = tf.size(goals)
 
-    def step(t, rows, state, goals, before, found, trace):  # type: ignore[no-untyped-def]
-        """state, goals and before are of the images still in the batch; rows (n,), their places."""
+    def goals_of(scores: tf.Tensor) -> tf.Tensor:
+        seen_first = tf.argmax(scores[:n], axis=1, output_type=tf.int32)
+        return tf.where(goals < 0, seen_first, goals)
 
-        n = tf.size(rows)
+    def objective(outputs: Outputs) -> tf.Tensor:
+        # classes that are right or wrong each on its own have no margin over others
+        score = class_score if outputs.kind == "sigmoid" else score_and_margin
+        return score(tf.tile(goals_of(outputs.scores), [V]))(outputs.scores)
 
-        def goals_of(scores: tf.Tensor) -> tf.Tensor:
-            seen_first = tf.argmax(scores[:n], axis=1, output_type=tf.int32)
-            return tf.where(t == 0, seen_first, goals) if away else goals
-
-        def objective(outputs: Outputs) -> tf.Tensor:
-            # classes that are right or wrong each on its own have no margin over others
-            score = class_score if outputs.kind == "sigmoid" else score_and_margin
-            return score(tf.tile(goals_of(outputs.scores), [V]))(outputs.scores)
-
-        saved = as_saved(state)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(saved)
-            inputs = tf.concat(seen := views(saved), axis=0)  # (V n, H, W, C)
-        V = len(seen)
-        (kind, scores), go_back = outputs_before_gradients(model, inputs, objective)
-        check_classes(model, kind, scores)
-        goals = goals_of(scores)
-        fools = tf.reshape(seen_as(kind, scores, tf.tile(goals, [V])) != away, (V, n))
-        looks = tf.cast(tf.stack([scores, probabilities(kind, scores)], axis=1), saved.dtype)
-        failing = tf.argmin(tf.cast(fools, tf.int32), axis=0, output_type=tf.int32)  # 0 if none is
-        look = tf.gather(looks, failing * n + tf.range(n))  # (n, 2, K)
-        before = tf.where(t == 0, look, before)
-        reached = tf.gather(look[:, 0], goals, batch_dims=1)  # (n,)
-        trace = trace.write(t, _put(tf.fill([N], float("nan")), rows, reached))
-
-        success = tf.reduce_all(fools, axis=0)
-        leaves = success | (t == max_iterations)
-        last = {"saved": saved, "success": success, "iterations": tf.fill([n], t)}
-        last |= {"goals": goals, "before": before, "after": look}
-        found = {name: _put(found[name], rows[leaves], last[name][leaves]) for name in found}
-
-        def climbed() -> Any:
-            up = tape.gradient(inputs, saved, output_gradients=go_back())
-            after = climb(state, -up if away else up)
-            # which bounds of an unknown number of channels would make unknown
-            return tf.nest.map_structure(
-                lambda new, old: tf.ensure_shape(new, (None, *old.shape[1:])), after, state
-            )
-
-        state_after = tf.cond(tf.reduce_all(leaves), lambda: state, climbed)
-        batch = rows, state_after, goals, before
-        return t + 1, *tf.nest.map_structure(lambda of_n: of_n[~leaves], batch), found, trace
-
-    N = tf.shape(goals)[0]
     saved = as_saved(state)
-    looks = tf.zeros([N, 2, classes], saved.dtype)
-    found = {"saved": saved, "goals": goals, "iterations": goals, "success": goals < 0}
-    found |= {"before": looks, "after": looks}
-    batch = tf.nest.map_structure(_of_any_number, (tf.range(N), state, goals, looks, found))
-    trace = tf.TensorArray(saved.dtype, 1, dynamic_size=True, element_shape=[None])
-    shapes = tf.nest.map_structure(lambda one: one.shape, batch)
-    *_, found, trace = tf.while_loop(
-        lambda t, rows, *_: tf.size(rows) > 0,
-        step,
-        (0, *batch, trace),
-        shape_invariants=(tf.TensorShape([]), *shapes, tf.TensorShape(None)),
-    )
-    return found | {"trace": tf.transpose(trace.stack())}
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(saved)
+        inputs = tf.concat(seen := views(saved), axis=0)  # (V n, H, W, C)
+    V = len(seen)
+    (kind, scores), go_back = outputs_before_gradients(model, inputs, objective)
+    check_classes(model, kind, scores)
+    goals = goals_of(scores)
+    fools = tf.reshape(seen_as(kind, scores, tf.tile(goals, [V])) != away, (V, n))
+    looks = tf.cast(tf.stack([scores, probabilities(kind, scores)], axis=1), saved.dtype)
+    failing = tf.argmin(tf.cast(fools, tf.int32), axis=0, output_type=tf.int32)  # 0 if none is
+    success = tf.reduce_all(fools, axis=0)
+
+    def climbed() -> Any:
+        up = tape.gradient(inputs, saved, output_gradients=go_back())
+        return climb(state, -up if away else up)
+
+    return {
+        "state": computed_if(may_climb & ~tf.reduce_all(success), climbed, state),
+        "saved": saved,
+        "goals": goals,
+        "success": success,
+        "after": tf.gather(looks, failing * n + tf.range(n)),
+    }
 
 
-def join_batches(batches: list[dict[str, tf.Tensor]]) -> dict[str, np.ndarray]:
-    """What `ascend` returned for one batch after another, as arrays; short traces end in NaN.
+def of_a_batch(*shapes: Sequence[int]) -> list[Any]:
+    """The signature of a step's state, an array or several, its goals, and whether it may climb.
+
+    The number of images stays open, so that a step is compiled once while they leave the batch.
 
     Example:
-        >>> batches = [{"trace": tf.ones((1, 1))}, {"trace": tf.ones((1, 2))}]
+        >>> [tuple(spec.shape) for spec in of_a_batch((8, 8, 3))]
+        [(None, 8, 8, 3), (None,), ()]
+    """
+    state = tuple(tf.TensorSpec((None, *shape)) for shape in shapes)
+    goals, may_climb = tf.TensorSpec([None], tf.int32), tf.TensorSpec([], tf.bool)
+    return [state if len(state) > 1 else state[0], goals, may_climb]
+
+
+def join_batches(batches: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """What `ascend` returned for one batch after another, as one; short traces end in NaN.
+
+    Example:
+        >>> batches = [{"trace": np.ones((1, 1))}, {"trace": np.ones((1, 2))}]
         >>> join_batches(batches)["trace"].tolist()
         [[1.0, nan], [1.0, 1.0]]
     """
     longest = max(batch["trace"].shape[1] for batch in batches)
     for batch in batches:
         missing = longest - batch["trace"].shape[1]
-        batch["trace"] = tf.pad(batch["trace"], ((0, 0), (0, missing)), constant_values=np.nan)
+        batch["trace"] = np.pad(batch["trace"], ((0, 0), (0, missing)), constant_values=np.nan)
     return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
@@ -228,16 +263,3 @@ def check_classes(model: keras.Model, kind: str, scores: Any) -> None:
             f"model {model.name!r} gives one value for an image, as a regression does, so there is no "
             "class to reach: give a model of classes, or end this one in a sigmoid"
         )
-
-
-def _of_any_number(tensor: tf.Tensor) -> tf.Tensor:
-    """The tensor, whose first axis is of no known length.
-
-    TensorFlow's optimizer (2.21) would otherwise take the length at the first step for that of all, and
-    write it into a model's reshapes.
-    """
-    return tf.compat.v1.placeholder_with_default(tensor, (None, *tensor.shape[1:]))
-
-
-def _put(tensor: tf.Tensor, rows: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    return tf.tensor_scatter_nd_update(tensor, rows[:, None], values)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from visualization.ascent import Task, ascend, join_batches
+from visualization.ascent import Task, ascend, join_batches, look_and_climb, of_a_batch
 from visualization.backend import keras, tf
 from visualization.channels_first import also_channels_first
 from visualization.compilation import BATCH_SIZE, compiled
@@ -221,8 +221,8 @@ class _Climb:
             raise ValueError(f"norm is {norm!r}, expected one of {', '.join(map(repr, _NORMS))}")
         task = Task.of(images, targets, model, preprocess, bounds)
         self.images, self.goals, self.scaling = task.images, task.goals, task.scaling
-        self.norm, self.steps, self.batch_size = norm, np.int32(steps), batch_size
-        self.run = compiled(model, _build_loop, norm, task.away, task.classes)
+        self.norm, self.steps, self.batch_size = norm, steps, batch_size
+        self.step = compiled(model, _build_step, self.images.shape[1:], norm, task.away)
 
     def within(
         self,
@@ -242,9 +242,11 @@ class _Climb:
             change = np.zeros_like(inputs)
             if generator:  # anywhere in the cube; the ball inside it is reached by projection
                 change = generator.uniform(-1, 1, inputs.shape) * budgets.max()
-            epsilon = np.float32(budgets[start : start + self.batch_size])
-            settings = epsilon, self.steps, scaling.lower, scaling.upper
-            found.append(self.run(inputs, np.float32(change), self.goals[some], *settings))
+            epsilon = budgets[start : start + self.batch_size, None, None, None].astype(np.float32)
+            _, projected, _ = _NORMS[self.norm]
+            state = inputs, projected(np.float32(change), epsilon), epsilon
+            settings = np.float32(self.steps), scaling.lower, scaling.upper
+            found.append(ascend(self.step, state, self.goals[some], self.steps, *settings))
         return join_batches(found)
 
     def sizes(self, found: dict[str, np.ndarray]) -> np.ndarray:
@@ -262,25 +264,24 @@ def _replace(found: dict[str, np.ndarray], again: dict[str, np.ndarray], rows: n
         found[name][rows[fooled]] = again[name][fooled]
 
 
-def _build_loop(
-    get_model: Callable[[], keras.Model], norm: str, away: bool, classes: int
+def _build_step(
+    get_model: Callable[[], keras.Model], shape: tuple[int, int, int], norm: str, away: bool
 ) -> Callable[..., dict[str, tf.Tensor]]:
     steepest, projected, whole = _NORMS[norm]
+    state, color = of_a_batch(shape, shape, (1, 1, 1)), tf.TensorSpec(shape[2:])
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def run(
-        x: tf.Tensor,  # (N, H, W, C), the images
-        change: tf.Tensor,  # (N, H, W, C), in levels: where to start
-        goals: tf.Tensor,  # (N,)
-        epsilon: tf.Tensor,  # (N,)
+    @tf.function(input_signature=[*state, tf.TensorSpec(()), color, color], autograph=False)
+    def step(
+        state: Any,  # the images and their change in levels, (n, H, W, C), and epsilon, (n, 1, 1, 1)
+        goals: tf.Tensor,  # (n,)
+        may_climb: tf.Tensor,
         steps: tf.Tensor,
         lower: tf.Tensor,  # (C,), the input for black
         upper: tf.Tensor,  # (C,), and for white
     ) -> dict[str, tf.Tensor]:
         # Broadcasting three numbers along the last axis takes longer than the rest of a step.
-        lower, upper = (tf.broadcast_to(bound, tf.shape(x)[1:]) for bound in (lower, upper))
+        lower, upper = (tf.broadcast_to(bound, tf.shape(state[0])[1:]) for bound in (lower, upper))
         level = (upper - lower) / 255
-        epsilon = epsilon[:, None, None, None]
 
         def as_saved(state: Any) -> tf.Tensor:
             x, change, epsilon = state
@@ -288,14 +289,13 @@ def _build_loop(
 
         def climb(state: Any, up: tf.Tensor) -> Any:
             x, change, epsilon = state
-            step = 2.5 * epsilon / tf.cast(steps, x.dtype) * steepest(level * up)
-            return x, projected(change + step, epsilon), epsilon
+            length = 2.5 * epsilon / steps
+            return x, projected(change + length * steepest(level * up), epsilon), epsilon
 
-        rules: Any = {"as_saved": as_saved, "climb": climb, "away": away, "classes": classes}
-        start = x, projected(change, epsilon), epsilon
-        return ascend(get_model(), start, goals, steps, **rules)
+        rules: Any = {"as_saved": as_saved, "climb": climb, "away": away}
+        return look_and_climb(get_model(), state, goals, may_climb, **rules)
 
-    return run
+    return step
 
 
 def _into_ball(change: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:

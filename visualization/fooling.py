@@ -10,7 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from visualization.ascent import Task, ascend, check_classes, join_batches, seen_as
+from visualization.ascent import (
+    Task,
+    ascend,
+    check_classes,
+    join_batches,
+    look_and_climb,
+    of_a_batch,
+    seen_as,
+)
 from visualization.backend import keras, tf
 from visualization.channels_first import also_channels_first
 from visualization.compilation import BATCH_SIZE, compiled
@@ -88,15 +96,15 @@ def make_fooling_image(
     found = predict(model, image)
     check_classes(model, found.kind, found.scores)
     target = check_labels(target_y, 1, found.scores.shape[1], names_of(model))
-    ascend = compiled(model, _build_course_loop, found.kind)
+    climb = compiled(model, _build_course_loop, found.kind)
     settings = np.float32(learning_rate), np.int32(max_iterations)
-    fooling = tf.cast(ascend(np.float32(image), target, *settings), image.dtype)
+    fooling = tf.cast(climb(np.float32(image), target, *settings), image.dtype)
     return fooling if tf.is_tensor(X) else fooling.numpy()
 
 
 def _build_course_loop(get_model: Callable[[], keras.Model], kind: str) -> Callable[..., tf.Tensor]:
     @tf.function(reduce_retracing=True, autograph=False)
-    def ascend(
+    def climb(
         x: tf.Tensor,  # (1, H, W, C)
         target: tf.Tensor,  # (1,)
         learning_rate: tf.Tensor,
@@ -114,7 +122,7 @@ def _build_course_loop(get_model: Callable[[], keras.Model], kind: str) -> Calla
         x = tf.ensure_shape(x, (1, *x.shape[1:]))
         return tf.while_loop(goes_on, step, (0, x, False))[1]
 
-    return ascend
+    return climb
 
 
 @dataclass(frozen=True)
@@ -243,13 +251,14 @@ def make_fooling_images(
     images, goals, away, scaling = task.images, task.goals, task.away, task.scaling
     ways = check_round_trips(survives, quality, images.shape[3])
 
-    run = compiled(model, _build_loop, away, task.classes, ways, quality, scaling.channel_order)
+    shape, order = images.shape[1:], scaling.channel_order
+    step = compiled(model, _build_step, shape, away, ways, quality, order)
     step_length = np.float32(learning_rate * scaling.relative_range)
-    settings = step_length, np.int32(max_iterations), scaling.lower, scaling.upper
+    settings = max_iterations, step_length, scaling.lower, scaling.upper
     starts = range(0, len(images), batch_size)
     batches = [slice(start, start + batch_size) for start in starts]
     found = join_batches(
-        [run(scaling.to_input(images[some]), goals[some], *settings) for some in batches]
+        [ascend(step, scaling.to_input(images[some]), goals[some], *settings) for some in batches]
     )
     fooling, goals = scaling.to_pixels(found["saved"]), found["goals"]
     success, after = found["success"], found["after"]
@@ -268,20 +277,24 @@ def make_fooling_images(
     return FoolingResult.of(images, fooling, found | {"success": success, "after": after})
 
 
-def _build_loop(
+def _build_step(
     get_model: Callable[[], keras.Model],
+    shape: tuple[int, int, int],
     away: bool,
-    classes: int,
     ways: tuple[str, ...],
     quality: int,
     channel_order: tuple[int, ...],
 ) -> Callable[..., dict[str, tf.Tensor]]:
-    @tf.function(reduce_retracing=True, autograph=False)
-    def run(
-        x: tf.Tensor,  # (N, H, W, C)
-        goals: tf.Tensor,  # (N,)
+    color = tf.TensorSpec(shape[2:])
+
+    @tf.function(
+        input_signature=[*of_a_batch(shape), tf.TensorSpec(()), color, color], autograph=False
+    )
+    def step(
+        x: tf.Tensor,  # (n, H, W, C)
+        goals: tf.Tensor,  # (n,)
+        may_climb: tf.Tensor,
         step_length: tf.Tensor,
-        max_iterations: tf.Tensor,
         lower: tf.Tensor,  # (C,), the input for black
         upper: tf.Tensor,  # (C,), and for white
     ) -> dict[str, tf.Tensor]:
@@ -304,9 +317,9 @@ def _build_loop(
             return [lower + level * tf.gather(one, channel_order, axis=3) for one in read]
 
         rules: Any = {"as_saved": as_saved, "climb": climb, "views": views}
-        return ascend(get_model(), x, goals, max_iterations, away=away, classes=classes, **rules)
+        return look_and_climb(get_model(), x, goals, may_climb, away=away, **rules)
 
-    return run
+    return step
 
 
 def _bisected(

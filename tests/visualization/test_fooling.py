@@ -397,6 +397,30 @@ def test_no_gradient_is_asked_for_when_no_image_goes_on():
     assert not passes
 
 
+@pytest.mark.parametrize("inner", ["LSTM", "condition"])
+def test_a_pass_back_with_loops_and_conditions_is_left_out_as_any_other(inner):
+    class Condition(keras.layers.Layer):
+        def call(self, x):
+            return tf.cond(tf.reduce_mean(x) > 0, lambda: tf.sin(x), lambda: x)
+
+    keras.utils.set_random_seed(0)
+    flat = keras.layers.Reshape((8, 24)), keras.layers.LSTM(4)
+    layers = flat if inner == "LSTM" else (Condition(), keras.layers.Flatten())
+    model = keras.Sequential([keras.Input((8, 8, 3)), *layers, keras.layers.Dense(3)])
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8)
+    images[3] //= 4
+    settings = {"preprocess": lambda pixels: pixels / 255, "learning_rate": 0.2}
+    target = int(predict_scores(model, np.float32(images) / 255)[0].argmin())
+    together = make_fooling_images(images, target, model, **settings)
+    assert together.success.all()
+    assert len(set(together.iterations)) > 1
+    for image, alone in zip(images, together.images, strict=True):
+        np.testing.assert_array_equal(
+            make_fooling_images(image[None], target, model, **settings).images[0], alone
+        )
+    assert make_fooling_images(together.images, target, model, **settings).already.all()
+
+
 def test_models_with_other_preprocessing_are_fooled_as_they_are_saved():
     model = keras.Sequential([keras.Input((16, 16, 3)), keras.layers.GlobalAveragePooling2D()])
     images = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 3), dtype=np.uint8)
