@@ -112,6 +112,7 @@ def ascend(
     rows = np.arange(len(goals))  # the places of the images that are still in the batch
     found: dict[str, np.ndarray] = {}
     trace = []
+    settings = tf.nest.map_structure(tf.convert_to_tensor, settings)  # once, not at each step
     for t in range(max_iterations + 1):
         look = step(state, goals, t < max_iterations, *settings)
         state, goals = look.pop("state"), look["goals"].numpy()

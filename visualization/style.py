@@ -157,11 +157,12 @@ def style_transfer(
     if clip:
         limits = 255 * (SQUEEZENET_MEAN + np.outer([-_CLIP, _CLIP], SQUEEZENET_STD))
         lower, upper = scaling.to_input(limits[:, None, None])[:, 0, 0]  # (3,) each
-    steps = compiled(model, _build_steps, tuple(names))
-    slow_from = np.int32(num_iterations - num_iterations // 10)
-    rate = np.float32(learning_rate * scaling.relative_range)
-    settings = rate, slow_from, weights.astype(np.float32), lower, upper
+    step = compiled(model, _build_step, tuple(names))
+    slow_from = num_iterations - num_iterations // 10
+    rate = learning_rate * scaling.relative_range
     targets = content_target, tuple(style_targets)
+    settings = weights.astype(np.float32), lower, upper
+    targets, settings = tf.nest.map_structure(tf.convert_to_tensor, (targets, settings))
 
     def finished(image: Any) -> np.ndarray:
         if not keep_colors:
@@ -169,7 +170,9 @@ def style_transfer(
         return scaling.to_input(_recoloured(scaling.to_pixels(image), colours))
 
     def advance(state: tuple, _: np.ndarray, done: np.int32, until: np.int32) -> tuple[tuple, Any]:
-        state = steps(*state, *targets, done, until, *settings)
+        for t in range(done, until):
+            slowed = rate if t < slow_from else rate / 30
+            state = step(np.int32(t), *state, *targets, np.float32(slowed), *settings)
         return state, finished(state[0])
 
     start = lambda _: (X, np.zeros_like(X), np.zeros_like(X))  # noqa: E731
@@ -272,7 +275,7 @@ def gram_matrix(features: Any, normalize: bool = True) -> Any:
     if maps.shape.rank != 4 or maps.shape[0] not in (1, None):
         raise ValueError(f"features have shape {tuple(maps.shape)}, expected (1, h, w, c)")
     F = tf.reshape(maps, (-1, maps.shape[3]))  # (h w, c)
-    G = tf.matmul(F, F, transpose_a=True)  # (c, c)
+    G = _products_of_channels(F)  # (c, c)
     if normalize:
         G /= tf.cast(tf.size(F), F.dtype)
     return G if tf.is_tensor(features) else G.numpy()
@@ -334,9 +337,7 @@ def tv_loss(img: Any, tv_weight: float) -> Any:
     """
     if len(np.shape(img)) != 4:
         raise ValueError(f"img has shape {tuple(np.shape(img))}, expected (1, H, W, C)")
-    vertical = _sum_of_squares(img[:, 1:] - img[:, :-1])
-    horizontal = _sum_of_squares(img[:, :, 1:] - img[:, :, :-1])
-    loss = tv_weight * (vertical + horizontal)
+    loss = tv_weight * _squared_differences(tf.convert_to_tensor(img))
     return loss if tf.is_tensor(img) else loss.numpy()
 
 
@@ -376,10 +377,38 @@ def _sum_of_squares(x: Any) -> tf.Tensor:
     return tf.reduce_sum(tf.square(x))
 
 
-def _build_steps(
+@tf.custom_gradient
+def _products_of_channels(F: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """F^T F of F (h w, c), with a gradient of one product, F (dG + dG^T), where a tape makes two."""
+    back = lambda dG: tf.matmul(F, dG + tf.transpose(dG))  # noqa: E731
+    return tf.matmul(F, F, transpose_a=True), back
+
+
+@tf.custom_gradient
+def _squared_differences(img: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """The sum over neighbours in img (1, H, W, C); a tape's gradient of a slice takes longer."""
+    down = img[:, 1:] - img[:, :-1]
+    right = img[:, :, 1:] - img[:, :, :-1]
+
+    def back(upstream: tf.Tensor) -> tf.Tensor:
+        vertical = tf.pad(down, [[0, 0], [1, 0], [0, 0], [0, 0]]) - tf.pad(
+            down, [[0, 0], [0, 1], [0, 0], [0, 0]]
+        )
+        horizontal = tf.pad(right, [[0, 0], [0, 0], [1, 0], [0, 0]]) - tf.pad(
+            right, [[0, 0], [0, 0], [0, 1], [0, 0]]
+        )
+        return 2 * upstream * (vertical + horizontal)
+
+    return _sum_of_squares(down) + _sum_of_squares(right), back
+
+
+def _build_step(
     get_model: Callable[[], keras.Model], names: tuple[str, ...]
 ) -> Callable[..., tuple[tf.Tensor, ...]]:
-    """Steps of Adam (Kingma, Ba 2015, algorithm 1) on the image, as one graph.
+    """A step of Adam (Kingma, Ba 2015, algorithm 1) on the image.
+
+    It is a graph of its own: in a loop, oneDNN does not always find what max pooling noted on the way
+    forward, without which TensorFlow goes back through it six times as slowly.
 
     Args:
         names: the content layer, then the style layers.
@@ -387,44 +416,33 @@ def _build_steps(
     style_layers = range(1, len(names))
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def steps(
+    def step(
+        t: tf.Tensor,
         X: tf.Tensor,  # (1, H, W, 3)
         mean: tf.Tensor,  # Adam's first moment
         square: tf.Tensor,  # Adam's second moment
         content_target: tf.Tensor,  # (1, h, w, c)
         style_targets: tuple[tf.Tensor, ...],  # (c, c) each
-        done: tf.Tensor,
-        until: tf.Tensor,
         learning_rate: tf.Tensor,
-        slow_from: tf.Tensor,
         weights: tf.Tensor,  # of the content, of the total variation, of each style layer
         lower: tf.Tensor,  # (3,), the least that an image may hold
         upper: tf.Tensor,  # (3,), and the most
     ) -> tuple[tf.Tensor, ...]:
-        features_of = _cut(get_model, names)
         content_weight, tv_weight, *style_weights = tf.unstack(weights, len(names) + 1)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(X)
+            feats = _cut(get_model, names)(X)
+            loss = (
+                content_weight * _sum_of_squares(feats[0] - content_target)
+                + style_loss(feats, style_layers, style_targets, style_weights)
+                + tv_loss(X, tv_weight)
+            )
+        gradient = tape.gradient(loss, X)
+        mean, square, direction, scale = adam_moments(t, gradient, mean, square)
+        X -= learning_rate * tf.math.divide_no_nan(direction, scale)
+        return tf.minimum(tf.maximum(X, lower), upper), mean, square
 
-        def step(
-            t: tf.Tensor, X: tf.Tensor, mean: tf.Tensor, square: tf.Tensor
-        ) -> tuple[tf.Tensor, ...]:
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                tape.watch(X)
-                feats = features_of(X)
-                loss = (
-                    content_weight * _sum_of_squares(feats[0] - content_target)
-                    + style_loss(feats, style_layers, style_targets, style_weights)
-                    + tv_loss(X, tv_weight)
-                )
-            gradient = tape.gradient(loss, X)
-            mean, square, direction, scale = adam_moments(t, gradient, mean, square)
-            rate = tf.where(t < slow_from, learning_rate, learning_rate / 30)
-            X -= rate * tf.math.divide_no_nan(direction, scale)
-            return t + 1, tf.minimum(tf.maximum(X, lower), upper), mean, square
-
-        _, *state = tf.while_loop(lambda t, *_: t < until, step, (done, X, mean, square))
-        return tuple(state)
-
-    return steps
+    return step
 
 
 # ------------------------------------------------------------ layers
