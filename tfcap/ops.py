@@ -11,7 +11,8 @@ A sequence of more than `PART` steps is worked on in parts, with one product for
 whole.
 
 A float32 sequence of at least `COMPILED_FROM` hidden numbers is compiled by XLA: its first call
-with new sizes takes about a second. One of at least `COMPILED_IN_A_GRAPH_FROM` is compiled in a
+with new sizes takes about a second. Lengths that a graph does not know are rounded up to multiples
+of `ROUNDED_TO`, so that few are new. One of at least `COMPILED_IN_A_GRAPH_FROM` is compiled in a
 ``tf.function`` that knows N and T, which is made to run often. Smaller ones, single steps and other
 dtypes are not compiled.
 """
@@ -23,6 +24,7 @@ from typing import Any
 
 from tfcap import functional
 from tfcap.shape_checks import check
+from tfcap.unroll import taking
 from visualization.backend import tf
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
 Tensor = Any
 
 PART = 32  # steps of a sequence that are worked on at once
+ROUNDED_TO = 8  # what is compiled for so many steps serves all lengths up to it
 COMPILED_FROM = 128
 COMPILED_IN_A_GRAPH_FROM = 64
 
@@ -315,16 +318,36 @@ def _sequence(
     What a backward function needs beside its cache then exists for one part at a time. A masked
     sequence stays whole: what it shows for a padded step may come from any step before.
     """
-    _, Wh, _ = weights
-    compiled = _worth_compiling(x, Wh)
     if mask is not None or x.shape[1] is None or x.shape[1] <= PART:
-        return _op(forward, backward, [x, *states, *weights], mask, compiled=compiled)
+        return _part(forward, backward, x, states, weights, mask)
     steps = [min(PART, x.shape[1] - start) for start in range(0, x.shape[1], PART)]
     hs = []
     for part in tf.split(x, steps, axis=1):
-        h, *states = _op(forward, backward, [part, *states, *weights], compiled=compiled)
+        h, *states = _part(forward, backward, part, states, weights, None)
         hs.append(h)
     return tf.concat(hs, axis=1), *states
+
+
+def _part(
+    forward: Callable,
+    backward: Callable,
+    x: Tensor,
+    states: list[Tensor],
+    weights: list[Tensor],
+    mask: Tensor | None,
+) -> tuple[Tensor, ...]:
+    """Where lengths differ from call to call, few of them are compiled, and serve the others."""
+    _, Wh, _ = weights
+    compiled = _worth_compiling(x, Wh)
+    if not compiled or _made_for_its_sizes(x):
+        return _op(forward, backward, [x, *states, *weights], mask, compiled=compiled)
+    T = tf.shape(x)[1]
+    missing = -T % ROUNDED_TO
+    x = tf.pad(x, [[0, 0], [0, missing], [0, 0]])
+    mask = None if mask is None else tf.pad(mask, [[0, 0], [0, missing]])
+    pair = _first_steps(inspect.unwrap(forward), inspect.unwrap(backward))
+    h, *states = _op(*pair, [x, *states, *weights], mask, T, compiled=True)
+    return h[:, :T], *states
 
 
 def _op(
@@ -379,6 +402,24 @@ def _op(
 
 
 @functools.cache
+def _first_steps(forward: Callable, backward: Callable) -> tuple[Callable, Callable]:
+    """The pair for sequences of which only the first steps are taken: forward(*inputs, mask, T)."""
+
+    def first_forward(*arguments: Any) -> tuple:
+        *inputs_and_mask, T = arguments
+        with taking(T):
+            *outputs, cache = forward(*inputs_and_mask)
+        return *outputs, (T, cache)
+
+    def first_backward(*arguments: Any) -> Any:
+        *douts, (T, cache) = arguments
+        with taking(T):
+            return backward(*douts, cache)
+
+    return first_forward, first_backward
+
+
+@functools.cache
 def _compiled(function: Callable, widths: tuple[int, ...]) -> Callable:
     """`widths` because one `tf.function` for layers of several sizes would forget all of them."""
     return tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
@@ -388,9 +429,13 @@ def _worth_compiling(x: Tensor, Wh: Tensor) -> bool:
     """XLA makes large float32 layers faster; its bfloat16 products are slower than TensorFlow's."""
     if x.dtype != tf.float32 or x.shape[1] == 1:
         return False
-    often = tf.inside_function() and x.shape[:2].is_fully_defined()
     H = Wh.shape[0]
-    return H >= COMPILED_FROM or (often and H >= COMPILED_IN_A_GRAPH_FROM)
+    return H >= COMPILED_FROM or (_made_for_its_sizes(x) and H >= COMPILED_IN_A_GRAPH_FROM)
+
+
+def _made_for_its_sizes(x: Tensor) -> bool:
+    """Whether this is traced into a graph that knows N and T, so that no others are to come."""
+    return tf.inside_function() and x.shape[:2].is_fully_defined()
 
 
 def _tensors(function: Callable, **arguments: Tensor) -> list[Tensor]:

@@ -4,13 +4,23 @@ Arrays of all steps lie time first, (T, N, width). A mask is (T, N, 1): False wh
 step.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from visualization.backend import tf
 
-__all__ = ["begun", "time_first", "unroll", "where", "whole_blocks", "whole_blocks_product"]
+__all__ = [
+    "begun",
+    "taking",
+    "time_first",
+    "unroll",
+    "where",
+    "whole_blocks",
+    "whole_blocks_product",
+]
 
 Tensor = Any
 
@@ -45,20 +55,46 @@ def unroll(
         [1.0, 2.0, 3.0]
     """
     x: Any = inputs[0]
-    T = x.shape[0] if x.shape[0] is not None else tf.shape(x)[0]
-    outputs = [tf.TensorArray(x.dtype, T, element_shape=(x.shape[1], width)) for width in widths]
+    size: Any = x.shape[0] if x.shape[0] is not None else tf.shape(x)[0]
+    T: Any = size if _steps.get() is None else _steps.get()
+    outputs = [tf.TensorArray(x.dtype, size, element_shape=(x.shape[1], width)) for width in widths]
 
-    def body(k: Tensor, states: list[Tensor], outputs: list[tf.TensorArray]) -> tuple:
-        t = T - 1 - k if reverse else k
+    def goes_on(t: Tensor, *_: Any) -> Tensor:
+        return t >= 0 if reverse else t < T
+
+    def body(t: Tensor, states: list[Tensor], outputs: list[tf.TensorArray]) -> tuple:
         now = [None if value is None else value[t] for value in inputs]
         new_states, made = step(*states, *now)
-        return k + 1, list(new_states), [a.write(t, v) for a, v in zip(outputs, made, strict=True)]
+        outputs = [array.write(t, value) for array, value in zip(outputs, made, strict=True)]
+        return t - 1 if reverse else t + 1, list(new_states), outputs
 
     # XLA can only differentiate the loop, for second derivatives, if it knows how long it is at most.
-    _, last, outputs = tf.while_loop(
-        lambda k, *_: k < T, body, (0, list(states), outputs), maximum_iterations=x.shape[0]
-    )
+    start = T - 1 if reverse else 0, list(states), outputs
+    _, last, outputs = tf.while_loop(goes_on, body, start, maximum_iterations=x.shape[0])
     return last, [array.stack() for array in outputs]
+
+
+@contextlib.contextmanager
+def taking(steps: Tensor) -> Iterator[None]:
+    """Makes `unroll` take only the first steps of the sequences, inside of the block.
+
+    The outputs of the others are zeros. So what is compiled for one length serves shorter ones too.
+
+    Example:
+        >>> total = lambda total, x: ([total + x], [total + x])
+        >>> with taking(2):
+        ...     [last], [sums] = unroll(total, [tf.zeros((1, 1))], [tf.ones((3, 1, 1))], [1])
+        >>> sums.numpy().ravel().tolist()
+        [1.0, 2.0, 0.0]
+    """
+    token = _steps.set(steps)
+    try:
+        yield
+    finally:
+        _steps.reset(token)
+
+
+_steps: contextvars.ContextVar[Tensor | None] = contextvars.ContextVar("steps", default=None)
 
 
 def time_first(x: Tensor) -> Tensor:

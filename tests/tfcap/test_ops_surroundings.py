@@ -111,6 +111,30 @@ def test_batch_and_time_of_masks_and_ids_may_be_unknown_too(name, way, jit):
     assert_agree(in_graph(*arguments), run(*arguments), to)
 
 
+@pytest.mark.parametrize("name", ["rnn", "masked lstm"])
+def test_what_is_compiled_for_eight_steps_serves_shorter_sequences(name, monkeypatch):
+    monkeypatch.setattr(ops, "COMPILED_FROM", 1)
+    made = []
+    compile_ = ops._compiled
+    monkeypatch.setattr(ops, "_compiled", lambda *a: made.append(compile_(*a)) or made[-1])
+    op, mask = FED["masked lstm"] if name == "masked lstm" else (lambda _, *a: ops.rnn(*a), MASK)
+    _, _, shapes = CASES[name]
+    for steps in (2, 4, 3):
+        x, *rest = draw(*shapes, dtype="float32")
+        arguments = [x[:, :steps], *rest]
+
+        def run(*a, mask=mask[:, :steps]):
+            return outputs_and_gradients(lambda *a: op(mask, *a), list(a))
+
+        found = run(*arguments)
+        monkeypatch.setattr(ops, "COMPILED_FROM", 100)
+        assert_agree(found, run(*arguments), 1e-5)
+        monkeypatch.setattr(ops, "COMPILED_FROM", 1)
+    forward, backward = made[:2]
+    assert forward.experimental_get_tracing_count() == 1
+    assert backward.experimental_get_tracing_count() == 1
+
+
 @pytest.mark.parametrize("name", SEQUENCES)
 def test_widths_that_only_the_weights_tell_are_taken_from_them(name):
     ours, _, shapes = CASES[name]
