@@ -24,7 +24,7 @@ __all__ = [
 
 Tensor = Any
 
-ROW_BLOCKS = 8  # a masked step leaves out whole eighths of the batch
+EIGHTHS = 8  # what a mask leaves out is rounded to whole eighths of all rows
 
 
 def unroll(
@@ -165,9 +165,56 @@ def whole_blocks(
         return [tf.pad(v, [[0, N - n], *[[0, 0]] * (len(v.shape) - 1)]) for v in results]
 
     rows = tf.reduce_max(tf.cast(keep[:, 0], tf.int32) * tf.range(1, N + 1))  # up to the last one
-    sizes = sorted({N * k // ROW_BLOCKS for k in range(ROW_BLOCKS + 1)})
-    sizes_first = [functools.partial(first, n) for n in sizes]
-    return list(tf.switch_case(tf.searchsorted(sizes, [rows])[0], sizes_first))
+    return list(_in_eighths(first, N, rows))
+
+
+def rows_that_count(
+    function: Callable[..., tuple[Sequence[Tensor], Sequence[Tensor]]],
+    values: Sequence[Tensor],
+    keep: Tensor | None,
+) -> tuple[list[Tensor], list[Tensor]]:
+    """function(*values) of only the rows that count, in any order, as many as whole eighths hold.
+
+    Args:
+        function: makes two lists of the values (n, ...): tensors (n, ...), each row from its own rows,
+            and sums over all rows, to which rows that do not count add nothing.
+        values: (R, ...) each; nothing is left out if R is only known when the graph runs.
+        keep: bool (R,), or None if every row counts.
+
+    Returns:
+        The function's results, the former (R, ...), with zeros in the rows that do not count.
+
+    Example:
+        >>> keep = tf.constant([False, True])
+        >>> doubled_and_sum = lambda v: ([2 * v], [tf.reduce_sum(v)])
+        >>> [doubled], _ = rows_that_count(doubled_and_sum, [tf.ones((2, 1))], keep)
+        >>> doubled.numpy().ravel().tolist()
+        [0.0, 2.0]
+    """
+    R = values[0].shape[0]
+    if keep is None or R is None:
+        each, sums = function(*values)
+        return list(each), list(sums)
+    order = tf.argsort(tf.cast(~keep, tf.int32), stable=True)  # those that count come first
+    place = tf.cumsum(tf.cast(keep, tf.int32))  # of each of them in that order, from 1
+
+    def first(n: int) -> tuple[list[Tensor], list[Tensor]]:
+        if n == R:
+            each, sums = function(*values)
+            return [tf.where(keep[:, tf.newaxis], v, tf.zeros_like(v)) for v in each], list(sums)
+        each, sums = function(*[tf.gather(value, order[:n]) for value in values])
+        zero_first = [tf.pad(value, [[1, 0], [0, 0]]) for value in each]
+        from_place = tf.where(keep, place, tf.zeros_like(place))
+        return [tf.gather(value, from_place) for value in zero_first], list(sums)
+
+    return _in_eighths(first, R, tf.reduce_sum(tf.cast(keep, tf.int32)))
+
+
+def _in_eighths(first: Callable[[int], Any], size: int, needed: Tensor) -> Any:
+    """first(n) for the smallest n that is enough, of which a graph, or XLA, must know all."""
+    sizes = sorted({size * k // EIGHTHS for k in range(EIGHTHS + 1)})
+    choices = [functools.partial(first, n) for n in sizes]
+    return tf.switch_case(tf.searchsorted(sizes, [needed])[0], choices)
 
 
 def begun(mask: Tensor) -> Tensor:

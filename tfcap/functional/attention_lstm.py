@@ -188,7 +188,7 @@ def attention_lstm_sequence_forward(
 
     L = keys.shape[1]
     widths = [H, H, 4 * H, H, H, None if L is None else heads * L]
-    states, steps = unroll(step, [h0, c0], [project(x, Wx), mask], widths)  # (T, N, width)
+    states, steps = unroll(step, [h0, c0], [project(x, Wx, mask), mask], widths)  # (T, N, width)
     hs, _, _, _, contexts, weights = steps
     N, T = tf.shape(x)[0], tf.shape(x)[1]
     shown = tf.reshape(time_first(weights), [N, T, heads, tf.shape(keys)[1] if L is None else L])
@@ -262,7 +262,7 @@ def attention_lstm_sequence_backward(
     [dh0, dc0], grown = unroll(step, [dh_last, dc_last], inputs, widths, reverse=True)
     das, dcontexts, dqs, dss = grown  # (T, N, width)
     prev_hs = previous(hs, h0)  # (T, N, H)
-    dx, db, dWx, dWh, dWz = input_and_weight_gradients(das, x, Wx, prev_hs, contexts)
+    dx, db, dWx, dWh, dWz = input_and_weight_gradients(das, x, Wx, prev_hs, contexts, mask=mask)
     dWq = tf.matmul(rows(prev_hs), rows(dqs), transpose_a=True)  # (H, H)
     dkeys = _cells(dss, qs / d**0.5, keys)
     dvalues = _cells(weights, dcontexts, keys)

@@ -160,7 +160,7 @@ def lstm_sequence_forward(
         h, c = where(keep, next_h, h), where(keep, next_c, c)  # (N, H)
         return [h, c], [h, c, gates]
 
-    inputs = [project(x, Wx), mask]
+    inputs = [project(x, Wx, mask), mask]
     [h_last, c_last], [hs, cs, gates] = unroll(step, [h0, c0], inputs, [H, H, 4 * H])  # (T, N, ...)
     cache = x, h0, c0, Wx, Wh, hs, cs, gates, mask
     return time_first(from_first_step(hs, mask)), h_last, c_last, cache
@@ -210,7 +210,7 @@ def lstm_sequence_backward(
     inputs = [dhs, gates, prev_cs, cs, mask]
     width = Wx.shape[1]  # 4H
     [dh0, dc0], [das] = unroll(step, [dh_last, dc_last], inputs, [width], reverse=True)
-    dx, db, dWx, dWh = input_and_weight_gradients(das, x, Wx, previous(hs, h0))
+    dx, db, dWx, dWh = input_and_weight_gradients(das, x, Wx, previous(hs, h0), mask=mask)
     return dx, dh0, dc0, dWx, dWh, db
 
 

@@ -135,7 +135,9 @@ def rnn_sequence_forward(
         h = where(keep, next_h, h)  # (N, H)
         return [h], [h]
 
-    [h_last], [hs] = unroll(step, [h0], [project(x, Wx), mask], [Wh.shape[0]])  # hs: (T, N, H)
+    [h_last], [hs] = unroll(
+        step, [h0], [project(x, Wx, mask), mask], [Wh.shape[0]]
+    )  # hs: (T, N, H)
     return time_first(from_first_step(hs, mask)), h_last, (x, h0, Wx, Wh, hs, mask)
 
 
@@ -169,5 +171,5 @@ def rnn_sequence_backward(
         return [dh], [da]
 
     [dh0], [das] = unroll(step, [dh_last], [dhs, hs, mask], [Wh.shape[0]], reverse=True)
-    dx, db, dWx, dWh = input_and_weight_gradients(das, x, Wx, previous(hs, h0))
+    dx, db, dWx, dWh = input_and_weight_gradients(das, x, Wx, previous(hs, h0), mask=mask)
     return dx, dh0, dWx, dWh, db
