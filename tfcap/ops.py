@@ -13,8 +13,8 @@ whole.
 A float32 sequence of at least `COMPILED_FROM` hidden numbers is compiled by XLA: its first call
 with new sizes takes about a second. Lengths that a graph does not know are rounded up to multiples
 of `ROUNDED_TO`, so that few are new. One of at least `COMPILED_IN_A_GRAPH_FROM` is compiled in a
-``tf.function`` that knows N and T, which is made to run often. Smaller ones, single steps and other
-dtypes are not compiled.
+``tf.function`` that knows N and T, which is made to run often, and so is an LSTM's single step, if it
+is large. Smaller ones, other steps and other dtypes are not compiled.
 """
 
 import functools
@@ -85,7 +85,10 @@ def lstm_step(
     inputs = _tensors(
         functional.lstm_step_forward, x=x, prev_h=prev_h, prev_c=prev_c, Wx=Wx, Wh=Wh, b=b
     )
-    return _op(functional.lstm_step_forward, functional.lstm_step_backward, inputs)
+    large = inputs[0].dtype == tf.float32 and inputs[1].shape[1] >= COMPILED_FROM
+    compiled = tf.inside_function() and large  # a graph runs it often, as in a search for sentences
+    pair = functional.lstm_step_forward, functional.lstm_step_backward
+    return _op(*pair, inputs, compiled=compiled)
 
 
 def rnn(
@@ -421,8 +424,28 @@ def _first_steps(forward: Callable, backward: Callable) -> tuple[Callable, Calla
 
 @functools.cache
 def _compiled(function: Callable, widths: tuple[int, ...]) -> Callable:
-    """`widths` because one `tf.function` for layers of several sizes would forget all of them."""
-    return tf.function(function, jit_compile=True, reduce_retracing=True, autograph=False)
+    """`widths` because one `tf.function` for layers of several sizes would forget all of them.
+
+    What the function returns as it came, such as weights in a cache, is not returned by what is
+    compiled: XLA would copy it.
+    """
+    traced: dict[str, Any] = {}
+
+    @tf.function(jit_compile=True, reduce_retracing=True, autograph=False)
+    def made(*arguments: Any) -> list[Tensor]:
+        places = {id(value): place for place, value in enumerate(tf.nest.flatten(arguments))}
+        results = function(*arguments)
+        traced["structure"] = tf.nest.map_structure(lambda _: 0, results)
+        flat = tf.nest.flatten(results)
+        traced["places"] = [None if v is None else places.get(id(v)) for v in flat]
+        return [v for v, place in zip(flat, traced["places"], strict=True) if place is None]
+
+    def run(*arguments: Any) -> Any:
+        new, given = iter(made(*arguments)), tf.nest.flatten(arguments)
+        flat = [next(new) if place is None else given[place] for place in traced["places"]]
+        return tf.nest.pack_sequence_as(traced["structure"], flat)
+
+    return run
 
 
 def _worth_compiling(x: Tensor, Wh: Tensor) -> bool:
