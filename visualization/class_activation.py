@@ -37,7 +37,7 @@ def grad_cam(
     model: keras.Model,
     *,
     layer: keras.layers.Layer | str | None = None,
-    weighting: str = "grad-cam",
+    weighting: str | None = None,
     batch_size: int = BATCH_SIZE,
 ) -> np.ndarray:
     """Grad-CAM: a convolution's channels, weighted by their effect on the class's score.
@@ -46,9 +46,9 @@ def grad_cam(
     ReLU(sum over k of alpha_k A^k) (equation 2), resized to the image by bilinear interpolation.
     HiResCAM weights each position by its own gradient instead of the mean, and so marks only places
     that raise the score; LayerCAM by what is positive of it, and can look at early layers as well.
-    Before an average over the positions, HiResCAM and Grad-CAM are the same. Both others are better in
-    a transformer whose class token is read: its attention to some cells is at the cost of the others,
-    and the mean of their gradients says little.
+    Before an average over the positions, HiResCAM and Grad-CAM are the same. In a transformer whose
+    class token is read they are not: its attention to some cells is at the cost of the others, and the
+    mean of their gradients says little. So a layer of tokens is weighted as HiResCAM does.
 
     Args:
         X: floating point (N, H, W, C), the model's input.
@@ -62,7 +62,8 @@ def grad_cam(
             layers of tokens with more than one cell, h w > 1, through which the score depends on the
             image, the one that the model computes last, also inside nested models and layers; in a
             transformer, last before its last attention, after which cells hold what came from others.
-        weighting: "grad-cam", "hirescam" or "layercam".
+        weighting: "grad-cam", "hirescam" or "layercam"; by default the first, for a layer of tokens
+            the second.
         batch_size: how many images are processed at a time; it bounds the memory.
 
     Returns:
@@ -79,7 +80,7 @@ def grad_cam(
         >>> grad_cam(np.ones((1, 8, 8, 3)), 2, model).shape
         (1, 8, 8)
     """
-    if weighting not in _WEIGHTINGS:
+    if weighting is not None and weighting not in _WEIGHTINGS:
         raise ValueError(f"weighting is {weighting!r}, expected one of {', '.join(_WEIGHTINGS)}")
     X, y, model = check_target(X, y, model)
     cam = compiled(model, _build_cam, layer, weighting, X.shape[1:])
@@ -93,7 +94,7 @@ def grad_cam(
 def _build_cam(
     get_model: Callable[[], keras.Model],
     layer: keras.layers.Layer | str | None,
-    weighting: str,
+    weighting: str | None,
     shape: tuple[int, int, int],
 ) -> Callable[..., tuple[tf.Tensor]]:
     size = map_shape((1, *shape))[1:]
@@ -105,7 +106,8 @@ def _build_cam(
         if not recorded.is_image:
             recorded, gradients = found[_last_reached(get_model, layer, shape)]
         activations = recorded.on_grid(recorded.output)  # (N, h, w, k)
-        weights = _WEIGHTINGS[weighting](recorded.on_grid(gradients))
+        name = weighting or ("hirescam" if recorded.grid else "grad-cam")
+        weights = _WEIGHTINGS[name](recorded.on_grid(gradients))
         maps = tf.nn.relu(tf.reduce_sum(weights * activations, axis=3))  # (N, h, w)
         return (tf.image.resize(maps[..., tf.newaxis], size)[..., 0],)  # (N, H, W)
 

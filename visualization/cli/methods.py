@@ -48,7 +48,8 @@ def attribution_method(
 
     settings = METHODS[name] if settings is None else settings
     if name in OF_A_LAYER:
-        return functools.partial(grad_cam, weighting=name, **settings)
+        weighting = None if name == "grad-cam" else name  # None: what suits the layer
+        return functools.partial(grad_cam, weighting=weighting, **settings)
     saliency = attribution.compute_saliency_maps
     methods: dict[str, Callable[[], Callable[..., Any]]] = {
         "saliency": lambda: saliency,
