@@ -168,7 +168,15 @@ def look_and_climb(
     Raises:
         ValueError: the model gives one value, as a regression does.
 
-    Example: see `ascend`.
+    Example:
+        >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
+        >>> @tf.function
+        ... def step(X, may_climb):
+        ...     rules = {"as_saved": lambda X: X, "climb": lambda X, up: X + up}
+        ...     return look_and_climb(model, X, tf.constant([2]), may_climb, away=False, **rules)
+        >>> look = step(tf.fill((1, 2, 2, 3), 0.5), True)
+        >>> look["success"].numpy().tolist(), look["state"][0, 0, 0].numpy().tolist()
+        ([False], [0.375, 0.375, 1.0])
     """
     n = tf.size(goals)
 

@@ -48,7 +48,9 @@ def grad_cam(
     that raise the score; LayerCAM by what is positive of it, and can look at early layers as well.
     Before an average over the positions, HiResCAM and Grad-CAM are the same. In a transformer whose
     class token is read they are not: its attention to some cells is at the cost of the others, and the
-    mean of their gradients says little. So a layer of tokens is weighted as HiResCAM does.
+    mean of their gradients says little. So a layer of tokens is weighted as HiResCAM does. Where
+    earlier attention has already moved to a token what another cell showed, its place misleads: an
+    earlier layer tells the places rightly, and so does `attention_rollout`.
 
     Args:
         X: floating point (N, H, W, C), the model's input.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from visualization.backend import keras, tf
+from visualization.backend import keras
 from visualization.input_checks import check_counts
 
 __all__ = ["BATCH_SIZE", "GetModel", "compiled", "forget", "in_batches", "traced_alone"]
@@ -100,13 +100,8 @@ def traced_alone() -> Iterator[None]:
 def _as_graph(function: Callable[..., Any]) -> Callable[..., Any]:
     if not hasattr(function, "get_concrete_function"):
         return function
-
-    def run(*arguments: Any) -> Any:
-        if tf.config.functions_run_eagerly():
-            return function.get_concrete_function(*arguments)(*arguments)
-        return function(*arguments)
-
-    return run
+    # which TensorFlow also does not warn of, as it does of a function that is traced often
+    return lambda *arguments: function.get_concrete_function(*arguments)(*arguments)
 
 
 _tracing = threading.RLock()
