@@ -391,11 +391,11 @@ def _squared_differences(img: tf.Tensor) -> tuple[tf.Tensor, Any]:
     right = img[:, :, 1:] - img[:, :, :-1]
 
     def back(upstream: tf.Tensor) -> tf.Tensor:
-        vertical = tf.pad(down, [[0, 0], [1, 0], [0, 0], [0, 0]]) - tf.pad(
-            down, [[0, 0], [0, 1], [0, 0], [0, 0]]
-        )
-        horizontal = tf.pad(right, [[0, 0], [0, 0], [1, 0], [0, 0]]) - tf.pad(
-            right, [[0, 0], [0, 0], [0, 1], [0, 0]]
+        # A difference counts for the value after it, and against the one before.
+        first, last, none = (1, 0), (0, 1), (0, 0)
+        vertical = tf.pad(down, (none, first, none, none)) - tf.pad(down, (none, last, none, none))
+        horizontal = tf.pad(right, (none, none, first, none)) - tf.pad(
+            right, (none, none, last, none)
         )
         return 2 * upstream * (vertical + horizontal)
 

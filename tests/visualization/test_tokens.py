@@ -76,9 +76,12 @@ def test_maps_of_a_trained_transformer_lie_on_the_shapes_that_it_has_not_seen(po
         return sum(one.ravel()[values.argmax()] for one, values in zip(on, maps, strict=True))
 
     assert hits(grad_cam(X, y, model)) >= 45
-    assert hits(grad_cam(X, y, model, weighting="layercam")) >= 45
+    for weighting in ("hirescam", "layercam"):
+        assert hits(grad_cam(X, y, model, weighting=weighting)) >= 45
     assert hits(smoothed(grad_cam, samples=5)(X, y, model)) >= 45
-    if pool == "class token":
+    if pool == "mean":
+        assert hits(grad_cam(X, y, model, weighting="grad-cam")) >= 45
+    else:  # most of its mean gradient is that of cells which the class token does not look at
         assert hits(attention_rollout(X, model)) >= 45
 
 

@@ -135,9 +135,8 @@ def rnn_sequence_forward(
         h = where(keep, next_h, h)  # (N, H)
         return [h], [h]
 
-    [h_last], [hs] = unroll(
-        step, [h0], [project(x, Wx, mask), mask], [Wh.shape[0]]
-    )  # hs: (T, N, H)
+    inputs = [project(x, Wx, mask), mask]
+    [h_last], [hs] = unroll(step, [h0], inputs, [Wh.shape[0]])  # hs: (T, N, H)
     return time_first(from_first_step(hs, mask)), h_last, (x, h0, Wx, Wh, hs, mask)
 
 
