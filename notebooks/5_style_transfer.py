@@ -194,9 +194,9 @@ show(frames, width=2.6)
 # ## Weights that fit any image
 #
 # The course's weights depend on the network and on the size of the image. `relative_weights=True`
-# weighs each loss relative to what it is to match, so that one set does for all sizes and models; it
-# is what the command `python -m visualization.stylize photo.jpg painting.jpg` uses. `keep_colors`
-# paints the brightness only and leaves the photograph its colours.
+# weighs each loss relative to what it is to match, so that one set does for all sizes and models; so
+# does the command `python -m visualization.stylize photo.jpg painting.jpg`. `keep_colors` paints the
+# brightness only and leaves the photograph its colours.
 
 # %%
 RELATIVE = STARRY_NIGHT | {
@@ -227,6 +227,34 @@ for size in (96, 192, 384):
     image = style_transfer(photograph, painting, **strong | {"style_size": size})
     pictures[f"style_size={size}"] = deprocess_image(image[0])
 show(pictures)
+
+# %% [markdown]
+# Broad strokes and fine ones come from two sizes. At half the size a stroke that the network knows
+# covers twice as much of the picture; carried on from there at the whole size, with less weight on the
+# painting, the broad strokes stay and fine ones go over them, while the photograph's edges come back.
+# This is how the command paints.
+
+# %%
+half = style_transfer(
+    photograph,
+    painting,
+    **RELATIVE | {"image_size": 128, "style_size": 128, "style_weights": [2.5] * 4},
+)
+twice = RELATIVE | {"image_size": 256, "style_size": 256, "num_iterations": 100}
+whole = style_transfer(
+    photograph,
+    painting,
+    **twice | {"style_weights": [0.25] * 4},
+    init_image=deprocess_image(half[0]),
+)
+alone = style_transfer(photograph, painting, **twice)
+show(
+    {
+        "half the size": deprocess_image(half[0]),
+        "and from there": deprocess_image(whole[0]),
+        "without it": deprocess_image(alone[0]),
+    },
+)
 
 # %% [markdown]
 # ## Feature inversion

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,14 @@ if TYPE_CHECKING:
 _JOBS: dict[str, dict[str, Any]] = {
     "paint": {"content_weight": 1.0, "tv_weight": 0.3, "learning_rate": 0.15},
     "invert": {"content_weight": 1.0, "tv_weight": 1.0, "learning_rate": 0.1, "init_random": True},
-    "texture": {"content_weight": 0.0, "tv_weight": 1.0, "learning_rate": 0.1, "init_random": True},
+    "texture": {"content_weight": 0.0, "tv_weight": 0.3, "learning_rate": 0.1, "init_random": True},
 }
+
+# How much the painting counts: the first of them with which the networks still know the photograph.
+_STRENGTHS = (1.0, 0.5, 0.25)
+_BROAD = 10.0  # times as much it counts at half the size, where the broad strokes are painted
+
+_LEAST = 32  # pixels of the shorter side of what is painted, and of a painting
 
 # Pixels on each side that are painted and then cut off, as the network hardly sees an edge.
 _MARGIN = 16
@@ -66,20 +73,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--strength",
         type=number(float, 0, excluding=(0,)),
-        default=3.0,
         metavar="WEIGHT",
-        help="how much the painting counts beside the photograph (default: %(default)s)",
+        help="how much the painting counts beside the photograph (default: 1, or less if with that a "
+        "network sees nothing of the five classes that it sees first in the photograph)",
     )
     parser.add_argument(
         "--size",
-        type=number(int, 32, 2048),
+        type=number(int, _LEAST, 2048),
         default=512,
         metavar="PIXELS",
         help="the shorter side of the result (default: %(default)s)",
     )
     parser.add_argument(
         "--style-size",
-        type=number(int, 32, 2048),
+        type=number(int, _LEAST, 2048),
         metavar="PIXELS",
         help="the shorter side of the painting; a smaller one has finer strokes (default: --size)",
     )
@@ -88,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         type=number(int, 1),
         default=200,
         metavar="N",
-        help="default: %(default)s",
+        help="the first half of them at half the size, unless with --invert (default: %(default)s)",
     )
     parser.add_argument(
         "--content-layer",
@@ -146,7 +153,7 @@ def _painting(arguments: argparse.Namespace) -> tuple[np.ndarray, dict[str, Any]
 
 
 def _settings(arguments: argparse.Namespace, network: Network) -> dict[str, Any]:
-    """What `style_transfer` is given, but for the images and what the network needs."""
+    """What `style_transfer` is given, but for images, style weights and what the network needs."""
     from visualization.style import feature_layers
 
     def layer(text: str) -> str | int:
@@ -157,14 +164,12 @@ def _settings(arguments: argparse.Namespace, network: Network) -> dict[str, Any]
     if not names and (content is None or style is None):
         raise ValueError("the model has no feature maps before its last two layers")
     chosen = [names[len(names) * share // 12] for share in (0, 3, 6, 8)]
-    style_layers = [] if arguments.invert else list(map(layer, style)) if style else chosen
     job = "invert" if arguments.invert else "texture" if arguments.texture else "paint"
     return {
         "image_size": arguments.size,
         "style_size": arguments.style_size or arguments.size,
         "content_layer": layer(content) if content else chosen[1],
-        "style_layers": style_layers,
-        "style_weights": [arguments.strength / len(style_layers) for _ in style_layers],
+        "style_layers": [] if arguments.invert else list(map(layer, style)) if style else chosen,
         "num_iterations": arguments.iterations,
         "clip": False,
         "relative_weights": True,
@@ -184,64 +189,106 @@ def _paint_one(
     painting: tuple[np.ndarray, dict[str, Any]],
 ) -> None:
     """Paints one photograph; writes the picture and the record of it."""
-    from visualization.images.reading import load_image
     from visualization.plotting import gif
-    from visualization.style import style_transfer
 
-    network = seers[0]
-    scaling, steps = network.specification.scaling(), settings["num_iterations"]
-    frames: list[np.ndarray] = []
-
-    def inside(X: np.ndarray) -> np.ndarray:
-        return scaling.to_pixels(X)[0, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
-
+    before = [_sees(seer, photo[0]) for seer in seers]
+    strengths = (arguments.strength,) if arguments.strength else _STRENGTHS
+    if arguments.invert or arguments.texture:  # the one has no strength, the other no objects
+        strengths = strengths[:1]
     with progress(f"painting {stem} ...", arguments.quiet) as show:
+        for strength in strengths:
+            frames: list[np.ndarray] = []
 
-        def on_frame(done: int, X: np.ndarray) -> None:
-            show(f"painting {stem}: {done} of {steps} iterations")
-            if arguments.gif:
-                frames.append(inside(X))
+            def on_frame(done: int, picture: np.ndarray, frames: Any = frames) -> None:
+                show(f"painting {stem}: {done} of {settings['num_iterations']} iterations")
+                if arguments.gif:
+                    frames.append(picture)
 
-        X = style_transfer(
-            _with_margin(photo[0], arguments.size),
-            painting[0],
-            model=network.model,
-            preprocess=network.specification.preprocess,
-            bounds=network.specification.bounds,
-            show_every=max(1, steps // 25),
-            on_frame=on_frame,
-            **settings | {"image_size": arguments.size + 2 * _MARGIN},
-        )
+            picture = _paint(seers[0], settings, strength, photo[0], painting[0], on_frame)
+            after = [_sees(seer, picture) for seer in seers]
+            if all(
+                now["class"] in then["first_five"] for then, now in zip(before, after, strict=True)
+            ):
+                break
     named = Path(painting[1].get("source", "strokes").partition("?")[0]).stem
     what = (["inverted"] if arguments.invert else []) + (["texture"] if arguments.texture else [])
     name = file_stem(stem, *what, *([] if arguments.invert else [named]))
-    picture = out.write_image(f"{name}.png", inside(X))
-    saved = load_image(picture)
-    seen = [_seen(seer, photo[0], saved) for seer in seers]
-    written = [picture]
+    written = [out.write_image(f"{name}.png", picture)]
     if arguments.gif:
-        written.append(out.write(arguments.gif, gif(frames)))
+        written.append(out.write(arguments.gif, gif([_resized(one, picture) for one in frames])))
+    seen = [
+        {"network": seer.record, "before": then, "after": now}
+        for seer, then, now in zip(seers, before, after, strict=True)
+    ]
     record = {
         "command": "visualization.stylize",
         "image": photo[1],
-        **({} if arguments.invert else {"painting": painting[1]}),
+        **({} if arguments.invert else {"painting": painting[1], "strength": strength}),
         **settings,
         **seen[0],
         "others": seen[1:],
-        "picture": picture.name,
+        "picture": written[0].name,
         **({"gif": arguments.gif} if arguments.gif else {}),
     }
     written.append(out.write_json(f"{name}.json", record))
     if not arguments.quiet:
         print(f"image    {photo[1]['source']}")
+        if strength != strengths[0]:
+            print(f"strength {strength:g}, as with more a network saw something else")
         for one in seen:
             who = one["network"].get("network", "the model")
-            before, after = (
+            then, now = (
                 f"{short_name(one[when]['name'])} {shown(one[when], '.1%')}"
                 for when in ("before", "after")
             )
-            print(f"seen     {who}: {before} before, {after} after")
+            print(f"seen     {who}: {then} before, {now} after")
         print("written  " + "\n         ".join(map(str, written)), flush=True)
+
+
+def _paint(
+    network: Network,
+    settings: dict[str, Any],
+    strength: float,
+    photo: np.ndarray,
+    painting: np.ndarray,
+    on_frame: Callable[[int, np.ndarray], object],
+) -> np.ndarray:
+    """The picture, uint8: the broad strokes painted at half the size, the fine ones over them."""
+    from visualization.style import style_transfer
+
+    specification = network.specification
+    scaling, layers = specification.scaling(), settings["style_layers"]
+    size, iterations = settings["image_size"], settings["num_iterations"]
+    at_half = iterations // 2 if layers and size >= 2 * _LEAST else 0
+
+    def inside(X: np.ndarray) -> np.ndarray:
+        return scaling.to_pixels(X)[0, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
+
+    def painted(part: int, before: int, count: int, weight: float, start: Any) -> np.ndarray:
+        side = size // part
+        sizes = {
+            "image_size": side + 2 * _MARGIN,
+            "style_size": max(_LEAST, settings["style_size"] // part),
+            "num_iterations": count,
+            # strokes bring noise, without which there is nothing to smooth but the photograph
+            "tv_weight": settings["tv_weight"] * min(strength, 1.0),
+        }
+        X = style_transfer(
+            _with_margin(photo, side),
+            painting,
+            init_image=None if start is None else _with_margin(start, side),
+            style_weights=[weight / len(layers) for _ in layers],
+            model=network.model,
+            preprocess=specification.preprocess,
+            bounds=specification.bounds,
+            show_every=max(1, iterations // 25),
+            on_frame=lambda done, X: on_frame(before + done, inside(X)),
+            **settings | sizes,
+        )
+        return inside(X)
+
+    start = painted(2, 0, at_half, _BROAD * strength, None) if at_half else None
+    return painted(1, at_half, iterations - at_half, strength, start)
 
 
 def _with_margin(photo: np.ndarray, size: int) -> np.ndarray:
@@ -252,19 +299,24 @@ def _with_margin(photo: np.ndarray, size: int) -> np.ndarray:
     return np.pad(photo, ((width, width), (width, width), (0, 0)), mode="symmetric")
 
 
-def _seen(network: Network, photo: np.ndarray, saved: np.ndarray) -> dict[str, Any]:
-    """What a network sees in the photograph and in the picture that was saved."""
-    seen: dict[str, Any] = {"network": network.record}
-    for when, image in {"before": photo, "after": saved}.items():
-        probabilities = network.probabilities(image[None])[0]
-        best = [int(label) for label in probabilities.argsort()[::-1][:5]]
-        seen[when] = {
-            "class": best[0],
-            "name": network.names[best[0]],
-            **network.number(probabilities[best[0]]),
-            "first_five": best,
-        }
-    return seen
+def _resized(image: np.ndarray, like: np.ndarray) -> np.ndarray:
+    import numpy as np
+    from PIL import Image
+
+    height, width = like.shape[:2]
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _sees(network: Network, image: np.ndarray) -> dict[str, Any]:
+    """What a network sees in a picture."""
+    probabilities = network.probabilities(image[None])[0]
+    best = [int(label) for label in probabilities.argsort()[::-1][:5]]
+    return {
+        "class": best[0],
+        "name": network.names[best[0]],
+        **network.number(probabilities[best[0]]),
+        "first_five": best,
+    }
 
 
 if __name__ == "__main__":

@@ -189,6 +189,22 @@ def test_noise_to_start_from_is_seeded(small):
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.parametrize("keep_colors", [False, True])
+def test_it_starts_from_the_picture_that_is_given(small, keep_colors):
+    short = {"learning_rate": 1e-4, "clip": False, "num_iterations": 1, "keep_colors": keep_colors}
+    started = deprocess_image(transfer(small, init_image=PAINTING, init_random=True, **short))[0]
+    picture = Image.fromarray(PAINTING).resize((31, 24), Image.Resampling.BICUBIC)
+    if keep_colors:
+        _, *colours = (
+            Image.fromarray(PHOTO)
+            .resize(picture.size, Image.Resampling.BICUBIC)
+            .convert("YCbCr")
+            .split()
+        )
+        picture = Image.merge("YCbCr", (picture.convert("L"), *colours)).convert("RGB")
+    assert np.abs(started.astype(int) - np.asarray(picture)).max() <= 1
+
+
 def test_inversion_brings_the_features_back(small):
     inversion = {"init_random": True, "style_layers": (), "style_weights": (), "tv_weight": 0}
     run = {"content_layer": 0, "learning_rate": 0.1, "clip": False}
@@ -246,6 +262,7 @@ def test_the_photograph_may_be_a_file(small, tmp_path):
         ({"image_size": 100_000}, "at most 16,000,000"),
         ({"content_image": PHOTO.astype(float)}, "expected uint8"),
         ({"content_image": PHOTO[:, :, 0]}, "expected uint8"),
+        ({"init_image": PHOTO / 255}, "expected uint8"),
         (
             {"content_layer": "third"},
             "no layer 'third' with feature maps: name one of first, second",

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from visualization import load_image
+from visualization import load_image, style, style_transfer
+from visualization import stylize as command
 from visualization.images.strokes import draw_strokes
 from visualization.stylize import main
 
@@ -44,7 +45,7 @@ def stylize(tmp_path, capsys):
 
     def call(*arguments, network=("--model", f"{mine}:build")):
         out = tmp_path / "out"
-        status = main([*map(str, arguments), *network, *QUICK, "--out", str(out)])
+        status = main([*QUICK, *map(str, arguments), *network, "--out", str(out)])
         return status, capsys.readouterr(), out
 
     return call
@@ -62,7 +63,7 @@ def test_it_paints_a_photograph_and_records_how(stylize, photo, painting):
     assert len(record["painting"]["sha256"]) == 64
     assert record["content_layer"] == "fire3"
     assert record["style_layers"] == ["conv1", "fire3", "fire5", "fire6"]
-    assert record["style_weights"] == [0.75] * 4
+    assert record["strength"] == 1
     assert len(record["before"]["first_five"]) == len(record["after"]["first_five"]) == 5
     assert record["others"][0]["network"]["network"] == "efficientnet-lite2"
     film = Image.open(io.BytesIO((out / "run.gif").read_bytes()))
@@ -94,6 +95,51 @@ def test_inversions_and_textures_start_from_seeded_noise(stylize, photo, option,
     assert ("painting" in record) == (option == "--texture")
     assert (record["style_layers"] == []) == (option == "--invert")
     assert (record["content_weight"] == 0) == (option == "--texture")
+
+
+def test_broad_strokes_are_painted_at_half_the_size_first(stylize, photo, monkeypatch):
+    calls = []
+
+    def noted(*images, **settings):
+        calls.append(settings)
+        return style_transfer(*images, **settings)
+
+    monkeypatch.setattr(style, "style_transfer", noted)
+    stylize(photo, "--strength", "2", "--iterations", "5")
+    half, whole = calls
+    assert (half["num_iterations"], whole["num_iterations"]) == (2, 3)
+    assert (half["style_size"], whole["style_size"]) == (32, 64)
+    assert sum(half["style_weights"]) > sum(whole["style_weights"]) == 2
+    assert half["init_image"] is None
+    assert whole["init_image"].shape == (32 + 16, 48 + 16, 3)  # with a margin
+    for option in ("--invert", "--iterations=1"):
+        calls.clear()
+        stylize(photo, option)
+        assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("known_up_to", "given", "taken"),
+    [(1, (), 1), (0.5, (), 0.5), (0, (), 0.25), (0, ("--strength", "3"), 3)],
+)
+def test_it_paints_as_strongly_as_the_networks_still_know_the_photograph(
+    stylize, photo, monkeypatch, known_up_to, given, taken
+):
+    tried = []
+
+    def painted(network, settings, strength, photo, painting, on_frame):
+        tried.append(strength)
+        return photo if strength <= known_up_to else np.zeros_like(photo)
+
+    monkeypatch.setattr(command, "_paint", painted)
+    status, said, out = stylize(photo, *given, network=())
+    assert status == 0
+    assert tried[-1] == taken
+    record = json.loads((out / "photo-strokes.json").read_text())
+    assert record["strength"] == taken
+    assert ("strength" in said.out) == (len(tried) > 1)
+    same = np.array_equal(load_image(out / "photo-strokes.png"), load_image(photo))
+    assert same == (taken <= known_up_to)
 
 
 def test_the_photograph_s_colours_are_kept_on_request(stylize, photo):
