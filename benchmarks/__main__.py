@@ -6,11 +6,13 @@ import importlib
 import importlib.metadata
 import io
 import json
+import multiprocessing
 import os
 import platform
 import sys
 import time
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from visualization.cli.output import OutputFolder
@@ -66,15 +68,32 @@ def main(argv: list[str] | None = None) -> int:
     print(f"\n  {'':36} {'':>12} {'spread':>8} {'ratio':>7}  promised", flush=True)
     rows: list[Row] = []
     missing: set[str] = set()
-    for name in arguments.name or NAMES:
-        for case in importlib.import_module(f"{__package__}.{name}").cases():
-            measured = measure(case)
-            print_case(case, measured)
-            rows += measured
-            missing |= set(case.missing)
+    names = arguments.name or NAMES
+    for name in names:
+        measured, unmeasured = run_alone(name) if len(names) > 1 else run(name)
+        rows += measured
+        missing |= unmeasured
     print_summary(rows, missing, time.monotonic() - start)
     write(arguments.json, arguments.figure, about, rows, missing)
     return int(any(row.missed for row in rows))
+
+
+def run(name: str) -> tuple[list[Row], set[str]]:
+    """Measures and prints the cases of a benchmark: its rows, and the peers that are missing."""
+    rows: list[Row] = []
+    missing: set[str] = set()
+    for case in importlib.import_module(f"{__package__}.{name}").cases():
+        measured = measure(case)
+        print_case(case, measured)
+        rows += measured
+        missing |= set(case.missing)
+    return rows, missing
+
+
+def run_alone(name: str) -> tuple[list[Row], set[str]]:
+    """`run` in a fresh process, so that its figures do not depend on what was measured before."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        return process.submit(run, name).result()
 
 
 def machine() -> dict[str, str]:

@@ -57,6 +57,7 @@ def cases(monkeypatch):
         module = types.ModuleType(name)
         module.cases = lambda made=made: iter(made)
         monkeypatch.setitem(sys.modules, f"benchmarks.{name}", module)
+    monkeypatch.setattr(benchmarks, "run_alone", benchmarks.run)  # which has these modules
     return compared
 
 
@@ -127,6 +128,18 @@ def test_a_run_prints_a_table_and_writes_the_figures_and_a_picture(cases, tmp_pa
     assert len(report["rows"]) == 3 + 2 + 9
     assert load_image(tmp_path / "a.png").shape[1] == 1000
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_each_of_several_benchmarks_is_measured_in_a_process_of_its_own(capfd):
+    name = "checkpoints"
+    assert f"benchmarks.{name}" not in sys.modules
+    rows, missing = benchmarks.run_alone(name)
+    assert f"benchmarks.{name}" not in sys.modules
+    assert missing == set()
+    assert {row.contender for row in rows} > {"SqueezeNet()"}
+    assert all(row.median > 0 for row in rows)
+    said = capfd.readouterr().out
+    assert all(row.contender in said for row in rows)
 
 
 def test_ratios_alone_and_growth_alone_can_be_drawn(cases, tmp_path):
