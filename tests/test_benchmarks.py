@@ -130,6 +130,7 @@ def test_a_run_prints_a_table_and_writes_the_figures_and_a_picture(cases, tmp_pa
     assert len(list(tmp_path.iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_each_of_several_benchmarks_is_measured_in_a_process_of_its_own(capfd):
     name = "checkpoints"
     assert f"benchmarks.{name}" not in sys.modules
@@ -219,6 +220,7 @@ def test_the_networks_in_pytorch_give_the_scores_of_ours_in_both_layouts(name, b
         np.testing.assert_allclose(network(x).numpy(), scores, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_the_captioners_with_attention_begin_with_the_loss_of_a_guess_a_word(monkeypatch):
     sizes = {"IMAGES": 4, "L": 5, "D": 12, "W": 8, "H": 16, "HEADS": 4, "V": 40}
     for name, size in sizes.items():

@@ -276,7 +276,11 @@ def test_rows_that_have_ended_may_be_left_out(sorted_rows):
 
 
 @pytest.mark.parametrize(
-    ("surroundings", "name"), [("graph", "masked attention_lstm"), ("jit", "attention")]
+    ("surroundings", "name"),
+    [
+        pytest.param("graph", "masked attention_lstm", marks=pytest.mark.slow),
+        ("jit", "attention"),
+    ],
 )
 def test_second_derivatives_are_right_in_a_graph(surroundings, name):
     ours, plain, shapes = CASES[name]

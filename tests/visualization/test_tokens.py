@@ -61,6 +61,7 @@ def drawn(count, seed):
     return X[..., None].astype(np.float32), np.eye(4, dtype=np.float32)[y][:, :3], on
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pool", ["mean", "class token"])
 def test_maps_of_a_trained_transformer_lie_on_the_shapes_that_it_has_not_seen(pool):
     X, Y, _ = drawn(1000, seed=0)
