@@ -74,8 +74,8 @@ def main(argv: list[str] | None = None) -> int:
         "--strength",
         type=number(float, 0, excluding=(0,)),
         metavar="WEIGHT",
-        help="how much the painting counts beside the photograph (default: 1, or less if with that a "
-        "network sees nothing of the five classes that it sees first in the photograph)",
+        help="how much the painting counts beside the photograph (default: 1, then less, until what "
+        "each network sees first is among the five classes that it sees first in the photograph)",
     )
     parser.add_argument(
         "--size",
@@ -234,7 +234,9 @@ def _paint_one(
     if not arguments.quiet:
         print(f"image    {photo[1]['source']}")
         if strength != strengths[0]:
-            print(f"strength {strength:g}, as with more a network saw something else")
+            print(
+                f"strength {strength:g}, as with more a network saw something else in the picture"
+            )
         for one in seen:
             who = one["network"].get("network", "the model")
             then, now = (
