@@ -179,6 +179,16 @@ def _settings(arguments: argparse.Namespace, network: Network) -> dict[str, Any]
     }
 
 
+def _weighed(settings: dict[str, Any], strength: float) -> dict[str, Any]:
+    """The settings with the weights of a strength, as the record has them."""
+    layers, smoothing = settings["style_layers"], settings["tv_weight"]
+    if layers and settings["content_weight"]:
+        # strokes bring noise, without which there is nothing to smooth but the photograph
+        smoothing *= min(strength, 1.0)
+    weights = [strength / len(layers) for _ in layers]
+    return settings | {"style_weights": weights, "tv_weight": smoothing}
+
+
 def _paint_one(
     arguments: argparse.Namespace,
     settings: dict[str, Any],
@@ -204,7 +214,8 @@ def _paint_one(
                 if arguments.gif:
                     frames.append(picture)
 
-            picture = _paint(seers[0], settings, strength, photo[0], painting[0], on_frame)
+            weighed = _weighed(settings, strength)
+            picture = _paint(seers[0], weighed, photo[0], painting[0], on_frame)
             after = [_sees(seer, picture) for seer in seers]
             if all(
                 now["class"] in then["first_five"] for then, now in zip(before, after, strict=True)
@@ -224,7 +235,7 @@ def _paint_one(
         "command": "visualization.stylize",
         "image": photo[1],
         **({} if arguments.invert else {"painting": painting[1], "strength": strength}),
-        **settings,
+        **weighed,
         **seen[0],
         "others": seen[1:],
         "picture": written[0].name,
@@ -250,7 +261,6 @@ def _paint_one(
 def _paint(
     network: Network,
     settings: dict[str, Any],
-    strength: float,
     photo: np.ndarray,
     painting: np.ndarray,
     on_frame: Callable[[int, np.ndarray], object],
@@ -259,38 +269,36 @@ def _paint(
     from visualization.style import style_transfer
 
     specification = network.specification
-    scaling, layers = specification.scaling(), settings["style_layers"]
+    scaling = specification.scaling()
     size, iterations = settings["image_size"], settings["num_iterations"]
-    at_half = iterations // 2 if layers and size >= 2 * _LEAST else 0
+    at_half = iterations // 2 if settings["style_layers"] and size >= 2 * _LEAST else 0
 
     def inside(X: np.ndarray) -> np.ndarray:
         return scaling.to_pixels(X)[0, _MARGIN:-_MARGIN, _MARGIN:-_MARGIN]
 
-    def painted(part: int, before: int, count: int, weight: float, start: Any) -> np.ndarray:
+    def painted(part: int, before: int, count: int, times: float, start: Any) -> np.ndarray:
         side = size // part
-        sizes = {
+        changed = {
             "image_size": side + 2 * _MARGIN,
             "style_size": max(_LEAST, settings["style_size"] // part),
+            "style_weights": [times * weight for weight in settings["style_weights"]],
             "num_iterations": count,
-            # strokes bring noise, without which there is nothing to smooth but the photograph
-            "tv_weight": settings["tv_weight"] * min(strength, 1.0),
         }
         X = style_transfer(
             _with_margin(photo, side),
             painting,
             init_image=None if start is None else _with_margin(start, side),
-            style_weights=[weight / len(layers) for _ in layers],
             model=network.model,
             preprocess=specification.preprocess,
             bounds=specification.bounds,
             show_every=max(1, iterations // 25),
             on_frame=lambda done, X: on_frame(before + done, inside(X)),
-            **settings | sizes,
+            **settings | changed,
         )
         return inside(X)
 
-    start = painted(2, 0, at_half, _BROAD * strength, None) if at_half else None
-    return painted(1, at_half, iterations - at_half, strength, start)
+    start = painted(2, 0, at_half, _BROAD, None) if at_half else None
+    return painted(1, at_half, iterations - at_half, 1.0, start)
 
 
 def _with_margin(photo: np.ndarray, size: int) -> np.ndarray:

@@ -64,6 +64,7 @@ def test_it_paints_a_photograph_and_records_how(stylize, photo, painting):
     assert record["content_layer"] == "fire3"
     assert record["style_layers"] == ["conv1", "fire3", "fire5", "fire6"]
     assert record["strength"] == 1
+    assert record["style_weights"] == [0.25] * 4
     assert len(record["before"]["first_five"]) == len(record["after"]["first_five"]) == 5
     assert record["others"][0]["network"]["network"] == "efficientnet-lite2"
     film = Image.open(io.BytesIO((out / "run.gif").read_bytes()))
@@ -112,10 +113,11 @@ def test_broad_strokes_are_painted_at_half_the_size_first(stylize, photo, monkey
     assert sum(half["style_weights"]) > sum(whole["style_weights"]) == 2
     assert half["init_image"] is None
     assert whole["init_image"].shape == (32 + 16, 48 + 16, 3)  # with a margin
-    for option in ("--invert", "--iterations=1"):
+    for option, smoothing in {"--invert": 1, "--iterations=1": 0.3 / 2}.items():
         calls.clear()
-        stylize(photo, option)
+        stylize(photo, option, "--strength", "0.5")
         assert len(calls) == 1
+        assert calls[0]["tv_weight"] == smoothing
 
 
 @pytest.mark.parametrize(
@@ -127,7 +129,8 @@ def test_it_paints_as_strongly_as_the_networks_still_know_the_photograph(
 ):
     tried = []
 
-    def painted(network, settings, strength, photo, painting, on_frame):
+    def painted(network, settings, photo, painting, on_frame):
+        strength = sum(settings["style_weights"])
         tried.append(strength)
         return photo if strength <= known_up_to else np.zeros_like(photo)
 
@@ -136,7 +139,8 @@ def test_it_paints_as_strongly_as_the_networks_still_know_the_photograph(
     assert status == 0
     assert tried[-1] == taken
     record = json.loads((out / "photo-strokes.json").read_text())
-    assert record["strength"] == taken
+    assert record["strength"] == sum(record["style_weights"]) == taken
+    assert record["tv_weight"] == pytest.approx(0.3 * min(taken, 1))
     assert ("strength" in said.out) == (len(tried) > 1)
     same = np.array_equal(load_image(out / "photo-strokes.png"), load_image(photo))
     assert same == (taken <= known_up_to)
