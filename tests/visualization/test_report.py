@@ -1,3 +1,4 @@
+import argparse
 import base64
 import json
 import re
@@ -7,6 +8,8 @@ import pytest
 from PIL import Image
 
 from visualization import grad_cam, network_specification, predict_probabilities
+from visualization.cli.output import OutputFolder
+from visualization.cli.reports import Reports
 from visualization.cli.user_model import load_user_model
 from visualization.faithfulness import compare_with_random
 from visualization.images.reading import decode_image
@@ -111,6 +114,23 @@ def test_a_folder_gets_an_index_that_leads_to_each_page(photographs, mine, tmp_p
     assert pages == ["a-report.html", "b-c-report.html"]
     assert all((out / page).is_file() for page in pages)
     assert "b &amp; c.png" in index
+
+
+def test_an_index_named_as_a_photographs_page_overwrites_none(tmp_path):
+    arguments = argparse.Namespace(command="tfcap.caption", seed=0, quiet=True)
+    index = {"page": "cat-report.html", "several": True}
+    reports = Reports(arguments, OutputFolder(tmp_path), [], methods=[], **index)
+    names = ("cat", "dog")
+    pages = [
+        reports.add(name, np.zeros((2, 2, 3), np.uint8), {"source": f"{name}.png", "sha256": ""})
+        for name in names
+    ]
+    reports.write_index()
+    for name, page in zip(names, pages, strict=True):
+        assert f"<h1>{name}.png</h1>" in page.read_text("utf-8")
+    text = (tmp_path / "cat-report.html").read_text("utf-8")
+    assert re.findall(r'href="([^"#]+)"', text) == [page.name for page in pages]
+    assert json.loads((tmp_path / "cat-report.json").read_text())["page"] == pages[0].name
 
 
 def test_a_network_of_values_is_shown_without_classes_to_reach(photographs, mine, tmp_path):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from visualization.cli.methods import BY_DEFAULT, METHODS, attribution_method
 from visualization.cli.network import Network
-from visualization.cli.output import OutputFolder
+from visualization.cli.output import OutputFolder, unused
 from visualization.cli.running import progress
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Reports:
         self.methods = {name: attribution_method(name, arguments.seed) for name in methods}
         self.page, self.several = page, several
         self._entries: list[tuple[str, str, str, str]] = []
+        self._taken = {Path(page).stem.casefold()} if several and page else set()
 
     def add(
         self,
@@ -84,7 +85,8 @@ class Reports:
         name = _name(source["source"])
         content = report_page(name, photograph, [*sections, *seen], self._facts(source))
         own_name = None if self.several else self.page
-        page = self.out.write(own_name or f"{stem}-report.html", content)
+        page_name = own_name or f"{unused(f'{stem}-report', self._taken)}.html"
+        page = self.out.write(page_name, content)
         networks = [
             {"network": network.record, "classes_with_maps": classes, **view.record()}
             for (network, classes), view in zip(self.networks, views, strict=True)
