@@ -23,7 +23,7 @@ from visualization.input_checks import (
     check_pixels,
     names_of,
 )
-from visualization.outputs import Outputs, probabilities
+from visualization.outputs import probabilities
 
 __all__ = [
     "Task",
@@ -180,30 +180,26 @@ def look_and_climb(
     """
     n = tf.size(goals)
 
-    def goals_of(scores: tf.Tensor) -> tf.Tensor:
-        seen_first = tf.argmax(scores[:n], axis=1, output_type=tf.int32)
-        return tf.where(goals < 0, seen_first, goals)
-
-    def objective(outputs: Outputs) -> tf.Tensor:
-        # classes that are right or wrong each on its own have no margin over others
-        score = class_score if outputs.kind == "sigmoid" else score_and_margin
-        return score(tf.tile(goals_of(outputs.scores), [V]))(outputs.scores)
-
     saved = as_saved(state)
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(saved)
         inputs = tf.concat(seen := views(saved), axis=0)  # (V n, H, W, C)
     V = len(seen)
-    (kind, scores), go_back = outputs_before_gradients(model, inputs, objective)
+    (kind, scores), gradients = outputs_before_gradients(model, inputs)
     check_classes(model, kind, scores)
-    goals = goals_of(scores)
-    fools = tf.reshape(seen_as(kind, scores, tf.tile(goals, [V])) != away, (V, n))
+    seen_first = tf.argmax(scores[:n], axis=1, output_type=tf.int32)
+    goals = tf.where(goals < 0, seen_first, goals)
+    goal_of_view = tf.tile(goals, [V])
+    fools = tf.reshape(seen_as(kind, scores, goal_of_view) != away, (V, n))
     looks = tf.cast(tf.stack([scores, probabilities(kind, scores)], axis=1), saved.dtype)
     failing = tf.argmin(tf.cast(fools, tf.int32), axis=0, output_type=tf.int32)  # 0 if none is
     success = tf.reduce_all(fools, axis=0)
 
     def climbed() -> Any:
-        up = tape.gradient(inputs, saved, output_gradients=go_back())
+        # classes that are right or wrong each on its own have no margin over others
+        score = class_score if kind == "sigmoid" else score_and_margin
+        back = gradients(score(goal_of_view))
+        up = tape.gradient(inputs, saved, output_gradients=back)
         return climb(state, -up if away else up)
 
     return {

@@ -23,8 +23,9 @@ from visualization.backend import keras, tf
 from visualization.channels_first import also_channels_first
 from visualization.compilation import BATCH_SIZE, compiled
 from visualization.gradients import (
+    class_count,
     l2_norm,
-    logits_and_ascent,
+    outputs_and_ascent,
     predict,
 )
 from visualization.images.jpeg import rounded
@@ -93,16 +94,14 @@ def make_fooling_image(
     check_is_class(target_y)
     if len(image) != 1:
         raise ValueError(f"X contains {len(image)} images, expected one, (1, H, W, C)")
-    found = predict(model, image)
-    check_classes(model, found.kind, found.scores)
-    target = check_labels(target_y, 1, found.scores.shape[1], names_of(model))
-    climb = compiled(model, _build_course_loop, found.kind)
+    target = check_labels(target_y, 1, class_count(model, image), names_of(model))
+    climb = compiled(model, _build_course_loop)
     settings = np.float32(learning_rate), np.int32(max_iterations)
     fooling = tf.cast(climb(np.float32(image), target, *settings), image.dtype)
     return fooling if tf.is_tensor(X) else fooling.numpy()
 
 
-def _build_course_loop(get_model: Callable[[], keras.Model], kind: str) -> Callable[..., tf.Tensor]:
+def _build_course_loop(get_model: Callable[[], keras.Model]) -> Callable[..., tf.Tensor]:
     @tf.function(reduce_retracing=True, autograph=False)
     def climb(
         x: tf.Tensor,  # (1, H, W, C)
@@ -114,7 +113,8 @@ def _build_course_loop(get_model: Callable[[], keras.Model], kind: str) -> Calla
             return ~fooled & (t < max_iterations)
 
         def step(t: tf.Tensor, x: tf.Tensor, fooled: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            scores, ascent = logits_and_ascent(get_model(), x, target)
+            (kind, scores), ascent = outputs_and_ascent(get_model(), x, target)
+            check_classes(get_model(), kind, scores)
             fooled = seen_as(kind, scores, target)[0]
             unit = tf.math.divide_no_nan(ascent, l2_norm(ascent))
             return t + 1, tf.where(fooled, x, x + learning_rate * unit), fooled

@@ -23,9 +23,9 @@ __all__ = [
     "image_gradients",
     "l2_norm",
     "logits",
-    "logits_and_ascent",
     "logits_and_gradients",
     "model_outputs",
+    "outputs_and_ascent",
     "outputs_before_gradients",
     "predict",
     "predict_probabilities",
@@ -280,43 +280,45 @@ def logits_and_gradients(
         >>> run(tf.zeros((1, 2, 2, 3)))[1][0, 0, 0].numpy().tolist()
         [0.25, 0.0, 0.0]
     """
-    outputs, gradients = outputs_before_gradients(
-        model, images, lambda outputs: objective(outputs.scores)
-    )
-    return outputs.scores, gradients()
+    outputs, gradients = outputs_before_gradients(model, images)
+    return outputs.scores, gradients(objective)
 
 
 def outputs_before_gradients(
-    model: keras.Model, images: tf.Tensor, objective: Callable[[Outputs], tf.Tensor]
-) -> tuple[Outputs, Callable[[], tf.Tensor]]:
+    model: keras.Model, images: tf.Tensor
+) -> tuple[Outputs, Callable[[Objective], tf.Tensor]]:
     """What `model_outputs` returns, and a function that goes back; inside a `tf.function`.
 
     So the pass back can be left out when the scores say that it is not needed: call the function in
-    `computed_if`, at most once.
+    `computed_if`. Each objective that it is called with is another pass back from the one forward.
 
     Args:
         images: (N, H, W, C), the model's input.
-        objective: outputs -> (N,), one number for each image.
 
     Returns:
-        The outputs, and a function () -> d(objective)/d(images), (N, H, W, C).
+        The outputs, and a function from an objective, scores (N, K) -> (N,), one number for each image,
+        to d(objective)/d(images), (N, H, W, C).
 
     Example:
         >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
         >>> @tf.function
         ... def run(X):
-        ...     outputs, gradients = outputs_before_gradients(model, X, lambda o: o.scores[:, 0])
-        ...     return computed_if(outputs.scores[0, 0] < 1, gradients, X)
+        ...     outputs, gradients = outputs_before_gradients(model, X)
+        ...     red = lambda: gradients(lambda scores: scores[:, 0])
+        ...     return computed_if(outputs.scores[0, 0] < 1, red, X)
         >>> run(tf.zeros((1, 2, 2, 3)))[0, 0, 0].numpy().tolist()
         [0.25, 0.0, 0.0]
     """
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    with tf.GradientTape(watch_accessed_variables=False, persistent=True) as tape:
         tape.watch(images)
         outputs = model_outputs(model, images)
-        value = objective(outputs)
 
-    def gradients() -> tf.Tensor:
-        found = tape.gradient(value, images)
+    def gradients(objective: Objective) -> tf.Tensor:
+        with tf.GradientTape(watch_accessed_variables=False) as of_scores:
+            of_scores.watch(outputs.scores)
+            value = objective(outputs.scores)
+        upstream = of_scores.gradient(value, outputs.scores)
+        found = tape.gradient(outputs.scores, images, output_gradients=upstream)
         if found is None:
             raise ValueError(
                 f"no gradient of model {model.name!r} reaches the image: one of its steps, such as "
@@ -385,28 +387,29 @@ def score_and_margin(targets: tf.Tensor) -> Objective:
     return objective
 
 
-def logits_and_ascent(
+def outputs_and_ascent(
     model: keras.Model, images: tf.Tensor, targets: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """The logits, and an ascent direction for each image's target; inside a `tf.function`.
+) -> tuple[Outputs, tf.Tensor]:
+    """The outputs, and an ascent direction for each image's target; inside a `tf.function`.
 
     That is the gradient of the target's logit. Where it is zero, as for a logit that a final ReLU
-    keeps at 0, it is the gradient that lowers the highest other logit: a second pass, made only then.
+    keeps at 0, it is the gradient that lowers the highest other logit: a second pass back, made only
+    then.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
-        >>> run = tf.function(lambda X: logits_and_ascent(model, X, tf.constant([2])))
-        >>> run(tf.zeros((1, 2, 2, 3)))[1][0, 0, 0].numpy().tolist()
+        >>> run = tf.function(lambda X: outputs_and_ascent(model, X, tf.constant([2]))[1])
+        >>> run(tf.zeros((1, 2, 2, 3)))[0, 0, 0].numpy().tolist()
         [0.0, 0.0, 0.25]
     """
-    scores, gradients = logits_and_gradients(model, images, class_score(targets))
-    flat = l2_norm(gradients) == 0  # (N, 1, 1, 1)
+    outputs, gradients = outputs_before_gradients(model, images)
+    ascent = gradients(class_score(targets))
+    flat = l2_norm(ascent) == 0  # (N, 1, 1, 1)
 
     def with_margin() -> tf.Tensor:
-        lowering = logits_and_gradients(model, images, score_and_margin(targets))[1]
-        return tf.where(flat, lowering, gradients)
+        return tf.where(flat, gradients(score_and_margin(targets)), ascent)
 
-    return scores, tf.cond(tf.reduce_any(flat), with_margin, lambda: gradients)
+    return outputs, computed_if(tf.reduce_any(flat), with_margin, ascent)
 
 
 def l2_norm(gradients: tf.Tensor) -> tf.Tensor:

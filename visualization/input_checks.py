@@ -186,9 +186,10 @@ def check_labels(labels: Any, count: int, classes: int, names: Sequence[str] = (
         )
     wrong = labels[(labels < 0) | (labels >= classes)]
     if wrong.size:
-        raise ValueError(
-            f"there is no class {wrong.flat[0]}: the model has classes 0 to {classes - 1}"
+        has = (
+            f"classes 0 to {classes - 1}" if classes > 1 else "one output, which counts as class 0"
         )
+        raise ValueError(f"there is no class {wrong.flat[0]}: the model has {has}")
     return np.broadcast_to(labels, (count,)).astype(np.int32)
 
 

@@ -16,7 +16,7 @@ from visualization.channels_first import also_channels_first
 from visualization.class_visualization import check_jitter, check_targets, draw_in_batches
 from visualization.compilation import compiled
 from visualization.files.bundle import SPECTRUM, read_bundled
-from visualization.gradients import logits_and_ascent
+from visualization.gradients import outputs_and_ascent
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.transforms import jitter, resample
 from visualization.input_checks import check_counts, check_positive, warn_without_preprocess
@@ -174,7 +174,7 @@ def _build_steps(
                     rows = _enlarging(top, bottom, height)  # (H, H)
                     columns = _enlarging(left, right, width)  # (W, W)
                     seen = resample(seen, rows, columns)
-            _, ascent = logits_and_ascent(get_model(), seen, targets)
+            _, ascent = outputs_and_ascent(get_model(), seen, targets)
             gradient = tape.gradient(seen, spectrum, output_gradients=ascent)
             mean, square, direction, scale = adam_moments(t, gradient, mean, square)
             return t + 1, spectrum + learning_rate * direction / (scale + 1e-8), mean, square

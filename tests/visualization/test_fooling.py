@@ -397,6 +397,22 @@ def test_no_gradient_is_asked_for_when_no_image_goes_on():
     assert not passes
 
 
+def test_the_courses_loop_looks_once_at_each_step():
+    looks = []
+
+    def noting(X):
+        tf.py_function(lambda: looks.append(1), [], [])
+        return X
+
+    image = keras.Input((8, 8, 3))
+    noted = keras.layers.Lambda(noting)(image)
+    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(noted))
+    looks.clear()
+    red = np.float32(8 * [8 * [[0.9, 0.1, 0.1]]])[None]
+    make_fooling_image(red, 1, model, learning_rate=1e-3, max_iterations=3)
+    assert len(looks) == 3
+
+
 @pytest.mark.parametrize("inner", ["LSTM", "condition"])
 def test_a_pass_back_with_loops_and_conditions_is_left_out_as_any_other(inner):
     class Condition(keras.layers.Layer):

@@ -127,6 +127,10 @@ def test_a_regression_has_no_class_to_reach():
     ):
         with pytest.raises(ValueError, match=r"gives one value for an image.* no class to reach"):
             fool(head(dense(1)))
+    with pytest.raises(
+        ValueError, match="no class 6: the model has one output, which counts as class 0"
+    ):
+        make_fooling_image(X[:1], 6, head(dense(1)))
 
 
 MODEL = """
