@@ -13,7 +13,7 @@ import numpy as np
 from visualization.backend import keras, tf
 from visualization.channels_first import also_channels_first
 from visualization.compilation import compiled
-from visualization.gradients import check_target, image_gradients, l2_norm, outputs_and_ascent
+from visualization.gradients import check_target, image_gradients, l2_norm, outputs_before_ascent
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.transforms import blur_image, jitter
 from visualization.input_checks import (
@@ -175,11 +175,11 @@ def _build_steps(get_model: Callable[[], keras.Model], normalize: bool) -> Calla
         def step(t: tf.Tensor, X: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             ox, oy = shifts[t, 0], shifts[t, 1]
             X = jitter(X, ox, oy)
-            _, ascent = outputs_and_ascent(get_model(), X, targets)
-            ascent = relative_range**2 * ascent - 2 * l2_reg * X  # as for SqueezeNet's input
+            _, ascent = outputs_before_ascent(get_model(), X, targets)
+            up = relative_range**2 * ascent() - 2 * l2_reg * X  # as for SqueezeNet's input
             if normalize:
-                ascent = relative_range * tf.math.divide_no_nan(ascent, l2_norm(ascent))
-            X = jitter(X + learning_rate * ascent, -ox, -oy)
+                up = relative_range * tf.math.divide_no_nan(up, l2_norm(up))
+            X = jitter(X + learning_rate * up, -ox, -oy)
             X = tf.minimum(tf.maximum(X, lower), upper)
             blurs = (blur_every > 0) & (tf.math.floormod(t, tf.maximum(blur_every, 1)) == 0)
             return t + 1, tf.cond(blurs, lambda: blur_image(X, sigma=0.5), lambda: X)

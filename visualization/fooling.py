@@ -24,8 +24,9 @@ from visualization.channels_first import also_channels_first
 from visualization.compilation import BATCH_SIZE, compiled
 from visualization.gradients import (
     class_count,
+    computed_if,
     l2_norm,
-    outputs_and_ascent,
+    outputs_before_ascent,
     predict,
 )
 from visualization.images.jpeg import rounded
@@ -113,11 +114,15 @@ def _build_course_loop(get_model: Callable[[], keras.Model]) -> Callable[..., tf
             return ~fooled & (t < max_iterations)
 
         def step(t: tf.Tensor, x: tf.Tensor, fooled: tf.Tensor) -> tuple[tf.Tensor, ...]:
-            (kind, scores), ascent = outputs_and_ascent(get_model(), x, target)
+            (kind, scores), ascent = outputs_before_ascent(get_model(), x, target)
             check_classes(get_model(), kind, scores)
             fooled = seen_as(kind, scores, target)[0]
-            unit = tf.math.divide_no_nan(ascent, l2_norm(ascent))
-            return t + 1, tf.where(fooled, x, x + learning_rate * unit), fooled
+
+            def climbed() -> tf.Tensor:
+                up = ascent()
+                return x + learning_rate * tf.math.divide_no_nan(up, l2_norm(up))
+
+            return t + 1, computed_if(~fooled, climbed, x), fooled
 
         x = tf.ensure_shape(x, (1, *x.shape[1:]))
         return tf.while_loop(goes_on, step, (0, x, False))[1]

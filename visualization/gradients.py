@@ -25,7 +25,7 @@ __all__ = [
     "logits",
     "logits_and_gradients",
     "model_outputs",
-    "outputs_and_ascent",
+    "outputs_before_ascent",
     "outputs_before_gradients",
     "predict",
     "predict_probabilities",
@@ -387,29 +387,33 @@ def score_and_margin(targets: tf.Tensor) -> Objective:
     return objective
 
 
-def outputs_and_ascent(
+def outputs_before_ascent(
     model: keras.Model, images: tf.Tensor, targets: tf.Tensor
-) -> tuple[Outputs, tf.Tensor]:
-    """The outputs, and an ascent direction for each image's target; inside a `tf.function`.
+) -> tuple[Outputs, Callable[[], tf.Tensor]]:
+    """The outputs, and a function that returns an ascent direction for each image's target.
 
     That is the gradient of the target's logit. Where it is zero, as for a logit that a final ReLU
     keeps at 0, it is the gradient that lowers the highest other logit: a second pass back, made only
-    then.
+    then. Inside a `tf.function`, as `outputs_before_gradients`.
 
     Example:
         >>> model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.GlobalAveragePooling2D()])
-        >>> run = tf.function(lambda X: outputs_and_ascent(model, X, tf.constant([2]))[1])
+        >>> run = tf.function(lambda X: outputs_before_ascent(model, X, tf.constant([2]))[1]())
         >>> run(tf.zeros((1, 2, 2, 3)))[0, 0, 0].numpy().tolist()
         [0.0, 0.0, 0.25]
     """
     outputs, gradients = outputs_before_gradients(model, images)
-    ascent = gradients(class_score(targets))
-    flat = l2_norm(ascent) == 0  # (N, 1, 1, 1)
 
-    def with_margin() -> tf.Tensor:
-        return tf.where(flat, gradients(score_and_margin(targets)), ascent)
+    def ascent() -> tf.Tensor:
+        up = gradients(class_score(targets))
+        flat = l2_norm(up) == 0  # (N, 1, 1, 1)
 
-    return outputs, computed_if(tf.reduce_any(flat), with_margin, ascent)
+        def with_margin() -> tf.Tensor:
+            return tf.where(flat, gradients(score_and_margin(targets)), up)
+
+        return computed_if(tf.reduce_any(flat), with_margin, up)
+
+    return outputs, ascent
 
 
 def l2_norm(gradients: tf.Tensor) -> tf.Tensor:

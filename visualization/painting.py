@@ -16,7 +16,7 @@ from visualization.channels_first import also_channels_first
 from visualization.class_visualization import check_jitter, check_targets, draw_in_batches
 from visualization.compilation import compiled
 from visualization.files.bundle import SPECTRUM, read_bundled
-from visualization.gradients import outputs_and_ascent
+from visualization.gradients import outputs_before_ascent
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.transforms import jitter, resample
 from visualization.input_checks import check_counts, check_positive, warn_without_preprocess
@@ -141,9 +141,9 @@ def _build_steps(
     magnitudes = _magnitudes(height, width, channels)
 
     def image(spectrum: tf.Tensor, colours: tf.Tensor, lower: tf.Tensor, upper: tf.Tensor) -> Any:
-        weighted = spectrum * magnitudes  # (N, 2, C, H, W // 2 + 1)
+        real, imaginary = tf.unstack(spectrum * magnitudes, axis=1)  # (N, C, H, W // 2 + 1) each
         planes = tf.signal.irfft2d(
-            tf.complex(weighted[:, 0], weighted[:, 1]), fft_length=[height, width]
+            tf.complex(real, imaginary), fft_length=[height, width]
         )  # (N, C, H, W)
         pixels = tf.sigmoid(_CONTRAST * tf.einsum("nchw,dc->nhwd", planes, colours))
         return lower + (upper - lower) * pixels
@@ -174,8 +174,8 @@ def _build_steps(
                     rows = _enlarging(top, bottom, height)  # (H, H)
                     columns = _enlarging(left, right, width)  # (W, W)
                     seen = resample(seen, rows, columns)
-            _, ascent = outputs_and_ascent(get_model(), seen, targets)
-            gradient = tape.gradient(seen, spectrum, output_gradients=ascent)
+            _, ascent = outputs_before_ascent(get_model(), seen, targets)
+            gradient = tape.gradient(seen, spectrum, output_gradients=ascent())
             mean, square, direction, scale = adam_moments(t, gradient, mean, square)
             return t + 1, spectrum + learning_rate * direction / (scale + 1e-8), mean, square
 
