@@ -113,6 +113,7 @@ def test_training_raises_the_reward(data, captioner, tmp_path):
     assert trainer.state.history[0].keys() == {"epoch", "loss", "seconds"}
 
 
+@pytest.mark.slow
 def test_it_begins_with_the_captioner_and_goes_on_exactly_where_it_was(data, captioner, tmp_path):
     whole = make(data, captioner, tmp_path / "whole")
     for name, variable in whole.model.parameters.items():
