@@ -14,7 +14,7 @@ from visualization.backend import keras, tf
 from visualization.channels_first import also_channels_first
 from visualization.compilation import BATCH_SIZE, compiled
 from visualization.fooling import FoolingResult
-from visualization.gradients import l2_norm
+from visualization.gradients import l2_norm, normalized
 from visualization.input_checks import (
     check_counts,
     check_labels,
@@ -307,10 +307,6 @@ def _into_cube(change: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
     return tf.clip_by_value(change, -epsilon, epsilon)
 
 
-def _unit(up: tf.Tensor) -> tf.Tensor:
-    return tf.math.divide_no_nan(up, l2_norm(up))
-
-
 def _whole_in_ball(change: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
     """The largest multiple of each change that is within epsilon once it is rounded, rounded.
 
@@ -350,6 +346,6 @@ def _whole_in_cube(change: tf.Tensor, epsilon: tf.Tensor) -> tf.Tensor:
 
 # for each norm: the steepest direction, the nearest change within the budget, the whole one to look at
 _NORMS: dict[str, tuple[Callable[..., tf.Tensor], ...]] = {
-    "l2": (_unit, _into_ball, _whole_in_ball),
+    "l2": (normalized, _into_ball, _whole_in_ball),
     "linf": (tf.sign, _into_cube, _whole_in_cube),
 }

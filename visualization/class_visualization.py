@@ -13,7 +13,7 @@ import numpy as np
 from visualization.backend import keras, tf
 from visualization.channels_first import also_channels_first
 from visualization.compilation import compiled
-from visualization.gradients import check_target, image_gradients, l2_norm, outputs_before_ascent
+from visualization.gradients import check_target, image_gradients, normalized, outputs_before_ascent
 from visualization.images.pixel_scaling import PixelScaling
 from visualization.images.transforms import blur_image, jitter
 from visualization.input_checks import (
@@ -178,7 +178,7 @@ def _build_steps(get_model: Callable[[], keras.Model], normalize: bool) -> Calla
             _, ascent = outputs_before_ascent(get_model(), X, targets)
             up = relative_range**2 * ascent() - 2 * l2_reg * X  # as for SqueezeNet's input
             if normalize:
-                up = relative_range * tf.math.divide_no_nan(up, l2_norm(up))
+                up = relative_range * normalized(up)
             X = jitter(X + learning_rate * up, -ox, -oy)
             X = tf.minimum(tf.maximum(X, lower), upper)
             blurs = (blur_every > 0) & (tf.math.floormod(t, tf.maximum(blur_every, 1)) == 0)

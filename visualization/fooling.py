@@ -25,7 +25,7 @@ from visualization.compilation import BATCH_SIZE, compiled
 from visualization.gradients import (
     class_count,
     computed_if,
-    l2_norm,
+    normalized,
     outputs_before_ascent,
     predict,
 )
@@ -120,7 +120,7 @@ def _build_course_loop(get_model: Callable[[], keras.Model]) -> Callable[..., tf
 
             def climbed() -> tf.Tensor:
                 up = ascent()
-                return x + learning_rate * tf.math.divide_no_nan(up, l2_norm(up))
+                return x + learning_rate * normalized(up)
 
             return t + 1, computed_if(~fooled, climbed, x), fooled
 
@@ -311,7 +311,7 @@ def _build_step(
             return lower + level * tf.clip_by_value(tf.round((x - lower) / level), 0, 255)
 
         def climb(x: tf.Tensor, up: tf.Tensor) -> tf.Tensor:
-            climbed = x + step_length * tf.math.divide_no_nan(up, l2_norm(up))
+            climbed = x + step_length * normalized(up)
             return tf.minimum(tf.maximum(climbed, lower), upper)
 
         def views(saved: tf.Tensor) -> list[tf.Tensor]:

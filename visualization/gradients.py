@@ -25,6 +25,7 @@ __all__ = [
     "logits",
     "logits_and_gradients",
     "model_outputs",
+    "normalized",
     "outputs_before_ascent",
     "outputs_before_gradients",
     "predict",
@@ -424,6 +425,16 @@ def l2_norm(gradients: tf.Tensor) -> tf.Tensor:
         5.0
     """
     return tf.sqrt(tf.reduce_sum(tf.square(gradients), axis=(1, 2, 3), keepdims=True))
+
+
+def normalized(gradients: tf.Tensor) -> tf.Tensor:
+    """Each image's gradient divided by its Euclidean norm, (N, H, W, C); zeros where that is 0.
+
+    Example:
+        >>> normalized(tf.constant([0.0, -5.0])[None, None, None]).numpy().ravel().tolist()
+        [0.0, -1.0]
+    """
+    return tf.math.divide_no_nan(gradients, l2_norm(gradients))
 
 
 def _build_prediction(get_model: GetModel) -> Callable[..., Any]:

@@ -371,6 +371,13 @@ def test_images_leave_the_batch_as_they_fool():
         assert np.isnan(trace[taken + 1 :]).all()
 
 
+def averages_of_channels(noting):
+    """A network whose classes are the channels of the images that `noting` passes on."""
+    image = keras.Input((8, 8, 3))
+    noted = keras.layers.Lambda(noting)(image)
+    return keras.Model(image, keras.layers.GlobalAveragePooling2D()(noted))
+
+
 def test_no_gradient_is_asked_for_when_no_image_goes_on():
     passes = []
 
@@ -382,9 +389,7 @@ def test_no_gradient_is_asked_for_when_no_image_goes_on():
 
         return X, back
 
-    image = keras.Input((8, 8, 3))
-    noted = keras.layers.Lambda(noting)(image)
-    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(noted))
+    model = averages_of_channels(noting)
     images = np.full((1, 8, 8, 3), 100, np.uint8)
     images[..., 0] = 101
     settings = {"preprocess": lambda pixels: pixels / 255, "learning_rate": 1e-3}
@@ -404,10 +409,7 @@ def test_the_courses_loop_looks_once_at_each_step():
         tf.py_function(lambda: looks.append(1), [], [])
         return X
 
-    image = keras.Input((8, 8, 3))
-    noted = keras.layers.Lambda(noting)(image)
-    model = keras.Model(image, keras.layers.GlobalAveragePooling2D()(noted))
-    looks.clear()
+    model = averages_of_channels(noting)
     red = np.float32(8 * [8 * [[0.9, 0.1, 0.1]]])[None]
     make_fooling_image(red, 1, model, learning_rate=1e-3, max_iterations=3)
     assert len(looks) == 3
